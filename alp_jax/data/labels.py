@@ -1,0 +1,106 @@
+"""Classes of the street-scene datasets: names, ids, palette, label sets and maps.
+
+Synopsis:
+
+  label_set = labels.LABEL_SETS[16]
+  train_ids = label_set.from_cityscapes_ids[label_ids]   # uint8 -> uint8
+  colours = label_set.colourise(train_ids)               # [..., 3] uint8 RGB
+
+Facts: the Cityscapes benchmark's 19 evaluated classes; the 16 that SYNTHIA shares with them; and
+the 13 of those left when wall, fence and pole are excluded (Cicek et al., ACCV 2020, section 4.1).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+IGNORE_LABEL = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneClass:
+    """One evaluated class: its name, its Cityscapes label id and its palette colour (RGB)."""
+
+    name: str
+    cityscapes_id: int
+    colour: tuple[int, int, int]
+
+
+CITYSCAPES_CLASSES: tuple[SceneClass, ...] = (
+    SceneClass("road", 7, (128, 64, 128)),
+    SceneClass("sidewalk", 8, (244, 35, 232)),
+    SceneClass("building", 11, (70, 70, 70)),
+    SceneClass("wall", 12, (102, 102, 156)),
+    SceneClass("fence", 13, (190, 153, 153)),
+    SceneClass("pole", 17, (153, 153, 153)),
+    SceneClass("traffic light", 19, (250, 170, 30)),
+    SceneClass("traffic sign", 20, (220, 220, 0)),
+    SceneClass("vegetation", 21, (107, 142, 35)),
+    SceneClass("terrain", 22, (152, 251, 152)),
+    SceneClass("sky", 23, (70, 130, 180)),
+    SceneClass("person", 24, (220, 20, 60)),
+    SceneClass("rider", 25, (255, 0, 0)),
+    SceneClass("car", 26, (0, 0, 142)),
+    SceneClass("truck", 27, (0, 0, 70)),
+    SceneClass("bus", 28, (0, 60, 100)),
+    SceneClass("train", 31, (0, 80, 100)),
+    SceneClass("motorcycle", 32, (0, 0, 230)),
+    SceneClass("bicycle", 33, (119, 11, 32)),
+)
+CITYSCAPES_ID_BY_NAME: Mapping[str, int] = {c.name: c.cityscapes_id for c in CITYSCAPES_CLASSES}
+
+_NOT_IN_SYNTHIA = ("terrain", "truck", "train")
+_NOT_IN_THE_13 = ("wall", "fence", "pole")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSet:
+    """The classes of one experiment, in train-id order."""
+
+    classes: tuple[SceneClass, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.classes)
+
+    @functools.cached_property
+    def from_cityscapes_ids(self) -> np.ndarray:
+        """[256] uint8: Cityscapes label id -> train id; ids outside the set -> IGNORE_LABEL."""
+        table = np.full(256, IGNORE_LABEL, np.uint8)
+        for train_id, scene_class in enumerate(self.classes):
+            table[scene_class.cityscapes_id] = train_id
+        return table
+
+    @functools.cached_property
+    def palette(self) -> np.ndarray:
+        """[256, 3] uint8 RGB: train id -> colour; every other value is black."""
+        palette = np.zeros((256, 3), np.uint8)
+        for train_id, scene_class in enumerate(self.classes):
+            palette[train_id] = scene_class.colour
+        return palette
+
+    def colourise(self, train_ids: np.ndarray) -> np.ndarray:
+        """Paints train ids (any shape, 0..255) with the palette: [..., 3] uint8 RGB."""
+        return self.palette[np.asarray(train_ids, np.uint8)]
+
+    def subset_indices(self, names: Sequence[str]) -> np.ndarray | None:
+        """Train ids of the named classes, or None when one of them is not in this set."""
+        index = {name: i for i, name in enumerate(self.names)}
+        if not all(name in index for name in names):
+            return None
+        return np.array([index[name] for name in names])
+
+
+LABEL_SETS: Mapping[int, LabelSet] = {
+    19: LabelSet(CITYSCAPES_CLASSES),
+    16: LabelSet(tuple(c for c in CITYSCAPES_CLASSES if c.name not in _NOT_IN_SYNTHIA)),
+    13: LabelSet(
+        tuple(c for c in CITYSCAPES_CLASSES if c.name not in _NOT_IN_SYNTHIA + _NOT_IN_THE_13)
+    ),
+}
