@@ -1,0 +1,168 @@
+"""Batches for training and evaluation, by Grain over TFDS data sources.
+
+Synopsis:
+
+  batches = create_train_batches(config.data, seed=0, label_set=label_set, use_target=True)
+  batches[step]                                      # any step, any order: a function of the seed
+  for batch in iterate(batches, start_step, ...):    # the same, prefetched in the background
+
+Batches are numpy: images [B, H, W, 3] uint8 RGB (four times fewer bytes to the device than float32;
+the network scales them), labels [B, H, W] uint8 train ids.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from alp_jax.data import sources
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet
+from alp_jax.errors import UserError
+
+Example = dict[str, Any]
+
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def resize(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+    """Resizes [H, W] or [H, W, 3] uint8 to (height, width) with Pillow, as published code does."""
+    if array.shape[:2] == tuple(size):
+        return array
+    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), resampling))
+
+
+def _resize_example(
+    image_size: tuple[int, int], label_size: tuple[int, int] | None, image_resize: str
+) -> Callable[[Example], Example]:
+    """Resizes images by `image_resize` and labels to the nearest; None keeps labels as they are."""
+
+    def apply(example: Example) -> Example:
+        resized = {**example, "image": resize(example["image"], image_size, RESAMPLING[image_resize])}
+        if "label" in example and label_size is not None:
+            resized["label"] = resize(example["label"], label_size, Image.Resampling.NEAREST)
+        return resized
+
+    return apply
+
+
+def _random_flip(probability: float) -> Callable[[Example, np.random.Generator], Example]:
+    """Mirrors image and label left to right."""
+
+    def apply(example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= probability:
+            return example
+        flipped = {key: example[key][:, ::-1] for key in ("image", "label") if key in example}
+        return {**example, **flipped}
+
+    return apply
+
+
+def _stream(
+    source: sources.SegmentationSource,
+    size: tuple[int, int],
+    config: ml_collections.ConfigDict,
+    seed: int,
+    stream: int,
+) -> grain.MapDataset:
+    """An endless stream of one domain, reshuffled every epoch, independent of other streams."""
+    stream_seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
+    dataset = grain.MapDataset.source(source).seed(stream_seed).shuffle()
+    dataset = dataset.map(_resize_example(size, size, config.image_resize))
+    if config.flip_probability > 0:
+        dataset = dataset.random_map(_random_flip(config.flip_probability))
+    return dataset.repeat()
+
+
+def create_train_batches(
+    config: ml_collections.ConfigDict, *, seed: int, label_set: LabelSet, use_target: bool
+) -> grain.MapDataset:
+    """Creates the batch of every step: a function of (seed, step) alone.
+
+    Args:
+      config: `config.data` (fields: configs/default.py).
+      seed: of the run.
+      label_set: classes of the source labels.
+      use_target: whether to read target images; they come without labels.
+    Returns:
+      endless dataset of {"source_images", "source_labels"[, "target_images"]}.
+    Raises:
+      UserError: if a dataset is missing or not what it should be.
+    """
+    source = sources.open_source(
+        config.data_dir, config.source, config.source_split, label_set=label_set
+    )
+    streams = [_stream(source, tuple(config.source_size), config, seed, 0)]
+    if use_target:
+        target = sources.open_source(
+            config.data_dir, config.target, config.target_split, label_set=None
+        )
+        streams.append(_stream(target, tuple(config.target_size), config, seed, 1))
+
+    def collect(examples: tuple[Example, ...]) -> Example:
+        batch = {"source_images": examples[0]["image"], "source_labels": examples[0]["label"]}
+        if use_target:
+            batch["target_images"] = examples[1]["image"]
+        return batch
+
+    pairs = grain.experimental.ZipMapDataset(streams).map(collect)
+    return pairs.batch(config.batch_size, drop_remainder=True)
+
+
+def iterate(
+    batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
+) -> Iterator[Example]:
+    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes."""
+    options = grain.ReadOptions(
+        num_threads=max(prefetch_batches, 1), prefetch_buffer_size=max(prefetch_batches, 1)
+    )
+    dataset = batches[start_step:].to_iter_dataset(options)
+    if num_workers > 0:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, prefetch_batches))
+    return iter(dataset)
+
+
+def create_eval_batches(
+    config: ml_collections.ConfigDict,
+    *,
+    dataset: str,
+    split: str,
+    batch_size: int,
+    label_set: LabelSet,
+) -> tuple[grain.MapDataset, int]:
+    """Creates the batches of a whole split in fixed order, each image exactly once.
+
+    Images are resized to `config.target_size`; labels keep their size, at which they are scored.
+
+    Returns:
+      (batches, number of images): batches are {"images", "labels", "names", "mask" [B] bool}; the
+      last is padded to the full size with images whose mask is False and labels are ignored.
+    Raises:
+      UserError: if the dataset is missing, or label sizes differ within it.
+    """
+    source = sources.open_source(config.data_dir, dataset, split, label_set=label_set)
+
+    def collect(examples: list[Example]) -> Example:
+        shapes = {example["label"].shape for example in examples}
+        if len(shapes) > 1:
+            raise UserError(
+                f"Labels of {source.title} have different sizes "
+                f"({', '.join('x'.join(map(str, shape)) for shape in sorted(shapes))}): expected "
+                "one size; prepare the dataset with a fixed size."
+            )
+        padding = batch_size - len(examples)
+        widths = [(0, padding), (0, 0), (0, 0)]
+        images = np.stack([example["image"] for example in examples])
+        labels = np.stack([example["label"] for example in examples])
+        return {
+            "images": np.pad(images, [*widths, (0, 0)]),
+            "labels": np.pad(labels, widths, constant_values=IGNORE_LABEL),
+            "names": [example["name"] for example in examples] + [""] * padding,
+            "mask": np.arange(batch_size) < len(examples),
+        }
+
+    resize_images = _resize_example(tuple(config.target_size), None, config.image_resize)
+    examples = grain.MapDataset.source(source).map(resize_images)
+    return examples.batch(batch_size, batch_fn=collect), len(source)

@@ -1,0 +1,142 @@
+"""Random access to a prepared dataset: TFDS records on disk -> numpy images and train ids.
+
+Synopsis:
+
+  source = open_source("datasets", "toy_cities/source", "train", label_set=LABEL_SETS[16])
+  source[0]   # {"name": str, "image": [H, W, 3] uint8 RGB, "label": [H, W] uint8 train ids}
+
+A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with features `image`,
+`name` and, where it is labelled, `label`: Cityscapes label ids. No builder code is needed to read.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet
+from alp_jax.errors import UserError
+
+Example = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationSource:
+    """One split of a dataset, decoded on access; pickles, so that worker processes can hold it.
+
+    Attributes:
+      records: the TFDS data source of the split.
+      title: NAME:SPLIT, for messages.
+      label_set: maps label ids to train ids; None reads no label.
+    """
+
+    records: Sequence[Example]
+    title: str
+    label_set: LabelSet | None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: SupportsIndex) -> Example:
+        """Reads one example.
+
+        Raises:
+          UserError: if the record or an image in it cannot be decoded, or an image is not RGB.
+        """
+        try:
+            record = self.records[index]
+        except Exception as error:  # Whatever a codec raises, the user needs to know which record.
+            raise UserError(
+                f"Record {index} of {self.title} is corrupt ({type(error).__name__}); expected an "
+                "ArrayRecord written by the dataset's builder: delete the dataset's folder and "
+                "prepare it again."
+            ) from error
+        example = {"name": record["name"].decode(), "image": record["image"]}
+        if self.label_set is not None:
+            label_ids = record["label"][..., 0]
+            example["label"] = self.label_set.from_cityscapes_ids[label_ids]
+        return example
+
+
+def open_source(
+    data_dir: str, name: str, split: str, *, label_set: LabelSet | None
+) -> SegmentationSource:
+    """Opens a split of a prepared dataset.
+
+    Args:
+      data_dir: folder that holds all prepared datasets.
+      name: dataset and, where it has one, builder config: "toy_cities/source".
+      split: "train", "validation", "test", or a TFDS slice of one ("train[:10]").
+      label_set: the classes to read; None for a domain whose labels must not be read. Then a
+        dataset that holds labels is refused, so that no training can see them by mistake.
+    Raises:
+      UserError: if there is no such dataset or split, or its features are not those expected.
+    """
+    title = f"{name}:{split}"
+    builder = _open_builder(data_dir, name)
+    if split.split("[")[0] not in builder.info.splits:
+        raise UserError(
+            f"Dataset {name} has no split {split!r}: expected one of "
+            f"{', '.join(sorted(builder.info.splits))}."
+        )
+    expected = {"image", "name"} | ({"label"} if label_set is not None else set())
+    features = set(builder.info.features)
+    if label_set is None and "label" in features:
+        raise UserError(
+            f"Dataset {title} holds labels, and a target domain must be read without them: name a "
+            "dataset whose records have only images (the built-in one is "
+            "toy_cities/target_unlabelled)."
+        )
+    if not expected <= features:
+        raise UserError(
+            f"Dataset {title} has the features {', '.join(sorted(features))}: expected "
+            f"{', '.join(sorted(expected))}."
+        )
+    try:
+        records = builder.as_data_source(split)
+    except Exception as error:  # TFDS raises many types; all mean that the files are not whole.
+        raise UserError(
+            f"Dataset {title} cannot be opened ({type(error).__name__}): delete its folder "
+            f"{builder.data_path} and prepare it again."
+        ) from error
+    if len(records) == 0:
+        raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    return SegmentationSource(records, title, label_set)
+
+
+def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
+    root = pathlib.Path(data_dir).expanduser() / name
+    versions = sorted(
+        (path.parent for path in root.glob("*/dataset_info.json")),
+        key=lambda path: tuple(int(part) for part in path.name.split(".") if part.isdigit()),
+    )
+    if not versions:
+        raise UserError(
+            f"No prepared dataset at {root}: expected a folder VERSION/dataset_info.json there; "
+            "prepare it with its builder in data_prep/ (for the built-in cities: "
+            f"python -m data_prep.toy_cities --data_dir={data_dir})."
+        )
+    try:
+        return tfds.builder_from_directory(versions[-1])
+    except Exception as error:  # A damaged dataset_info.json or features.json: any parse error.
+        raise UserError(
+            f"The description of dataset {versions[-1]} is corrupt ({type(error).__name__}): "
+            "delete that folder and prepare the dataset again."
+        ) from error
+
+
+def check_labels(label: np.ndarray, num_classes: int, title: str, name: str) -> None:
+    """Refuses train ids that are neither a class nor IGNORE_LABEL.
+
+    Raises:
+      UserError: naming the example and the value.
+    """
+    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
+    if wrong.size:
+        raise UserError(
+            f"Label {name} of {title} holds train id {wrong[0]}: expected 0 to {num_classes - 1}, "
+            f"or {IGNORE_LABEL} for pixels to ignore."
+        )

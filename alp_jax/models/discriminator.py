@@ -1,0 +1,44 @@
+"""The domain discriminator d: fully convolutional, 4x4 convolutions of stride 2."""
+
+import flax.linen as nn
+import jax
+
+from alp_jax.models import layers
+
+LEAKY_SLOPE = 0.2
+
+
+class Discriminator(nn.Module):
+    """Tells source maps from target maps: [B, H, W, K] -> [B, H / 2^n, W / 2^n, 1] logits.
+
+    n = len(widths) + 1 convolutions (AdvEnt: widths 64, 128, 256, 512, so 5), no normalisation, no
+    sigmoid. The receptive field of five is 94 pixels.
+
+    Attributes:
+      widths: channels of all convolutions but the last, which has one.
+    """
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """Computes the logit of the target domain for each cell."""
+        features = maps
+        for i, width in enumerate((*self.widths, 1)):
+            if i > 0:
+                features = nn.leaky_relu(features, LEAKY_SLOPE)
+            features = layers.Conv(
+                width,
+                4,
+                stride=2,
+                padding=1,
+                use_bias=True,
+                kernel_init=layers.uniform_fan_in_kernel,
+                name=f"conv{i}",
+            )(features)
+        return features
+
+
+def min_input_size(widths: tuple[int, ...]) -> int:
+    """The smallest side that leaves one cell: each convolution halves the side, rounding down."""
+    return 2 ** (len(widths) + 1)

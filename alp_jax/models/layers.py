@@ -1,0 +1,127 @@
+"""Convolution and batch norm in the forms that the published networks use."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BatchNormMode = Literal["running", "batch", "frozen"]
+BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
+
+Initializer = Callable[..., jax.Array]
+
+
+def uniform_fan_in(rng: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
+    """PyTorch's default initialisation of a convolution: U(-b, b), b = 1 / sqrt(fan_in)."""
+    bound = 1.0 / np.sqrt(fan_in)
+    return jax.random.uniform(rng, shape, jnp.float32, -bound, bound)
+
+
+def uniform_fan_in_kernel(
+    rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+    """`uniform_fan_in` for a HWIO kernel."""
+    return uniform_fan_in(rng, shape, int(np.prod(shape[:-1]))).astype(dtype)
+
+
+class Conv(nn.Module):
+    """2-D convolution, NHWC, padded by `padding` zeros on every side (PyTorch's convention).
+
+    A 1x1 convolution is written as a matrix product over flattened pixels, which XLA runs about
+    twice as fast on the CPU and equally fast elsewhere; this is the one place that decides.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0
+    use_bias: bool = False
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H', W', features], H' = (H + 2p - d(k-1) - 1) // stride + 1."""
+        shape = (self.kernel_size, self.kernel_size, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        if self.kernel_size == 1 and self.padding == 0:
+            strided = inputs[:, :: self.stride, :: self.stride]
+            outputs = strided.reshape(-1, shape[2]) @ kernel[0, 0]
+            outputs = outputs.reshape(*strided.shape[:-1], self.features)
+        else:
+            outputs = jax.lax.conv_general_dilated(
+                inputs,
+                kernel,
+                window_strides=(self.stride, self.stride),
+                padding=[(self.padding, self.padding)] * 2,
+                rhs_dilation=(self.dilation, self.dilation),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+        if self.use_bias:
+            fan_in = int(np.prod(shape[:-1]))
+            outputs += self.param("bias", uniform_fan_in, (self.features,), fan_in)
+        return outputs
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over all but the channel axis, in the three readings of the paper.
+
+    - "running": normalises with the running statistics, as they were before this batch, and
+      constant for the gradient; the batch then updates them with momentum. "Batch norm parameters
+      are updated with momentum but current batch statistics are not used during training" (Cicek
+      et al., ACCV 2020, section 4.1).
+    - "batch": normalises with the batch's statistics, and updates the running ones (AdvEnt's code).
+    - "frozen": normalises with the running statistics, which never change (CRST's code).
+
+    Without `train`, every mode normalises with the running statistics and updates nothing. As in
+    PyTorch the running variance takes the unbiased batch variance, the normalisation the biased.
+    """
+
+    mode: BatchNormMode
+    train_affine: bool
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]; `train` selects whether the mode's statistics apply."""
+        features = (inputs.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        if not self.train_affine:
+            scale, bias = jax.lax.stop_gradient((scale, bias))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features)
+
+        mean, var = running_mean.value, running_var.value
+        if train and self.mode != "frozen" and not self.is_initializing():
+            axes = tuple(range(inputs.ndim - 1))
+            batch_mean = jnp.mean(inputs, axes)
+            batch_var = jnp.var(inputs, axes)
+            count = inputs.size // inputs.shape[-1]
+            unbiased_var = batch_var * (count / max(count - 1, 1))
+            running_mean.value = self._moved(mean, batch_mean)
+            running_var.value = self._moved(var, unbiased_var)
+            if self.mode == "batch":
+                mean, var = batch_mean, batch_var
+        multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
+        return inputs * multiplier + (bias - mean * multiplier)
+
+    def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
+        batch = jax.lax.stop_gradient(batch)
+        return self.momentum * running + (1.0 - self.momentum) * batch
+
+
+def max_pool_ceil(inputs: jax.Array) -> jax.Array:
+    """3x3 max-pooling with stride 2, padding 1 and the output size rounded up (ceil mode).
+
+    An even side n gives n / 2 + 1 outputs, as in the published DeepLabv2 networks.
+    """
+    # PyTorch keeps a last window that starts inside the left-padded input: one more pad when even.
+    paddings = [(0, 0), *((1, 2 - side % 2) for side in inputs.shape[1:3]), (0, 0)]
+    return jax.lax.reduce_window(
+        inputs, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), paddings
+    )

@@ -1,0 +1,141 @@
+"""Dilated residual networks: from the demo's small one to ResNet-101 with output stride 8."""
+
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+
+from alp_jax.models import layers
+
+BlockKind = Literal["basic", "bottleneck"]
+StemKind = Literal["imagenet", "two_convs"]
+BLOCK_KINDS: tuple[str, ...] = get_args(BlockKind)
+STEM_KINDS: tuple[str, ...] = get_args(StemKind)
+
+# Width of a block's output as a multiple of its stage width.
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+
+class Backbone(nn.Module):
+    """ResNet without its classifier: [B, H, W, 3] -> [B, H / stride, W / stride, C].
+
+    Attributes:
+      stem: "imagenet" (7x7 stride-2 convolution and ceil-mode max-pool) or "two_convs" (two 3x3
+        stride-2 convolutions); both have output stride 4.
+      stem_widths: channels of the stem's convolutions.
+      block: "bottleneck" (1x1 with the stride, 3x3, 1x1 to four times the width) or "basic" (two
+        3x3, the first with the stride).
+      depths: residual blocks in each stage; widths, strides and dilations: one number a stage.
+      norm: the batch norm that every layer uses.
+      kernel_init: initialiser of every convolution.
+    """
+
+    stem: StemKind
+    stem_widths: tuple[int, ...]
+    block: BlockKind
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    batch_norm_mode: layers.BatchNormMode
+    train_affine: bool
+    kernel_init: layers.Initializer
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Computes features; `train` selects how batch norm behaves."""
+        features = self._stem(images, train=train)
+        stages = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
+        for stage, (depth, width, stride, dilation) in enumerate(stages, start=1):
+            for block in range(depth):
+                features = Block(
+                    kind=self.block,
+                    width=width,
+                    stride=stride if block == 0 else 1,
+                    dilation=dilation,
+                    project=block == 0,
+                    batch_norm_mode=self.batch_norm_mode,
+                    train_affine=self.train_affine,
+                    kernel_init=self.kernel_init,
+                    name=f"layer{stage}_{block}",
+                )(features, train=train)
+        return features
+
+    def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
+        kernel_size = 7 if self.stem == "imagenet" else 3
+        features = images
+        for i, width in enumerate(self.stem_widths, start=1):
+            features = layers.Conv(
+                width,
+                kernel_size,
+                stride=2,
+                padding=kernel_size // 2,
+                kernel_init=self.kernel_init,
+                name=f"conv{i}",
+            )(features)
+            norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=f"bn{i}")
+            features = nn.relu(norm(features, train=train))
+        return layers.max_pool_ceil(features) if self.stem == "imagenet" else features
+
+
+class Block(nn.Module):
+    """One residual block; the shortcut of a stage's first block is a 1x1 projection."""
+
+    kind: BlockKind
+    width: int
+    stride: int
+    dilation: int
+    project: bool
+    batch_norm_mode: layers.BatchNormMode
+    train_affine: bool
+    kernel_init: layers.Initializer
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H / stride, W / stride, width * EXPANSION[kind]]."""
+        out_width = self.width * EXPANSION[self.kind]
+        # (kernel size, output width, stride, dilation) of each convolution.
+        if self.kind == "bottleneck":
+            convs = [
+                (1, self.width, self.stride, 1),
+                (3, self.width, 1, self.dilation),
+                (1, out_width, 1, 1),
+            ]
+        else:
+            convs = [(3, self.width, self.stride, self.dilation), (3, out_width, 1, self.dilation)]
+
+        features = inputs
+        for i, conv in enumerate(convs, start=1):
+            features = self._conv_bn(features, *conv, names=(f"conv{i}", f"bn{i}"), train=train)
+            if i < len(convs):
+                features = nn.relu(features)
+        shortcut = inputs
+        if self.project:
+            names = ("downsample_conv", "downsample_bn")
+            shortcut = self._conv_bn(
+                inputs, 1, out_width, self.stride, 1, names=names, train=train
+            )
+        return nn.relu(features + shortcut)
+
+    def _conv_bn(
+        self,
+        inputs: jax.Array,
+        kernel_size: int,
+        width: int,
+        stride: int,
+        dilation: int,
+        *,
+        names: tuple[str, str],
+        train: bool,
+    ) -> jax.Array:
+        features = layers.Conv(
+            width,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            padding=dilation * (kernel_size // 2),
+            kernel_init=self.kernel_init,
+            name=names[0],
+        )(inputs)
+        norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=names[1])
+        return norm(features, train=train)

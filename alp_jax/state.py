@@ -1,0 +1,63 @@
+"""The state of a run: arrays only, everything that a checkpoint must hold to resume exactly."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from alp_jax.models import DomainDiscriminator, Segmenter
+from alp_jax.optim import Optimizer
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class SegmenterState:
+    """Parameters, batch-norm statistics and optimizer state of the segmenter f."""
+
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+
+
+@flax.struct.dataclass
+class DiscriminatorState:
+    """Parameters and optimizer state of the discriminator d."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Both players after `step` updates; no discriminator when no target is used.
+
+    Random keys and the position in the data are functions of (seed, step) and need no place here.
+    """
+
+    step: jax.Array
+    segmenter: SegmenterState
+    discriminator: DiscriminatorState | None
+
+
+def create_train_state(
+    rng: jax.Array,
+    segmenter: Segmenter,
+    segmenter_optimizer: Optimizer,
+    discriminator: DomainDiscriminator | None,
+    discriminator_optimizer: Optimizer,
+) -> TrainState:
+    """Creates the state at step 0; the segmenter's start does not depend on the discriminator."""
+    segmenter_rng, discriminator_rng = jax.random.split(rng)
+    params, model_state = segmenter.init(segmenter_rng)
+    segmenter_state = SegmenterState(
+        params, model_state, segmenter_optimizer.transform.init(params)
+    )
+    discriminator_state = None
+    if discriminator is not None:
+        params = discriminator.init(discriminator_rng)
+        discriminator_state = DiscriminatorState(
+            params, discriminator_optimizer.transform.init(params)
+        )
+    return TrainState(jnp.zeros((), jnp.int32), segmenter_state, discriminator_state)

@@ -1,0 +1,274 @@
+"""The train and eval steps: pure, unjitted, no I/O.
+
+Synopsis:
+
+  step = jax.jit(functools.partial(train_step, **statics), donate_argnums=0)
+  state, metrics = step(state, batch, jax.random.key(seed))
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from alp_jax import losses, maps, metrics, patches
+from alp_jax.models import DomainDiscriminator, Segmenter
+from alp_jax.objective import Objective
+from alp_jax.optim import Optimizer
+from alp_jax.state import DiscriminatorState, SegmenterState, TrainState
+
+PyTree = Any
+Batch = dict[str, jax.Array]
+
+# Roles of the keys drawn in a step.
+_SOURCE_PATCHES, _TARGET_PATCHES = 0, 1
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    rng: jax.Array,
+    *,
+    segmenter: Segmenter,
+    discriminator: DomainDiscriminator | None,
+    segmenter_optimizer: Optimizer,
+    discriminator_optimizer: Optimizer,
+    objective: Objective,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Updates both players once.
+
+    Implements Eqs. (1) to (4) of Cicek et al., ACCV 2020, in AdvEnt's order: source forward, target
+    forward, then the gradients of both players at the parameters of `state`, on the same patches;
+    no gradient of one player's loss reaches the other's parameters.
+
+    Args:
+      state: donated where the step is jitted.
+      batch: source_images [B, H, W, 3] (RGB, 0..255), source_labels [B, H, W] (train ids or
+        IGNORE_LABEL) and, when the objective uses the target, target_images [B, H', W', 3].
+      rng: the run's key; keys of a step are fold_in(fold_in(rng, role), step).
+      segmenter, discriminator, segmenter_optimizer, discriminator_optimizer: the two players.
+      objective: what is aligned, and how.
+    Returns:
+      (new state, metrics): metrics are float32 scalars; losses in nats, accuracies in [0, 1].
+    """
+
+    def role_rng(role: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(rng, role), state.step)
+
+    batch = _crop_images(batch, role_rng, objective)
+
+    def segmenter_loss(params: PyTree) -> tuple[jax.Array, Any]:
+        return _segmenter_loss(
+            params, state, batch, role_rng, segmenter, discriminator, objective
+        )
+
+    grad_fn = jax.value_and_grad(segmenter_loss, has_aux=True)
+    (loss, (model_state, aligned, scalars)), grads = grad_fn(state.segmenter.params)
+    updates, opt_state = segmenter_optimizer.transform.update(
+        grads, state.segmenter.opt_state, state.segmenter.params
+    )
+    new_segmenter = SegmenterState(
+        optax.apply_updates(state.segmenter.params, updates), model_state, opt_state
+    )
+    scalars |= {
+        "loss/segmenter": loss,
+        "gradient_norm/segmenter": optax.global_norm(grads),
+        "learning_rate/segmenter": segmenter_optimizer.learning_rate(state.step),
+    }
+    new_discriminator = state.discriminator
+    if state.discriminator is not None:
+        new_discriminator, discriminator_scalars = _update_discriminator(
+            state, aligned, discriminator, discriminator_optimizer, objective
+        )
+        scalars |= discriminator_scalars
+    scalars = {name: jnp.asarray(value, jnp.float32) for name, value in scalars.items()}
+    return TrainState(state.step + 1, new_segmenter, new_discriminator), scalars
+
+
+def _crop_images(batch: Batch, role_rng: Any, objective: Objective) -> Batch:
+    """Crops the inputs themselves when that is the objective (AP-CI); labels with their images."""
+    if objective.patch != "image_crop":
+        return batch
+    size, count = objective.patch_size, objective.num_patches
+
+    def crop(role: int, *arrays: jax.Array) -> list[jax.Array]:
+        batch_size, *map_size = arrays[0].shape[:3]
+        offsets = patches.sample_offsets(
+            role_rng(role), batch_size, (map_size[0], map_size[1]), size, count
+        )
+        return [patches.slice_patches(array, offsets, size) for array in arrays]
+
+    images, labels = crop(_SOURCE_PATCHES, batch["source_images"], batch["source_labels"])
+    (target_images,) = crop(_TARGET_PATCHES, batch["target_images"])
+    return {"source_images": images, "source_labels": labels, "target_images": target_images}
+
+
+def _segmenter_loss(
+    params: PyTree,
+    state: TrainState,
+    batch: Batch,
+    role_rng: Any,
+    segmenter: Segmenter,
+    discriminator: DomainDiscriminator | None,
+    objective: Objective,
+) -> tuple[jax.Array, tuple[PyTree, tuple[jax.Array, jax.Array] | None, dict[str, jax.Array]]]:
+    """Computes L_ce plus the segmenter's side of the game.
+
+    Returns:
+      (loss, (model_state, (source maps, target maps) or None, scalars)).
+    """
+    source_size = _spatial(batch["source_images"])
+    source_logits, source_model_state = segmenter.apply(
+        params, state.segmenter.model_state, batch["source_images"], train=True
+    )
+    total, count = losses.cross_entropy(
+        patches.upsample(source_logits, source_size), batch["source_labels"]
+    )
+    cross_entropy = total / jnp.maximum(count, 1)
+    scalars = {"loss/cross_entropy": cross_entropy}
+    model_state = state.segmenter.model_state
+    if "source" in objective.batch_norm_update_domains:
+        model_state = source_model_state
+    if not objective.use_target:
+        return cross_entropy, (model_state, None, scalars)
+    if state.discriminator is None or discriminator is None:
+        raise ValueError("An objective that uses the target needs a discriminator.")
+
+    target_size = _spatial(batch["target_images"])
+    target_logits, target_model_state = segmenter.apply(
+        params, model_state, batch["target_images"], train=True
+    )
+    if "target" in objective.batch_norm_update_domains:
+        model_state = target_model_state
+    source_maps = _aligned_maps(
+        source_logits, source_size, role_rng(_SOURCE_PATCHES), objective
+    )
+    target_maps = _aligned_maps(
+        target_logits, target_size, role_rng(_TARGET_PATCHES), objective
+    )
+
+    def decide(domain_maps: jax.Array) -> jax.Array:
+        return _decide(discriminator, state.discriminator.params, domain_maps, objective)
+
+    if objective.game == "non_saturating":
+        adversarial = losses.domain_cross_entropy(decide(target_maps), losses.SOURCE)
+    else:
+        adversarial = -(
+            losses.domain_cross_entropy(decide(source_maps), losses.SOURCE)
+            + losses.domain_cross_entropy(decide(target_maps), losses.TARGET)
+        )
+    scalars["loss/adversarial"] = adversarial
+    loss = cross_entropy + objective.adversarial_weight * adversarial
+    return loss, (model_state, (source_maps, target_maps), scalars)
+
+
+def _update_discriminator(
+    state: TrainState,
+    aligned: tuple[jax.Array, jax.Array],
+    discriminator: DomainDiscriminator,
+    optimizer: Optimizer,
+    objective: Objective,
+) -> tuple[DiscriminatorState, dict[str, jax.Array]]:
+    """Updates the discriminator on the maps, which are constants here, that the segmenter made."""
+    source_maps, target_maps = aligned
+
+    def discriminator_loss(params: PyTree) -> tuple[jax.Array, dict[str, jax.Array]]:
+        source_logits = _decide(discriminator, params, source_maps, objective)
+        target_logits = _decide(discriminator, params, target_maps, objective)
+        source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE)
+        target_loss = losses.domain_cross_entropy(target_logits, losses.TARGET)
+        weight = 0.5 if objective.game == "non_saturating" else 1.0
+        loss = weight * (source_loss + target_loss)
+        return loss, {
+            "loss/discriminator": loss,
+            "loss/discriminator_source": source_loss,
+            "loss/discriminator_target": target_loss,
+            "discriminator_accuracy/source": losses.domain_accuracy(
+                source_logits, losses.SOURCE
+            ),
+            "discriminator_accuracy/target": losses.domain_accuracy(
+                target_logits, losses.TARGET
+            ),
+        }
+
+    entry = state.discriminator
+    grads, scalars = jax.grad(discriminator_loss, has_aux=True)(entry.params)
+    updates, opt_state = optimizer.transform.update(grads, entry.opt_state, entry.params)
+    scalars |= {
+        "gradient_norm/discriminator": optax.global_norm(grads),
+        "learning_rate/discriminator": optimizer.learning_rate(state.step),
+    }
+    return DiscriminatorState(optax.apply_updates(entry.params, updates), opt_state), scalars
+
+
+def _spatial(images: jax.Array) -> patches.Size:
+    return images.shape[1], images.shape[2]
+
+
+def _aligned_maps(
+    logits: jax.Array, size: patches.Size, rng: jax.Array, objective: Objective
+) -> jax.Array:
+    """Computes g(h(f(x))): upsampled to the input's size, whole or of random patches."""
+    if objective.patch == "random":
+        offsets = patches.sample_offsets(
+            rng, logits.shape[0], size, objective.patch_size, objective.num_patches
+        )
+        logits = patches.upsample_patches(logits, offsets, size, objective.patch_size)
+    else:
+        logits = patches.upsample(logits, size)
+    return maps.compute_map(logits, objective.aligned_map)
+
+
+def _decide(
+    discriminator: DomainDiscriminator, params: PyTree, domain_maps: jax.Array, objective: Objective
+) -> jax.Array:
+    """Computes domain logits: one for each cell, or their mean for each patch."""
+    domain_logits = discriminator.apply(params, domain_maps)
+    if objective.decision == "patch" and domain_logits.size > 0:
+        domain_logits = jnp.mean(domain_logits, axis=(1, 2))
+    return domain_logits
+
+
+def predict(
+    params: PyTree, model_state: PyTree, images: jax.Array, size: patches.Size, segmenter: Segmenter
+) -> jax.Array:
+    """Computes logits [B, *size, C] of RGB images [B, H, W, 3] in evaluation mode."""
+    logits, _ = segmenter.apply(params, model_state, images, train=False)
+    return patches.upsample(logits, size)
+
+
+def eval_step(
+    params: PyTree,
+    model_state: PyTree,
+    images: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+    *,
+    segmenter: Segmenter,
+    num_classes: int,
+) -> dict[str, jax.Array]:
+    """Evaluates one padded batch.
+
+    Args:
+      params, model_state: of the segmenter.
+      images: [B, H, W, 3] RGB, 0..255.
+      labels: [B, H', W'] train ids or IGNORE_LABEL, at the resolution that is scored.
+      mask: [B] bool, False for padding.
+      segmenter: the network.
+      num_classes: C.
+    Returns:
+      confusion [C, C] int32 (rows = truth), entropy_total (sum over images of the mean normalised
+      entropy), num_images, predictions [B, H', W'] uint8 and entropy [B, H', W'] in [0, 1].
+    """
+    logits = predict(params, model_state, images, (labels.shape[1], labels.shape[2]), segmenter)
+    predictions = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+    entropy = maps.entropy(logits)
+    counted = jnp.where(mask[:, None, None], labels, losses.IGNORE_LABEL)
+    return {
+        "confusion": metrics.compute_confusion(predictions, counted, num_classes),
+        "entropy_total": jnp.sum(jnp.mean(entropy, axis=(1, 2)) * mask),
+        "num_images": jnp.sum(mask, dtype=jnp.int32),
+        "predictions": predictions,
+        "entropy": entropy,
+    }

@@ -1,0 +1,89 @@
+"""The built-in city pair: a small network from scratch, minutes on a CPU.
+
+  python -m data_prep.toy_cities --data_dir=datasets
+  python -m alp_jax.main --config=configs/toy_cities.py:warmup --workdir=runs/toy_cities/warmup
+  python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/toy_cities/alp_gi
+
+Variants: the paper's methods (source_only, ap_ci, agp_gi, alp_gi) and `warmup`, source-only training
+from scratch that stands in for pretrained weights: every method starts from its checkpoint.
+"""
+
+import ml_collections
+
+from configs import default
+
+WARMUP_WORKDIR = "runs/toy_cities/warmup"
+VARIANTS = ("warmup", *default.METHODS)
+
+
+def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
+    """Creates the configuration of one of VARIANTS."""
+    if variant not in VARIANTS:
+        raise ValueError(f"Unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}.")
+    config = default.get_config("source_only" if variant == "warmup" else variant)
+    with config.unlocked():
+        _set_data_and_model(config)
+        if variant == "warmup":
+            _set_warmup(config)
+        else:
+            _set_adaptation(config)
+    return config
+
+
+def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
+    config.data.num_classes = 16
+    config.data.source = "toy_cities/source"
+    config.data.target = "toy_cities/target_unlabelled"
+    config.data.source_size = (64, 128)
+    config.data.target_size = (64, 128)
+    config.data.flip_probability = 0.5
+
+    config.model.stem = "two_convs"
+    config.model.stem_widths = (24, 48)
+    config.model.block = "basic"
+    config.model.depths = (2, 2, 1)
+    config.model.widths = (48, 48, 48)
+    config.model.strides = (1, 1, 1)  # Output stride 4, all of it in the stem.
+    config.model.dilations = (1, 2, 4)
+    config.model.classifier_dilations = (1, 3, 6, 9)
+    config.model.kernel_init = "he_normal"
+    config.model.input_order = "rgb"
+    config.model.input_mean = (110.0, 110.0, 110.0)
+    config.model.input_std = (60.0, 60.0, 60.0)
+    config.discriminator.widths = (16, 32, 64, 128)
+
+    config.evaluation.dataset = "toy_cities/target"
+    config.evaluation.batch_size = 20
+    config.log_every_steps = 25
+
+
+def _set_warmup(config: ml_collections.ConfigDict) -> None:
+    """From scratch: batch statistics and all parameters learn."""
+    config.num_steps = 1000
+    config.data.batch_size = 8
+    config.model.batch_norm_mode = "batch"
+    config.model.batch_norm_train_affine = True
+    config.optimizer.segmenter_learning_rate = 0.05
+    config.optimizer.classifier_learning_rate_multiplier = 1.0  # Nothing is pretrained.
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.gradient_clip_norm = 5.0
+    config.optimizer.horizon_steps = 1000
+    config.evaluation.every_steps = 500
+    config.checkpoint.every_steps = 250
+
+
+def _set_adaptation(config: ml_collections.ConfigDict) -> None:
+    config.num_steps = 500
+    config.init_from = WARMUP_WORKDIR
+    config.data.batch_size = 4
+    config.model.batch_norm_mode = "frozen"
+    config.objective.aligned_map = "normalized_self_information"
+    config.objective.patch_size = (32, 32)  # Half the height, as 256 of 512 in the paper.
+    config.objective.num_patches = 4
+    config.objective.adversarial_weight = 0.03
+    config.optimizer.segmenter_learning_rate = 2e-3
+    config.optimizer.classifier_learning_rate_multiplier = 1.0
+    config.optimizer.gradient_clip_norm = 5.0
+    config.optimizer.horizon_steps = 500
+    config.evaluation.every_steps = 100
+    config.checkpoint.every_steps = 100
