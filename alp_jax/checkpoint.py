@@ -156,12 +156,12 @@ class Checkpoints:
                 )
 
     def _metadata(self, step: int) -> PyTree:
+        cause: Exception | None = None
+        metadata = None
         try:
             metadata = self._manager.item_metadata(step)
         except Exception as error:  # As in _read.
-            metadata, cause = None, error
-        else:
-            cause = None
+            cause = error
         if metadata is None:
             raise UserError(
                 f"Checkpoint {self._folder / str(step)} is damaged (no readable description): "
@@ -171,7 +171,7 @@ class Checkpoints:
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Maps the path of every array in a tree to its shape: {"segmenter/params/...": (3, 3, ...)}."""
+    """Maps the path of every array in a tree to its shape: {"step": (), ...}."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     shapes = {}
     for path, leaf in leaves:

@@ -118,7 +118,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
     fields = flatten(config)
     for name in (*_CHOICES, *_AT_LEAST, *_SIZES, *_POSITIVE_LISTS):
         if name not in fields:
-            raise UserError(f"The configuration lacks config.{name}: start from configs/default.py.")
+            raise UserError(
+                f"The configuration lacks config.{name}: start from configs/default.py."
+            )
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             _refuse(name, fields[name], f"one of {', '.join(map(str, choices))}")

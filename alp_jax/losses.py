@@ -56,7 +56,9 @@ def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
         discriminator, and the mean would be NaN.
     """
     if domain_logits.size == 0:
-        raise ValueError(f"The discriminator gave no decision: its output is {domain_logits.shape}.")
+        raise ValueError(
+            f"The discriminator gave no decision: its output is {domain_logits.shape}."
+        )
     labels = jnp.full_like(domain_logits, domain)
     return jnp.mean(optax.sigmoid_binary_cross_entropy(domain_logits, labels))
 

@@ -81,9 +81,7 @@ def create_segmenter_optimizer(
             CLASSIFIER: sgd(config.classifier_learning_rate_multiplier),
             FROZEN: optax.set_to_zero(),
         },
-        lambda params: segmenter_groups(
-            params, train_batch_norm_affine=train_batch_norm_affine
-        ),
+        lambda params: segmenter_groups(params, train_batch_norm_affine=train_batch_norm_affine),
     )
     if config.gradient_clip_norm > 0:
         groups = optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), groups)

@@ -57,8 +57,8 @@ def slice_patches(maps: jax.Array, offsets: jax.Array, patch_size: Size) -> jax.
 
     def slice_one(one_map: jax.Array, offset: jax.Array) -> jax.Array:
         channels = one_map.shape[2:]
-        starts = (offset[0], offset[1], *(0 for _ in channels))
-        return jax.lax.dynamic_slice(one_map, starts, (*patch_size, *channels))
+        starts = jnp.concatenate([offset, jnp.zeros(len(channels), offset.dtype)])
+        return jax.lax.dynamic_slice(one_map, list(starts), (*patch_size, *channels))
 
     patches = jax.vmap(jax.vmap(slice_one, in_axes=(None, 0)))(maps, offsets)
     return patches.reshape(-1, *patches.shape[2:])

@@ -45,8 +45,10 @@ def create_train_state(
     rng: jax.Array,
     segmenter: Segmenter,
     segmenter_optimizer: Optimizer,
-    discriminator: DomainDiscriminator | None,
+    discriminator: DomainDiscriminator,
     discriminator_optimizer: Optimizer,
+    *,
+    use_target: bool,
 ) -> TrainState:
     """Creates the state at step 0; the segmenter's start does not depend on the discriminator."""
     segmenter_rng, discriminator_rng = jax.random.split(rng)
@@ -55,7 +57,7 @@ def create_train_state(
         params, model_state, segmenter_optimizer.transform.init(params)
     )
     discriminator_state = None
-    if discriminator is not None:
+    if use_target:
         params = discriminator.init(discriminator_rng)
         discriminator_state = DiscriminatorState(
             params, discriminator_optimizer.transform.init(params)

@@ -31,7 +31,7 @@ def train_step(
     rng: jax.Array,
     *,
     segmenter: Segmenter,
-    discriminator: DomainDiscriminator | None,
+    discriminator: DomainDiscriminator,
     segmenter_optimizer: Optimizer,
     discriminator_optimizer: Optimizer,
     objective: Objective,
@@ -56,12 +56,12 @@ def train_step(
     def role_rng(role: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(rng, role), state.step)
 
+    if objective.use_target != (state.discriminator is not None):
+        raise ValueError("The state must hold a discriminator exactly when a target is used.")
     batch = _crop_images(batch, role_rng, objective)
 
     def segmenter_loss(params: PyTree) -> tuple[jax.Array, Any]:
-        return _segmenter_loss(
-            params, state, batch, role_rng, segmenter, discriminator, objective
-        )
+        return _segmenter_loss(params, state, batch, role_rng, segmenter, discriminator, objective)
 
     grad_fn = jax.value_and_grad(segmenter_loss, has_aux=True)
     (loss, (model_state, aligned, scalars)), grads = grad_fn(state.segmenter.params)
@@ -79,8 +79,9 @@ def train_step(
     new_discriminator = state.discriminator
     if state.discriminator is not None:
         new_discriminator, discriminator_scalars = _update_discriminator(
-            state, aligned, discriminator, discriminator_optimizer, objective
+            state.discriminator, aligned, discriminator, discriminator_optimizer, objective
         )
+        scalars["learning_rate/discriminator"] = discriminator_optimizer.learning_rate(state.step)
         scalars |= discriminator_scalars
     scalars = {name: jnp.asarray(value, jnp.float32) for name, value in scalars.items()}
     return TrainState(state.step + 1, new_segmenter, new_discriminator), scalars
@@ -110,7 +111,7 @@ def _segmenter_loss(
     batch: Batch,
     role_rng: Any,
     segmenter: Segmenter,
-    discriminator: DomainDiscriminator | None,
+    discriminator: DomainDiscriminator,
     objective: Objective,
 ) -> tuple[jax.Array, tuple[PyTree, tuple[jax.Array, jax.Array] | None, dict[str, jax.Array]]]:
     """Computes L_ce plus the segmenter's side of the game.
@@ -130,26 +131,21 @@ def _segmenter_loss(
     model_state = state.segmenter.model_state
     if "source" in objective.batch_norm_update_domains:
         model_state = source_model_state
-    if not objective.use_target:
+    if state.discriminator is None:
         return cross_entropy, (model_state, None, scalars)
-    if state.discriminator is None or discriminator is None:
-        raise ValueError("An objective that uses the target needs a discriminator.")
 
+    discriminator_params = state.discriminator.params
     target_size = _spatial(batch["target_images"])
     target_logits, target_model_state = segmenter.apply(
         params, model_state, batch["target_images"], train=True
     )
     if "target" in objective.batch_norm_update_domains:
         model_state = target_model_state
-    source_maps = _aligned_maps(
-        source_logits, source_size, role_rng(_SOURCE_PATCHES), objective
-    )
-    target_maps = _aligned_maps(
-        target_logits, target_size, role_rng(_TARGET_PATCHES), objective
-    )
+    source_maps = _aligned_maps(source_logits, source_size, role_rng(_SOURCE_PATCHES), objective)
+    target_maps = _aligned_maps(target_logits, target_size, role_rng(_TARGET_PATCHES), objective)
 
     def decide(domain_maps: jax.Array) -> jax.Array:
-        return _decide(discriminator, state.discriminator.params, domain_maps, objective)
+        return _decide(discriminator, discriminator_params, domain_maps, objective)
 
     if objective.game == "non_saturating":
         adversarial = losses.domain_cross_entropy(decide(target_maps), losses.SOURCE)
@@ -164,7 +160,7 @@ def _segmenter_loss(
 
 
 def _update_discriminator(
-    state: TrainState,
+    entry: DiscriminatorState,
     aligned: tuple[jax.Array, jax.Array],
     discriminator: DomainDiscriminator,
     optimizer: Optimizer,
@@ -184,21 +180,13 @@ def _update_discriminator(
             "loss/discriminator": loss,
             "loss/discriminator_source": source_loss,
             "loss/discriminator_target": target_loss,
-            "discriminator_accuracy/source": losses.domain_accuracy(
-                source_logits, losses.SOURCE
-            ),
-            "discriminator_accuracy/target": losses.domain_accuracy(
-                target_logits, losses.TARGET
-            ),
+            "discriminator_accuracy/source": losses.domain_accuracy(source_logits, losses.SOURCE),
+            "discriminator_accuracy/target": losses.domain_accuracy(target_logits, losses.TARGET),
         }
 
-    entry = state.discriminator
     grads, scalars = jax.grad(discriminator_loss, has_aux=True)(entry.params)
     updates, opt_state = optimizer.transform.update(grads, entry.opt_state, entry.params)
-    scalars |= {
-        "gradient_norm/discriminator": optax.global_norm(grads),
-        "learning_rate/discriminator": optimizer.learning_rate(state.step),
-    }
+    scalars["gradient_norm/discriminator"] = optax.global_norm(grads)
     return DiscriminatorState(optax.apply_updates(entry.params, updates), opt_state), scalars
 
 

@@ -70,7 +70,12 @@ def _model() -> ml_collections.ConfigDict:
     model.stem_widths = (64,)  # Channels of the stem's convolutions.
     model.block = "bottleneck"  # "bottleneck" or "basic".
     model.depths = (3, 4, 23, 3)  # Residual blocks in each stage: ResNet-101.
-    model.widths = (64, 128, 256, 512)  # Channels in each stage, a quarter of a bottleneck's output.
+    model.widths = (
+        64,
+        128,
+        256,
+        512,
+    )  # Channels in each stage, a quarter of a bottleneck's output.
     model.strides = (1, 2, 1, 1)  # Of each stage's first block; output stride 8.
     model.dilations = (1, 1, 2, 4)  # Of each stage's 3x3 convolutions.
     model.classifier_dilations = (6, 12, 18, 24)  # Branches of the classifier, summed.
@@ -85,7 +90,12 @@ def _model() -> ml_collections.ConfigDict:
 
 def _discriminator() -> ml_collections.ConfigDict:
     discriminator = ml_collections.ConfigDict()
-    discriminator.widths = (64, 128, 256, 512)  # All but the last convolution, which has 1 (AdvEnt).
+    discriminator.widths = (
+        64,
+        128,
+        256,
+        512,
+    )  # All but the last convolution, which has 1 (AdvEnt).
     return discriminator
 
 

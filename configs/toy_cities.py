@@ -4,8 +4,9 @@
   python -m alp_jax.main --config=configs/toy_cities.py:warmup --workdir=runs/toy_cities/warmup
   python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/toy_cities/alp_gi
 
-Variants: the paper's methods (source_only, ap_ci, agp_gi, alp_gi) and `warmup`, source-only training
-from scratch that stands in for pretrained weights: every method starts from its checkpoint.
+Variants: the paper's methods (source_only, ap_ci, agp_gi, alp_gi) and `warmup`, source-only
+training from scratch that stands in for pretrained weights: every method starts from its
+checkpoint.
 """
 
 import ml_collections

@@ -1,0 +1,1 @@
+"""Input: label tables, prepared datasets and batches; numpy only."""

@@ -51,6 +51,9 @@ CITYSCAPES_CLASSES: tuple[SceneClass, ...] = (
 )
 CITYSCAPES_ID_BY_NAME: Mapping[str, int] = {c.name: c.cityscapes_id for c in CITYSCAPES_CLASSES}
 
+# [256] bool: the values that a label image may hold: ids 0 to 34, and 255 (also -1, licence plate).
+IS_CITYSCAPES_ID = np.isin(np.arange(256), [*range(35), IGNORE_LABEL])
+
 _NOT_IN_SYNTHIA = ("terrain", "truck", "train")
 _NOT_IN_THE_13 = ("wall", "fence", "pole")
 
@@ -63,10 +66,12 @@ class LabelSet:
 
     @property
     def num_classes(self) -> int:
+        """C."""
         return len(self.classes)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Class names in train-id order."""
         return tuple(c.name for c in self.classes)
 
     @functools.cached_property

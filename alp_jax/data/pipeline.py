@@ -40,7 +40,10 @@ def _resize_example(
     """Resizes images by `image_resize` and labels to the nearest; None keeps labels as they are."""
 
     def apply(example: Example) -> Example:
-        resized = {**example, "image": resize(example["image"], image_size, RESAMPLING[image_resize])}
+        resized = {
+            **example,
+            "image": resize(example["image"], image_size, RESAMPLING[image_resize]),
+        }
         if "label" in example and label_size is not None:
             resized["label"] = resize(example["label"], label_size, Image.Resampling.NEAREST)
         return resized
@@ -54,8 +57,8 @@ def _random_flip(probability: float) -> Callable[[Example, np.random.Generator],
     def apply(example: Example, rng: np.random.Generator) -> Example:
         if rng.random() >= probability:
             return example
-        flipped = {key: example[key][:, ::-1] for key in ("image", "label") if key in example}
-        return {**example, **flipped}
+        keys = [key for key in ("image", "label") if key in example]
+        return example | {key: example[key][:, ::-1] for key in keys}
 
     return apply
 

@@ -12,12 +12,11 @@ A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with feat
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from alp_jax.data.labels import IGNORE_LABEL, LabelSet
+from alp_jax.data.labels import IS_CITYSCAPES_ID, LabelSet
 from alp_jax.errors import UserError
 
 Example = dict[str, Any]
@@ -40,11 +39,11 @@ class SegmentationSource:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: SupportsIndex) -> Example:
+    def __getitem__(self, index: int) -> Example:
         """Reads one example.
 
         Raises:
-          UserError: if the record or an image in it cannot be decoded, or an image is not RGB.
+          UserError: if the record cannot be decoded, or its label holds an unknown id.
         """
         try:
             record = self.records[index]
@@ -57,6 +56,12 @@ class SegmentationSource:
         example = {"name": record["name"].decode(), "image": record["image"]}
         if self.label_set is not None:
             label_ids = record["label"][..., 0]
+            unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]]
+            if unknown.size:
+                raise UserError(
+                    f"Label {example['name']} of {self.title} holds the value {unknown[0]}: "
+                    "expected Cityscapes label ids, 0 to 34, or 255 for pixels to ignore."
+                )
             example["label"] = self.label_set.from_cityscapes_ids[label_ids]
         return example
 
@@ -126,17 +131,3 @@ def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
             f"The description of dataset {versions[-1]} is corrupt ({type(error).__name__}): "
             "delete that folder and prepare the dataset again."
         ) from error
-
-
-def check_labels(label: np.ndarray, num_classes: int, title: str, name: str) -> None:
-    """Refuses train ids that are neither a class nor IGNORE_LABEL.
-
-    Raises:
-      UserError: naming the example and the value.
-    """
-    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
-    if wrong.size:
-        raise UserError(
-            f"Label {name} of {title} holds train id {wrong[0]}: expected 0 to {num_classes - 1}, "
-            f"or {IGNORE_LABEL} for pixels to ignore."
-        )

@@ -8,7 +8,7 @@ Synopsis:
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,10 @@ from alp_jax.models.discriminator import Discriminator
 
 PyTree = Any
 
-KERNEL_INITS = {"he_normal": nn.initializers.he_normal(), "normal_0.01": nn.initializers.normal(0.01)}
+KERNEL_INITS = {
+    "he_normal": nn.initializers.he_normal(),
+    "normal_0.01": nn.initializers.normal(0.01),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +44,11 @@ class Segmenter:
         """Computes (logits [B, h, w, C], new model_state) of RGB images [B, H, W, 3], 0..255."""
         variables = {"params": params, **model_state}
         if not train:
-            return self.module.apply(variables, images, train=False), model_state
-        return self.module.apply(variables, images, train=True, mutable=["batch_stats"])
+            return cast(jax.Array, self.module.apply(variables, images, train=False)), model_state
+        logits, new_model_state = self.module.apply(
+            variables, images, train=True, mutable=["batch_stats"]
+        )
+        return cast(jax.Array, logits), new_model_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,7 @@ class DomainDiscriminator:
 
     def apply(self, params: PyTree, maps: jax.Array) -> jax.Array:
         """Computes domain logits [B, h, w, 1] of maps [B, H, W, K]."""
-        return self.module.apply({"params": params}, maps)
+        return cast(jax.Array, self.module.apply({"params": params}, maps))
 
 
 def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Segmenter:

@@ -112,9 +112,7 @@ class Block(nn.Module):
         shortcut = inputs
         if self.project:
             names = ("downsample_conv", "downsample_bn")
-            shortcut = self._conv_bn(
-                inputs, 1, out_width, self.stride, 1, names=names, train=train
-            )
+            shortcut = self._conv_bn(inputs, 1, out_width, self.stride, 1, names=names, train=train)
         return nn.relu(features + shortcut)
 
     def _conv_bn(

@@ -1,0 +1,97 @@
+"""What every command shares: flags, log lines, and errors that end in one sentence.
+
+Synopsis:
+
+  if __name__ == "__main__":
+      cli.run(main)
+"""
+
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+from alp_jax.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, runs `main` and exits.
+
+    Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
+    Ctrl-C. Any other exception is a bug and keeps its traceback.
+    """
+    _configure_logging()
+
+    def guarded(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
+        try:
+            main()
+        except UserError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            _fail("Interrupted; the same command continues.", EXIT_INTERRUPTED)
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _configure_logging() -> None:
+    """Our own lines at INFO; those of the libraries (all log through absl) only when they fail."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        remaining = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            flags.FLAGS.config.is_locked  # noqa: B018  A file that could not be read raises here.
+        return remaining
+    except flags.Error as error:
+        # ml_collections puts the whole traceback of a config file into the message: its last line
+        # is "ValueError: what is wrong".
+        *_, last_line = str(error).strip().splitlines()
+        _fail(last_line.removeprefix("ValueError: ").removeprefix("TypeError: "))
+    except OSError:
+        _fail(
+            f"The configuration {_config_path(argv)} cannot be read: expected a Python file such "
+            "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
+        )
+    except AttributeError as error:
+        unknown = [a for a in argv if a.startswith("--config.")]
+        _fail(_describe_unknown_field(unknown, error))
+
+
+def _config_path(argv: Sequence[str]) -> str:
+    given = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
+    return given[-1] if given else "(none given)"
+
+
+def _describe_unknown_field(overrides: list[str], error: AttributeError) -> str:
+    for override in overrides:
+        path = override.removeprefix("--config.").split("=")[0].split(".")
+        node: Any = flags.FLAGS["config"].value
+        for depth, key in enumerate(path):
+            if key not in node:
+                prefix = ".".join(["config", *path[:depth]])
+                close = difflib.get_close_matches(key, list(node), n=1)
+                hint = f" (did you mean {close[0]}?)" if close else ""
+                return (
+                    f"Unknown field {prefix}.{key}{hint}: {prefix} has {', '.join(sorted(node))}."
+                )
+            node = node[key]
+    return f"The configuration cannot be read: {error}."

@@ -1,0 +1,174 @@
+"""Evaluation of a whole split: scores, confusion matrix and a sheet of pictures.
+
+Synopsis:
+
+  evaluator = Evaluator(config, segmenter, label_set)
+  result = evaluator.evaluate(params, model_state, step=500)
+  result.save(workdir)     # evaluation/step_500.json, step_500_confusion.npy, step_500.png
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from alp_jax import checkpoint, config, figures, metrics, models, steps
+from alp_jax.data import pipeline
+from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.models import Segmenter
+
+PyTree = Any
+
+FOLDER = "evaluation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of one checkpoint on one split.
+
+    Attributes:
+      summary: what `step_N.json` holds.
+      confusion: [C, C] int64 pixels, rows = truth.
+      panels: the chosen images with prediction, label and entropy.
+      label_set: the C classes.
+      stem: file name without its ending.
+    """
+
+    summary: dict[str, Any]
+    confusion: np.ndarray
+    panels: list[figures.Panel]
+    label_set: LabelSet
+    stem: str
+
+    def save(self, workdir: pathlib.Path) -> pathlib.Path:
+        """Writes the three files into `workdir/evaluation`; returns the JSON's path."""
+        folder = workdir / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
+        figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
+        path = folder / f"{self.stem}.json"
+        path.write_text(json.dumps(self.summary, indent=2) + "\n")
+        return path
+
+
+def read_summary(workdir: pathlib.Path, step: int) -> dict[str, Any] | None:
+    """Reads the scores that training wrote for a step, or None."""
+    path = workdir / FOLDER / f"step_{step}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+class Evaluator:
+    """Evaluates checkpoints of one network on one split; opens the data and compiles once."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        segmenter: Segmenter,
+        label_set: LabelSet,
+        *,
+        split: str | None = None,
+    ):
+        """Opens the data.
+
+        Args:
+          config: of the run; reads `config.data` and `config.evaluation`.
+          segmenter: the network.
+          label_set: the classes.
+          split: a split to use in place of `config.evaluation.split`; its files are named after it.
+        Raises:
+          UserError: if the dataset is missing or not what it should be.
+        """
+        self._config = config.evaluation
+        self._label_set = label_set
+        self._split = split or config.evaluation.split
+        self._batches, self._num_images = pipeline.create_eval_batches(
+            config.data,
+            dataset=config.evaluation.dataset,
+            split=self._split,
+            batch_size=config.evaluation.batch_size,
+            label_set=label_set,
+        )
+        self._step_fn = jax.jit(
+            functools.partial(
+                steps.eval_step, segmenter=segmenter, num_classes=label_set.num_classes
+            )
+        )
+
+    def evaluate(self, params: PyTree, model_state: PyTree, *, step: int) -> Evaluation:
+        """Evaluates every image of the split once."""
+        confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
+        entropy_total, num_images = 0.0, 0
+        panels: list[figures.Panel] = []
+        count = min(self._config.num_sheet_images, self._num_images)
+        chosen = set(np.linspace(0, self._num_images - 1, count).round().astype(int).tolist())
+        for index in range(len(self._batches)):
+            batch = self._batches[index]
+            outputs = self._step_fn(
+                params, model_state, batch["images"], batch["labels"], batch["mask"]
+            )
+            confusion += np.asarray(outputs["confusion"], np.int64)
+            entropy_total += float(outputs["entropy_total"])
+            first, num_images = num_images, num_images + int(outputs["num_images"])
+            panels += [
+                figures.Panel(
+                    name=batch["names"][i],
+                    image=batch["images"][i],
+                    prediction=np.asarray(outputs["predictions"][i]),
+                    label=batch["labels"][i],
+                    entropy=np.asarray(outputs["entropy"][i]),
+                )
+                for i in range(num_images - first)
+                if first + i in chosen
+            ]
+        assert num_images == self._num_images, (num_images, self._num_images)
+
+        summary = {
+            "step": step,
+            "dataset": self._config.dataset,
+            "split": self._split,
+            "num_images": num_images,
+            **metrics.summarise(confusion, self._label_set),
+            "mean_entropy": entropy_total / num_images,
+        }
+        own_split = self._split == self._config.split
+        stem = f"step_{step}" if own_split else f"step_{step}_{self._split}"
+        return Evaluation(summary, confusion, panels, self._label_set, stem)
+
+
+def evaluate_checkpoint(
+    workdir: pathlib.Path,
+    run_config: ml_collections.ConfigDict | None,
+    *,
+    checkpoint_name: str,
+    split: str | None,
+) -> Evaluation:
+    """Evaluates a checkpoint of a finished or running run.
+
+    Args:
+      workdir: of the run.
+      run_config: must agree with the run's own configuration; None takes that one.
+      checkpoint_name: "latest", "best" or the number of a step.
+      split: to evaluate; None takes that of the configuration.
+    Raises:
+      UserError: if there is no such run or checkpoint, or the configuration is another run's.
+    """
+    saved = config.load(workdir)
+    if run_config is None:
+        run_config = saved
+    config.validate(run_config)
+    config.check_same_run(run_config, saved, workdir)
+    label_set = LABEL_SETS[run_config.data.num_classes]
+    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
+    evaluator = Evaluator(run_config, segmenter, label_set, split=split)
+    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.resolve(checkpoint_name)
+        restored = checkpoints.restore_segmenter(
+            step, like={"segmenter": {"params": params, "model_state": model_state}}
+        )["segmenter"]
+    return evaluator.evaluate(restored["params"], restored["model_state"], step=step)

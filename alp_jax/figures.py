@@ -1,0 +1,76 @@
+"""Pictures: a sheet of images with prediction, label and entropy side by side.
+
+Synopsis:
+
+  save_sheet(path, panels, label_set)
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet
+
+ENTROPY_COLOURS = "viridis"  # Purple to yellow as entropy grows, as in the paper's Figure 6.
+COLUMNS = ("image", "prediction", "label", "entropy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One image and what was made of it.
+
+    Attributes:
+      name: of the image.
+      image: [H, W, 3] uint8 RGB.
+      prediction: [H', W'] uint8 train ids.
+      label: [H', W'] uint8 train ids or IGNORE_LABEL.
+      entropy: [H', W'] float in [0, 1].
+    """
+
+    name: str
+    image: np.ndarray
+    prediction: np.ndarray
+    label: np.ndarray
+    entropy: np.ndarray
+
+    def columns(self, label_set: LabelSet) -> dict[str, np.ndarray]:
+        """Paints the panel: name of a column -> [H, W, 3] uint8 RGB, ignored labels black."""
+        entropy = colormaps[ENTROPY_COLOURS](np.clip(self.entropy, 0.0, 1.0))[..., :3]
+        return {
+            "image": self.image,
+            "prediction": label_set.colourise(self.prediction),
+            "label": label_set.colourise(self.label),
+            "entropy": (entropy * 255).round().astype(np.uint8),
+        }
+
+
+def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> None:
+    """Writes a PNG with one row for each panel and a legend of the classes in it."""
+    width = 3.2
+    height, image_width = panels[0].image.shape[:2]
+    row_height = width * height / image_width + 0.08
+    legend_height = 0.75
+    figure = Figure(
+        figsize=(width * len(COLUMNS), row_height * len(panels) + legend_height + 0.3),
+        layout="constrained",
+        dpi=100,
+    )
+    axes = figure.subplots(len(panels), len(COLUMNS), squeeze=False)
+    for row, panel in zip(axes, panels, strict=True):
+        for axis, (title, picture) in zip(row, panel.columns(label_set).items(), strict=True):
+            axis.imshow(picture, interpolation="nearest", aspect="auto")
+            axis.set_axis_off()
+            if row is axes[0]:
+                axis.set_title("entropy (0 to 1)" if title == "entropy" else title)
+    handles = [
+        Patch(facecolor=f"#{bytes(scene.colour).hex()}", label=scene.name)
+        for scene in label_set.classes
+    ]
+    if any((panel.label == IGNORE_LABEL).any() for panel in panels):
+        handles.append(Patch(facecolor="black", label="not evaluated"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
+    figure.savefig(path)

@@ -1,0 +1,81 @@
+"""Trains a segmenter, or evaluates a checkpoint.
+
+python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
+python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
+"""
+
+import logging
+import pathlib
+import time
+
+from absl import flags
+from ml_collections import config_flags
+
+from alp_jax import cli
+
+logger = logging.getLogger(__name__)
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Python file with get_config(), and after a colon its variant: "
+    "configs/toy_cities.py:alp_gi. Override a field with --config.FIELD=VALUE. To evaluate, "
+    "the workdir's own configuration is used when this is not given.",
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run. Training resumes from its latest checkpoint.",
+    required=True,
+)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "latest",
+    "Checkpoint to evaluate: latest, best (chosen by mean IoU on the evaluation split, so with "
+    "target labels), or the number of a step.",
+)
+_SPLIT = flags.DEFINE_string(
+    "split", None, "Split to evaluate; that of config.evaluation when not given."
+)
+
+
+def main() -> None:
+    """Runs the mode that the flags select."""
+    # Imported here so that --help and wrong flags answer at once.
+    import jax
+
+    from alp_jax import evaluate, progress, train
+    from alp_jax.errors import UserError
+
+    workdir = pathlib.Path(_WORKDIR.value).expanduser()
+    logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
+    started = time.monotonic()
+    if _MODE.value == "evaluate":
+        result = evaluate.evaluate_checkpoint(
+            workdir, _CONFIG.value, checkpoint_name=_CHECKPOINT.value, split=_SPLIT.value
+        )
+        path = result.save(workdir)
+        progress.print_scores(result.summary)
+        logger.info(
+            "Evaluated in %.0f s; scores, confusion and pictures: %s and beside it.",
+            time.monotonic() - started,
+            path,
+        )
+        return
+    if _CONFIG.value is None:
+        raise UserError(
+            "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
+        )
+    summary = train.train_and_evaluate(_CONFIG.value, workdir)
+    progress.print_scores(summary)
+    logger.info(
+        "Finished in %.0f s. Scores and pictures: %s; curves: tensorboard --logdir=%s",
+        time.monotonic() - started,
+        workdir / evaluate.FOLDER,
+        workdir,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,96 @@
+"""What a person sees while training: a progress bar, or plain lines where there is no terminal."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+logger = logging.getLogger(__name__)
+
+
+class TrainProgress:
+    """Shows step, losses, images per second and time left."""
+
+    def __init__(self, start_step: int, num_steps: int):
+        self._num_steps = num_steps
+        self._bar: Progress | None = None
+        console = Console()
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[status]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task(
+                "train", total=num_steps, completed=start_step, status=""
+            )
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to a step."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def report(self, step: int, scalars: Mapping[str, float], seconds_left: float) -> None:
+        """Shows the scalars of the last window of steps."""
+        terms = [
+            f"{label} {scalars[name]:.3f}"
+            for name, label in (
+                ("loss/cross_entropy", "ce"),
+                ("loss/adversarial", "adv"),
+                ("loss/discriminator", "disc"),
+            )
+            if name in scalars
+        ]
+        status = "  ".join([*terms, f"{scalars['images_per_second']:.1f} images/s"])
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, status=status)
+        else:
+            left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
+            logger.info("step %d/%d  %s  %s", step, self._num_steps, status, left)
+
+
+def print_scores(summary: Mapping[str, Any]) -> None:
+    """Prints the IoU of every class and their means, in percent."""
+    title = (
+        f"{summary['dataset']} {summary['split']}, step {summary['step']}, "
+        f"{summary['num_images']} images"
+    )
+    table = Table("class", "IoU %", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    for name, iou in summary["iou_per_class"].items():
+        table.add_row(name, _percent(iou))
+    table.add_section()
+    means = {"mean_iou": "mean IoU", "mean_iou_16": "mean IoU-16", "mean_iou_13": "mean IoU-13"}
+    for key, name in means.items():
+        if key in summary:
+            table.add_row(name, _percent(summary[key]))
+    table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))
+    Console().print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,105 @@
+"""A dataset and a configuration small enough for tests: 12 source and 10 target images of 32x48."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import cv2
+import ml_collections
+import numpy as np
+import tensorflow_datasets as tfds
+
+from alp_jax.data.labels import LABEL_SETS
+from configs import toy_cities
+
+HEIGHT, WIDTH = 32, 48
+NUM_TRAIN, NUM_EVAL = 12, 7
+_IDS = np.array([c.cityscapes_id for c in LABEL_SETS[16].classes], np.uint8)
+
+
+def encode(image: np.ndarray) -> bytes:
+    """PNG bytes of an RGB or single-channel image."""
+    ordered = image[..., ::-1] if image.ndim == 3 and image.shape[-1] == 3 else image
+    return cv2.imencode(".png", ordered)[1].tobytes()
+
+
+def make_example(seed: int) -> dict[str, np.ndarray]:
+    """Blocks of random classes; the colour of a pixel tells its class, up to noise."""
+    rng = np.random.default_rng(seed)
+    classes = np.kron(rng.integers(0, 16, (4, 6)), np.ones((8, 8), int))
+    image = 15 * classes[..., None] + rng.integers(0, 15, (HEIGHT, WIDTH, 3))
+    return {"image": image.astype(np.uint8), "label": _IDS[classes][..., None]}
+
+
+class Tiny(tfds.core.GeneratorBasedBuilder):
+    """Configs as toy_cities has them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name=name) for name in ("source", "target", "target_unlabelled")
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features: dict[str, Any] = {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "name": tfds.features.Text(),
+        }
+        if self.builder_config.name != "target_unlabelled":
+            features["label"] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager
+        if self.builder_config.name == "target_unlabelled":
+            return {"train": self._generate_examples(100, NUM_TRAIN - 2)}
+        first = 0 if self.builder_config.name == "source" else 200
+        return {
+            "train": self._generate_examples(first, NUM_TRAIN),
+            "validation": self._generate_examples(first + 50, NUM_EVAL),
+            "test": self._generate_examples(first + 70, NUM_EVAL),
+        }
+
+    def _generate_examples(self, first: int, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index in range(first, first + count):
+            example = make_example(index)
+            record = {"image": encode(example["image"]), "name": f"{index:05d}"}
+            if "label" in self.info.features:
+                record["label"] = encode(example["label"])
+            yield index, record
+
+
+def build(data_dir: pathlib.Path) -> None:
+    """Writes all configs under `data_dir/tiny`."""
+    for config in Tiny.BUILDER_CONFIGS:
+        builder = Tiny(config=config.name, data_dir=data_dir, file_format="array_record")
+        builder.download_and_prepare()
+
+
+def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collections.ConfigDict:
+    """The smallest network that still has every part, on the tiny dataset."""
+    config = toy_cities.get_config(variant)
+    with config.unlocked():
+        config.init_from = ""
+        config.num_steps = 6
+        config.log_every_steps = 2
+        config.data.data_dir = str(data_dir)
+        config.data.source = "tiny/source"
+        config.data.target = "tiny/target_unlabelled"
+        config.data.source_size = config.data.target_size = (HEIGHT, WIDTH)
+        config.data.batch_size = 2
+        config.model.stem_widths = (4, 8)
+        config.model.depths = (1, 1)
+        config.model.widths = (8, 8)
+        config.model.strides = (1, 1)
+        config.model.dilations = (1, 2)
+        config.model.classifier_dilations = (1, 2)
+        config.discriminator.widths = (4, 4)
+        config.objective.patch_size = (16, 16)
+        config.objective.num_patches = 2
+        config.optimizer.horizon_steps = 10
+        config.evaluation.dataset = "tiny/target"
+        config.evaluation.batch_size = 3
+        config.evaluation.every_steps = 3
+        config.evaluation.num_sheet_images = 2
+        config.checkpoint.every_steps = 2
+    return config
