@@ -27,9 +27,11 @@ def run(main: Callable[[], None]) -> None:
     Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
     Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
-    _configure_logging()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     def guarded(argv: Sequence[str]) -> None:
+        _configure_logging()
         if len(argv) > 1:
             _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
         try:
@@ -49,10 +51,13 @@ def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:
 
 def _configure_logging() -> None:
     """Our own lines at INFO; those of the libraries (all log through absl) only when they fail."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    # absl's own handler, which app.run installs, is replaced too.
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True
+    )
+    logging.getLogger("alp_jax").setLevel(logging.INFO)
+    logging.getLogger("__main__").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

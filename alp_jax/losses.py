@@ -28,7 +28,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
       logits: [..., K] float, unnormalised.
       labels: [...] integer in [0, K) or IGNORE_LABEL.
     Returns:
-      (total, count): nats (float32) and pixels (int32); both 0 when no pixel is labelled.
+      (total, count): nats (float32 or wider) and pixels (int32); both 0 when no pixel is labelled.
     Raises:
       ValueError: if the shapes differ (at trace time).
     """
@@ -37,7 +37,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
     valid = labels != IGNORE_LABEL
     safe_labels = jnp.where(valid, labels, 0).astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe_labels)
-    total = jnp.sum(jnp.where(valid, losses, 0.0), dtype=jnp.float32)
+    accumulator = jnp.promote_types(losses.dtype, jnp.float32)
+    total = jnp.sum(jnp.where(valid, losses, 0.0), dtype=accumulator)
     return total, jnp.sum(valid, dtype=jnp.int32)
 
 

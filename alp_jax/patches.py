@@ -116,12 +116,9 @@ def upsample_patches(
     row_matrix = jnp.asarray(interpolation_matrix(maps.shape[1], size[0]), maps.dtype)
     column_matrix = jnp.asarray(interpolation_matrix(maps.shape[2], size[1]), maps.dtype)
 
-    def slice_matrix(matrix: jax.Array, start: jax.Array, length: int) -> jax.Array:
-        return jax.lax.dynamic_slice(matrix, (start, 0), (length, matrix.shape[1]))
-
     def upsample_one(one_map: jax.Array, offset: jax.Array) -> jax.Array:
-        rows = slice_matrix(row_matrix, offset[0], patch_size[0])
-        columns = slice_matrix(column_matrix, offset[1], patch_size[1])
+        rows = jax.lax.dynamic_slice_in_dim(row_matrix, offset[0], patch_size[0])
+        columns = jax.lax.dynamic_slice_in_dim(column_matrix, offset[1], patch_size[1])
         return _einsum("Xx,Yxc->YXc", columns, _einsum("Yy,yxc->Yxc", rows, one_map))
 
     patches = jax.vmap(jax.vmap(upsample_one, in_axes=(None, 0)))(maps, offsets)

@@ -75,11 +75,7 @@ class TrainProgress:
 
 def print_scores(summary: Mapping[str, Any]) -> None:
     """Prints the IoU of every class and their means, in percent."""
-    title = (
-        f"{summary['dataset']} {summary['split']}, step {summary['step']}, "
-        f"{summary['num_images']} images"
-    )
-    table = Table("class", "IoU %", title=title, title_justify="left")
+    table = Table("class", "IoU %")
     table.columns[1].justify = "right"
     for name, iou in summary["iou_per_class"].items():
         table.add_row(name, _percent(iou))
@@ -89,6 +85,10 @@ def print_scores(summary: Mapping[str, Any]) -> None:
         if key in summary:
             table.add_row(name, _percent(summary[key]))
     table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))
+    print(
+        f"{summary['dataset']} {summary['split']}, {summary['num_images']} images, "
+        f"step {summary['step']}:"
+    )
     Console().print(table)
 
 

@@ -50,7 +50,7 @@ def train_step(
       segmenter, discriminator, segmenter_optimizer, discriminator_optimizer: the two players.
       objective: what is aligned, and how.
     Returns:
-      (new state, metrics): metrics are float32 scalars; losses in nats, accuracies in [0, 1].
+      (new state, metrics): metrics are scalars; losses in nats, accuracies in [0, 1].
     """
 
     def role_rng(role: int) -> jax.Array:
@@ -73,7 +73,7 @@ def train_step(
     )
     scalars |= {
         "loss/segmenter": loss,
-        "gradient_norm/segmenter": optax.global_norm(grads),
+        "gradient_norm/segmenter": optax.tree.norm(grads),
         "learning_rate/segmenter": segmenter_optimizer.learning_rate(state.step),
     }
     new_discriminator = state.discriminator
@@ -83,7 +83,6 @@ def train_step(
         )
         scalars["learning_rate/discriminator"] = discriminator_optimizer.learning_rate(state.step)
         scalars |= discriminator_scalars
-    scalars = {name: jnp.asarray(value, jnp.float32) for name, value in scalars.items()}
     return TrainState(state.step + 1, new_segmenter, new_discriminator), scalars
 
 
@@ -186,7 +185,7 @@ def _update_discriminator(
 
     grads, scalars = jax.grad(discriminator_loss, has_aux=True)(entry.params)
     updates, opt_state = optimizer.transform.update(grads, entry.opt_state, entry.params)
-    scalars["gradient_norm/discriminator"] = optax.global_norm(grads)
+    scalars["gradient_norm/discriminator"] = optax.tree.norm(grads)
     return DiscriminatorState(optax.apply_updates(entry.params, updates), opt_state), scalars
 
 

@@ -47,6 +47,7 @@ class Conv(nn.Module):
         """[B, H, W, C] -> [B, H', W', features], H' = (H + 2p - d(k-1) - 1) // stride + 1."""
         shape = (self.kernel_size, self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
+        inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel)
         if self.kernel_size == 1 and self.padding == 0:
             strided = inputs[:, :: self.stride, :: self.stride]
             outputs = strided.reshape(-1, shape[2]) @ kernel[0, 0]

@@ -1,0 +1,1 @@
+"""Programs that are run once, before training: datasets and weights on disk."""

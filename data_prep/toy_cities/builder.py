@@ -1,0 +1,198 @@
+"""The TFDS builder: four configurations, so that training never reads a target label.
+
+  source               train, validation, test: image, label, name
+  target               validation, test: image, label, name
+  target_unlabelled    train: image, name
+  target_train_labels  train: label, name (for analysis; same names, same order)
+
+A configuration with a parameter that is not the default carries it in its name, for example
+target_camera0.50_appearance0.30, so two datasets never share a directory.
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from alp_jax.errors import UserError
+from data_prep.toy_cities.render import Domain, Settings, Split
+from data_prep.toy_cities.scenes import EncodedScene, SceneFactory
+
+NUM_TRAIN = 1500
+NUM_EVAL = 200
+FILE_FORMAT = "array_record"
+_SIZE_LIMITS = (16, 1024)
+
+
+class Part(enum.StrEnum):
+    """The four configurations."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    TARGET_UNLABELLED = "target_unlabelled"
+    TARGET_TRAIN_LABELS = "target_train_labels"
+
+    @property
+    def domain(self) -> Domain:
+        """The city it shows."""
+        return Domain.SOURCE if self is Part.SOURCE else Domain.TARGET
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits it has."""
+        if self is Part.SOURCE:
+            return (Split.TRAIN, Split.VALIDATION, Split.TEST)
+        return (Split.VALIDATION, Split.TEST) if self is Part.TARGET else (Split.TRAIN,)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether its records hold images."""
+        return self is not Part.TARGET_TRAIN_LABELS
+
+    @property
+    def has_label(self) -> bool:
+        """Whether its records hold labels."""
+        return self is not Part.TARGET_UNLABELLED
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class ToyCitiesConfig(tfds.core.BuilderConfig):
+    """One configuration. num_train, num_eval: images in train, and in validation and test each."""
+
+    part: Part
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    num_train: int = NUM_TRAIN
+    num_eval: int = NUM_EVAL
+
+    def counts(self) -> Mapping[Split, int]:
+        """Number of images of each split it has."""
+        return {
+            split: self.num_train if split == Split.TRAIN else self.num_eval
+            for split in self.part.splits
+        }
+
+
+def _name(part: Part, settings: Settings, num_train: int, num_eval: int) -> str:
+    """The part's name, followed by every parameter that matters to it and is not the default."""
+    default = Settings()
+    suffix = ""
+    if part.domain == Domain.TARGET:
+        for word in ("camera", "appearance"):
+            value = getattr(settings, f"{word}_shift")
+            if value != getattr(default, f"{word}_shift"):
+                short = f"{value:.2f}"
+                suffix += f"_{word}{short if float(short) == value else repr(value)}"
+    if settings.seed != default.seed:
+        suffix += f"_seed{settings.seed}"
+    if (settings.height, settings.width) != (default.height, default.width):
+        suffix += f"_{settings.height}x{settings.width}"
+    if Split.TRAIN in part.splits and num_train != NUM_TRAIN:
+        suffix += f"_train{num_train}"
+    if Split.TEST in part.splits and num_eval != NUM_EVAL:
+        suffix += f"_eval{num_eval}"
+    return part.value + suffix
+
+
+def _check(settings: Settings, num_train: int, num_eval: int) -> None:
+    for name in ("camera_shift", "appearance_shift"):
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise UserError(f"{name} is {value}, but it must be a number from 0 to 1.")
+    low, high = _SIZE_LIMITS
+    for name in ("height", "width"):
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise UserError(f"{name} is {value}, but it must be {low} to {high} pixels.")
+    if not 0 <= settings.seed < 2**63:
+        raise UserError(f"seed is {settings.seed}, but it must be 0 or a positive 63-bit integer.")
+    for name, value in (("num_train", num_train), ("num_eval", num_eval)):
+        if not 1 <= value <= 99_999:
+            raise UserError(f"{name} is {value}, but it must be 1 to 99999 images.")
+
+
+def make_config(
+    part: Part,
+    settings: Settings | None = None,
+    num_train: int = NUM_TRAIN,
+    num_eval: int = NUM_EVAL,
+) -> ToyCitiesConfig:
+    """Makes a configuration with its name.
+
+    Raises:
+        UserError: if a parameter is out of its range.
+    """
+    settings = settings or Settings()
+    _check(settings, num_train, num_eval)
+    if part.domain == Domain.SOURCE:  # the shifts move the target city only
+        settings = Settings(settings.seed, settings.height, settings.width)
+    name = _name(part, settings, num_train, num_eval)
+    for config in ToyCities.BUILDER_CONFIGS:
+        if config.name == name:
+            return config  # TFDS wants the registered object itself
+    return ToyCitiesConfig(
+        name=name,
+        description=f"{part.value} of toy_cities with {settings}.",
+        part=part,
+        settings=settings,
+        num_train=num_train,
+        num_eval=num_eval,
+    )
+
+
+class ToyCities(tfds.core.GeneratorBasedBuilder):
+    """Writes one configuration of toy_cities; records keep the order of the image numbers."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar[list[ToyCitiesConfig]] = [
+        ToyCitiesConfig(
+            name=part.value, description=f"{part.value} of toy_cities, as published.", part=part
+        )
+        for part in Part
+    ]
+
+    def __init__(self, *, factory: SceneFactory | None = None, **kwargs: Any) -> None:
+        """Takes a factory that renders with several workers; by default one in this process."""
+        self._factory = factory or SceneFactory()
+        kwargs.setdefault("file_format", FILE_FORMAT)
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        size = (config.settings.height, config.settings.width)
+        features: dict[str, tfds.features.FeatureConnector] = {"name": tfds.features.Text()}
+        if config.part.has_image:
+            features["image"] = tfds.features.Image(shape=(*size, 3), encoding_format="png")
+        if config.part.has_label:
+            features["label"] = tfds.features.Image(shape=(*size, 1), encoding_format="png")
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Two rendered cities for unsupervised domain adaptation of segmentation.",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        del dl_manager  # nothing is downloaded
+        config = self.builder_config
+        return {
+            split.name.lower(): self._generate_examples(
+                self._factory.scenes(config.settings, config.part.domain, split, count)
+            )
+            for split, count in config.counts().items()
+        }
+
+    def _generate_examples(
+        self, scenes: Iterator[EncodedScene]
+    ) -> Iterator[tuple[int, dict[str, bytes | str]]]:
+        part = self.builder_config.part
+        for index, scene in enumerate(scenes):
+            example: dict[str, bytes | str] = {"name": scene.name}
+            if part.has_image:
+                example["image"] = scene.image_png
+            if part.has_label:
+                example["label"] = scene.label_png
+            yield index, example

@@ -1,0 +1,49 @@
+"""Draws a sheet of images above their label maps, the source city left, the target city right."""
+
+import pathlib
+
+import cv2
+import numpy as np
+
+from alp_jax.data.labels import LABEL_SETS
+from alp_jax.errors import UserError
+from data_prep.toy_cities.render import Domain, Settings, Split, render
+
+_ROWS, _COLUMNS = 4, 3
+_ZOOM = 3
+_GAP_PIXELS = 8
+
+
+def draw_preview(settings: Settings, rows: int = _ROWS, columns: int = _COLUMNS) -> np.ndarray:
+    """[height, width, 3] uint8 RGB: the first validation images of both cities, enlarged."""
+    label_set = LABEL_SETS[16]
+    halves = []
+    for domain in Domain:
+        strips = []
+        for row in range(rows):
+            pairs = [
+                render(settings, domain, Split.VALIDATION, row * columns + column)
+                for column in range(columns)
+            ]
+            strips.append(np.hstack([image for image, _ in pairs]))
+            maps = [label_set.colourise(label_set.from_cityscapes_ids[ids]) for _, ids in pairs]
+            strips.append(np.hstack(maps))
+        halves.append(np.vstack(strips).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1))
+    gap = np.full((len(halves[0]), _GAP_PIXELS, 3), 255, np.uint8)
+    return np.hstack([halves[0], gap, halves[1]])
+
+
+def write_preview(path: str, settings: Settings) -> None:
+    """Writes the sheet as a PNG file.
+
+    Raises:
+        UserError: if the path is not a PNG file in a directory that can be written.
+    """
+    if pathlib.Path(path).suffix.lower() != ".png":
+        raise UserError(f"--preview is {path!r}, but it must name a .png file.")
+    done, png = cv2.imencode(".png", draw_preview(settings)[:, :, ::-1])
+    assert done
+    try:
+        pathlib.Path(path).write_bytes(png.tobytes())
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error

@@ -1,0 +1,20 @@
+import pathlib
+
+import jax
+import pytest
+
+from tests import tiny
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
+    jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with the tiny dataset; tests must not change it."""
+    folder = tmp_path_factory.mktemp("datasets")
+    tiny.build(folder)
+    return folder

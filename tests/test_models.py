@@ -1,0 +1,196 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alp_jax import models
+from alp_jax.models import layers
+from alp_jax.models.discriminator import min_input_size
+from configs import default, toy_cities
+from tests import reference
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(("num_classes", "parameters"), [(19, 43_901_068), (16, 43_679_872)])
+def test_deeplab_resnet101_has_the_published_parameters(num_classes, parameters):
+    segmenter = models.create_segmenter(default.get_config().model, num_classes)
+    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    assert count(params) == parameters
+    affine = [
+        leaf.size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if path[-1].key in ("scale", "bias") and path[0].key == "backbone"
+    ]
+    assert sum(affine) == 105_344
+    assert count(model_state) == 105_344
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((512, 1024), (65, 129)), ((720, 1280), (91, 161)), ((760, 1280), (96, 161))],
+)
+def test_deeplab_resnet101_feature_sizes(size, expected):
+    segmenter = models.create_segmenter(default.get_config().model, 19)
+    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+    logits, _ = jax.eval_shape(
+        lambda p, s, x: segmenter.apply(p, s, x, train=True), params, model_state, images
+    )
+    assert logits.shape == (1, *expected, 19)
+    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("num_classes", "parameters"), [(19, 2_781_121), (16, 2_778_049)])
+def test_discriminator_has_the_published_parameters_and_sizes(num_classes, parameters):
+    discriminator = models.create_discriminator(default.get_config().discriminator, num_classes)
+    params = jax.eval_shape(discriminator.init, jax.random.key(0))
+    assert count(params) == parameters
+    for size, expected in [((256, 256), (8, 8)), ((720, 1280), (22, 40)), ((32, 32), (1, 1))]:
+        maps = jax.ShapeDtypeStruct((1, *size, num_classes), jnp.float32)
+        assert jax.eval_shape(discriminator.apply, params, maps).shape == (1, *expected, 1)
+    assert min_input_size((64, 128, 256, 512)) == 32
+
+
+def test_discriminator_receptive_field_is_94_pixels():
+    discriminator = models.create_discriminator(default.get_config().discriminator, 1)
+    params = discriminator.init(jax.random.key(0))
+    gradient = jax.grad(lambda maps: discriminator.apply(params, maps)[0, 3, 3, 0])(
+        jnp.ones((1, 256, 256, 1))
+    )
+    seen = np.flatnonzero(np.abs(gradient[0, :, :, 0]).sum(axis=1))
+    assert seen.max() - seen.min() + 1 == 94
+
+
+def test_discriminator_equals_reference():
+    discriminator = models.create_discriminator(toy_cities.get_config().discriminator, 3)
+    params = discriminator.init(jax.random.key(0))
+    maps = np.random.default_rng(0).normal(size=(2, 32, 64, 3))
+    expected = reference.discriminate(jax.device_get(params), maps)
+    actual = discriminator.apply(params, jnp.asarray(maps, jnp.float32))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "dilation", "padding"),
+    [(1, 1, 1, 0), (1, 2, 1, 0), (3, 1, 2, 2), (3, 2, 1, 1), (7, 2, 1, 3), (4, 2, 1, 1)],
+)
+def test_conv_equals_reference(kernel_size, stride, dilation, padding):
+    inputs = np.random.default_rng(0).normal(size=(2, 9, 12, 3)).astype(np.float32)
+    conv = layers.Conv(5, kernel_size, stride, dilation, padding, use_bias=True)
+    variables = conv.init(jax.random.key(0), inputs)
+    kernel, bias = (np.asarray(variables["params"][name]) for name in ("kernel", "bias"))
+    expected = reference.conv(inputs, kernel, stride, dilation, padding) + bias
+    np.testing.assert_allclose(conv.apply(variables, inputs), expected, atol=1e-5)
+    bound = 1 / np.sqrt(kernel_size**2 * 3)
+    assert np.all(np.abs(bias) <= bound)
+
+
+def test_max_pool_rounds_up():
+    ramp = jnp.arange(4.0)[None, :, None, None] * jnp.ones((1, 4, 5, 1))
+    pooled = layers.max_pool_ceil(ramp)
+    # n = 4: windows [-1, 1], [1, 3], [3, 5]; n = 5: three windows too.
+    np.testing.assert_array_equal(pooled[0, :, 0, 0], [1, 3, 3])
+    assert pooled.shape == (1, 3, 3, 1)
+
+
+@pytest.mark.parametrize("mode", ["running", "batch", "frozen"])
+def test_batch_norm_modes(mode):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(2.0, 3.0, (2, 3, 4, 5)).astype(np.float32)
+    norm = layers.BatchNorm(mode, train_affine=True)
+    stats = {"mean": jnp.full(5, 0.5), "var": jnp.full(5, 2.0)}
+    params = {"scale": jnp.asarray(rng.normal(size=5)), "bias": jnp.asarray(rng.normal(size=5))}
+    outputs, updated = norm.apply(
+        {"params": params, "batch_stats": stats}, inputs, train=True, mutable=["batch_stats"]
+    )
+    mean, var = inputs.mean((0, 1, 2)), inputs.var((0, 1, 2))
+    used_mean, used_var = (mean, var) if mode == "batch" else (0.5, 2.0)
+    expected = (inputs - used_mean) / np.sqrt(used_var + 1e-5) * params["scale"] + params["bias"]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    if mode == "frozen":
+        np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats["mean"])
+        np.testing.assert_array_equal(updated["batch_stats"]["var"], stats["var"])
+    else:
+        unbiased = var * 24 / 23
+        np.testing.assert_allclose(updated["batch_stats"]["mean"], 0.45 + 0.1 * mean, rtol=1e-5)
+        np.testing.assert_allclose(updated["batch_stats"]["var"], 1.8 + 0.1 * unbiased, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["running", "batch", "frozen"])
+def test_batch_norm_evaluation_uses_running_statistics_and_changes_nothing(mode):
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 4, 5)), jnp.float32)
+    norm = layers.BatchNorm(mode, train_affine=False)
+    stats = {"mean": jnp.full(5, 0.5), "var": jnp.full(5, 2.0)}
+    variables = {"params": {"scale": jnp.ones(5), "bias": jnp.zeros(5)}, "batch_stats": stats}
+    outputs, updated = norm.apply(variables, inputs, train=False, mutable=["batch_stats"])
+    np.testing.assert_allclose(outputs, (inputs - 0.5) / np.sqrt(2.00001), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats["mean"])
+
+
+@pytest.mark.parametrize("train_affine", [True, False])
+def test_batch_norm_affine_gradient(train_affine):
+    norm = layers.BatchNorm("running", train_affine)
+    inputs = jnp.ones((1, 2, 2, 3))
+    variables = norm.init(jax.random.key(0), inputs, train=False)
+    stats = {"batch_stats": variables["batch_stats"]}
+    gradient = jax.grad(lambda p: norm.apply({"params": p, **stats}, inputs, train=False).sum())(
+        variables["params"]
+    )
+    assert (np.abs(gradient["scale"]).sum() > 0) == train_affine
+
+
+def test_running_batch_norm_sends_no_gradient_through_its_statistics():
+    norm = layers.BatchNorm("running", train_affine=True)
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 2, 3)), jnp.float32)
+    variables = norm.init(jax.random.key(0), inputs, train=False)
+
+    def updated_mean(x):
+        return norm.apply(variables, x, train=True, mutable=["batch_stats"])[1]["batch_stats"][
+            "mean"
+        ].sum()
+
+    assert float(updated_mean(inputs)) != 0
+    np.testing.assert_array_equal(jax.grad(updated_mean)(inputs), np.zeros_like(inputs))
+
+
+def test_input_is_scaled_in_the_order_of_the_weights():
+    config = toy_cities.get_config().model
+    with config.unlocked():
+        config.input_order = "bgr"
+        config.input_mean = (30.0, 20.0, 10.0)
+        config.input_std = (1.0, 2.0, 4.0)
+    bgr = models.create_segmenter(config, 16)
+    with config.unlocked():
+        config.input_order = "rgb"
+        config.input_mean, config.input_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    rgb = models.create_segmenter(config, 16)
+    params, model_state = bgr.init(jax.random.key(0))
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    scaled = (images[..., ::-1] - np.array([30.0, 20.0, 10.0])) / np.array([1.0, 2.0, 4.0])
+    expected, _ = rgb.apply(params, model_state, jnp.asarray(scaled), train=False)
+    actual, _ = bgr.apply(params, model_state, jnp.asarray(images), train=False)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_stage_dilations_keep_the_size_and_branches_are_summed():
+    config = toy_cities.get_config().model
+    segmenter = models.create_segmenter(config, 16)
+    params, model_state = segmenter.init(jax.random.key(0))
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
+    logits, _ = segmenter.apply(params, model_state, images, train=False)
+    assert logits.shape == (1, 16, 32, 16)
+    classifier = params["classifier"]
+    assert len(classifier) == 4
+    parts = []
+    for branch in classifier:
+        zeroed = {
+            name: layer if name == branch else jax.tree.map(jnp.zeros_like, layer)
+            for name, layer in classifier.items()
+        }
+        parts.append(
+            segmenter.apply({**params, "classifier": zeroed}, model_state, images, train=False)[0]
+        )
+    np.testing.assert_allclose(logits, sum(parts), atol=1e-4)

@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from alp_jax import models, optim
+from configs import default
+
+
+@pytest.fixture
+def optimizer_config():
+    config = default.get_config().optimizer
+    with config.unlocked():
+        config.segmenter_learning_rate = 0.1
+        config.poly_power = 0.0
+        config.horizon_steps = 100
+    return config
+
+
+def small_params():
+    return {
+        "backbone": {"conv1": {"kernel": jnp.ones(1)}, "bn1": {"scale": jnp.ones(1)}},
+        "classifier": {"branch0": {"kernel": jnp.ones(1), "bias": jnp.ones(1)}},
+    }
+
+
+def run(optimizer, params, gradient, num_steps):
+    opt_state = optimizer.transform.init(params)
+    for _ in range(num_steps):
+        grads = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
+        updates, opt_state = optimizer.transform.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_sgd_is_pytorchs(optimizer_config):
+    # From p = 1, three steps of gradient 1 at rate 0.1, momentum 0.9, decay 5e-4 end at 0.438744.
+    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
+    params = run(optimizer, small_params(), 1.0, 3)
+    assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(0.438744, abs=1e-6)
+
+
+def test_classifier_learns_ten_times_faster_and_frozen_affine_not_at_all(optimizer_config):
+    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
+    params = run(optimizer, small_params(), 1.0, 1)
+    assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(1 - 0.1 * 1.0005)
+    assert float(params["classifier"]["branch0"]["bias"][0]) == pytest.approx(-0.0005, abs=1e-6)
+    assert float(params["backbone"]["bn1"]["scale"][0]) == 1.0
+    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=True)
+    params = run(optimizer, small_params(), 1.0, 1)
+    assert float(params["backbone"]["bn1"]["scale"][0]) == pytest.approx(1 - 0.1 * 1.0005)
+
+
+def test_clipping_bounds_the_global_norm(optimizer_config):
+    with optimizer_config.unlocked():
+        optimizer_config.gradient_clip_norm = 0.5
+        optimizer_config.weight_decay = 0.0
+    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
+    params = run(optimizer, small_params(), 1.0, 1)
+    # Four gradients of 1 have norm 2; clipped to 0.5 each is 0.25.
+    assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(1 - 0.1 * 0.25)
+
+
+def test_every_parameter_of_resnet101_has_a_group():
+    segmenter = models.create_segmenter(default.get_config().model, 19)
+    params, _ = jax.eval_shape(segmenter.init, jax.random.key(0))
+    groups = jax.tree.leaves(optim.segmenter_groups(params, train_batch_norm_affine=False))
+    assert groups.count(optim.BACKBONE) == 104
+    assert groups.count(optim.CLASSIFIER) == 8
+    assert groups.count(optim.FROZEN) == 2 * 104
+
+
+def test_a_parameter_without_a_group_is_an_error():
+    with pytest.raises(ValueError, match="decoder/kernel belongs to no learning-rate group"):
+        optim.segmenter_groups({"decoder": {"kernel": 0}}, train_batch_norm_affine=False)
+
+
+def test_poly_schedule():
+    schedule = optim.poly_schedule(2.5e-4, 250_000, 0.9)
+    for step in (0, 1, 1000, 120_000, 150_000, 250_000, 300_000):
+        expected = 2.5e-4 * max(1 - step / 250_000, 0.0) ** 0.9
+        assert float(schedule(step)) == pytest.approx(expected, rel=1e-5, abs=1e-12)
+
+
+def test_adam_is_that_of_the_paper(optimizer_config):
+    with optimizer_config.unlocked():
+        optimizer_config.discriminator_learning_rate = 0.1
+    optimizer = optim.create_discriminator_optimizer(optimizer_config)
+    params, opt_state = {"p": jnp.ones(1)}, None
+    opt_state = optimizer.transform.init(params)
+    m = v = 0.0
+    p = 1.0
+    for t, gradient in enumerate([1.0, -2.0, 0.5], start=1):
+        grads = {"p": jnp.full(1, gradient)}
+        updates, opt_state = optimizer.transform.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
+        p -= 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+        assert float(params["p"][0]) == pytest.approx(p, rel=1e-5)
