@@ -60,11 +60,11 @@ def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> 
         dpi=100,
     )
     axes = figure.subplots(len(panels), len(COLUMNS), squeeze=False)
-    for row, panel in zip(axes, panels, strict=True):
+    for index, (row, panel) in enumerate(zip(axes, panels, strict=True)):
         for axis, (title, picture) in zip(row, panel.columns(label_set).items(), strict=True):
             axis.imshow(picture, interpolation="nearest", aspect="auto")
             axis.set_axis_off()
-            if row is axes[0]:
+            if index == 0:
                 axis.set_title("entropy (0 to 1)" if title == "entropy" else title)
     handles = [
         Patch(facecolor=f"#{bytes(scene.colour).hex()}", label=scene.name)

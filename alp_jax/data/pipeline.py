@@ -16,6 +16,7 @@ from typing import Any
 import grain
 import ml_collections
 import numpy as np
+from absl import flags
 from PIL import Image
 
 from alp_jax.data import sources
@@ -123,6 +124,9 @@ def iterate(
     )
     dataset = batches[start_step:].to_iter_dataset(options)
     if num_workers > 0:
+        # Grain reads absl flags for its workers, which nobody has parsed in a notebook.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, prefetch_batches))
     return iter(dataset)
 

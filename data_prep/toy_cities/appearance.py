@@ -14,7 +14,11 @@ from data_prep.toy_cities import materials
 from data_prep.toy_cities.draws import Draws
 from data_prep.toy_cities.scene import Polygons
 
-_SKY = (((105, 165, 240), (222, 230, 240)), ((206, 209, 214), (236, 237, 238)))
+# RGB of the top and of the bottom of the sky. The source city has all weathers between clear and
+# hazy: were it always blue, a network would take every overcast target sky for a wall.
+_CLEAR_SKY = np.array([(105, 165, 240), (222, 230, 240)], np.float64)
+_HAZY_SKY = np.array([(196, 205, 216), (232, 235, 239)], np.float64)
+_TARGET_SKY = np.array([(206, 209, 214), (236, 237, 238)], np.float64)
 _BYTE_SUM_SIGMA = 147.8  # standard deviation of the sum of four uniform bytes
 _MAX_SHADOWS = 4
 _BLUR_FULL_AT = 0.6  # appearance shift from which the lens is as soft as it gets
@@ -55,10 +59,8 @@ def sample_appearance(draws: Draws, shift: float) -> Appearance:
         ends = [low + (high - low) * value for low, high in (source, target)]
         return (1 - shift) * ends[0] + shift * ends[1]
 
-    sky = [
-        (1 - shift) * np.array(source, np.float64) + shift * np.array(target, np.float64)
-        for source, target in zip(*_SKY, strict=True)
-    ]
+    source_sky = _CLEAR_SKY + draws.unit() * (_HAZY_SKY - _CLEAR_SKY)
+    sky = (1 - shift) * source_sky + shift * _TARGET_SKY
     light = between((0.95, 1.03), (0.93, 1.04))
     gain = between((0.82, 1.15), (0.75, 1.0))
     tint = [between((0.95, 1.05), cast) for cast in ((0.91, 0.99), (0.98, 1.06), (0.92, 1.0))]

@@ -1,0 +1,101 @@
+"""The command as a user runs it: exit status, one sentence, no traceback."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run_main(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alp_jax.main", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+CONFIG = "--config=configs/toy_cities.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([f"{CONFIG}:alp"], "Unknown variant 'alp': expected one of warmup, source_only, ap_ci"),
+        (["--config=configs/nothing.py"], "configs/nothing.py cannot be read: expected a Python"),
+        (
+            [CONFIG, "--config.data.batchsize=2"],
+            "Unknown field config.data.batchsize (did you mean",
+        ),
+        ([CONFIG, "--config.sed=2"], "Unknown field config.sed (did you mean seed?)"),
+        ([CONFIG, "--config.num_steps=many"], "--config.num_steps=many"),
+        ([CONFIG, "--mode=trian"], "trian"),
+        ([CONFIG, "--steps=3"], "Unknown command line flag 'steps'"),
+        ([CONFIG, "extra"], "Unexpected argument 'extra'"),
+        ([], "Training needs --config"),
+        ([CONFIG, "--config.objective.patch_size=128,128"], "inside the source map of 64x128"),
+        ([CONFIG, "--config.objective.patch_size=16,16"], "expected at least 32x32"),
+        ([CONFIG, "--config.data.data_dir=/nowhere"], "No prepared dataset at /nowhere/toy_cities"),
+        (["--mode=evaluate"], "No run in"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence(tmp_path, arguments, message):
+    result = run_main(f"--workdir={tmp_path / 'run'}", *arguments)
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert message in errors[0]
+    assert "Traceback" not in result.stdout + result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_workdir_is_required():
+    result = run_main(CONFIG)
+    assert result.returncode == 2
+    assert "--workdir" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_names_the_flags_and_exits():
+    result = run_main("--help")
+    for flag in ("--config", "--workdir", "--mode", "--checkpoint", "--split"):
+        assert flag in result.stdout
+
+
+def test_train_resume_and_evaluate_by_command(data_dir, tmp_path):
+    config_file = tmp_path / "tiny_config.py"
+    config_file.write_text(
+        "import pathlib\nfrom tests import tiny\n\n"
+        "def get_config():\n"
+        f"  return tiny.get_config(pathlib.Path({str(data_dir)!r}))\n"
+    )
+    workdir = tmp_path / "run"
+    flags = [f"--config={config_file}", f"--workdir={workdir}"]
+    result = run_main(*flags, "--config.num_steps=3")
+    assert result.returncode == 0, result.stderr
+    assert "step 3/3" in result.stderr  # Plain lines, as the output is no terminal.
+    assert "mean IoU" in result.stdout
+
+    result = run_main(*flags, "--config.seed=1")
+    assert result.returncode == 2
+    assert "holds another run: config.seed is 0 there and 1 here" in result.stderr
+
+    result = run_main(*flags)
+    assert result.returncode == 0, result.stderr
+    assert "from step 3" in result.stderr
+    assert "step 6/6" in result.stderr
+
+    result = run_main("--mode=evaluate", f"--workdir={workdir}", "--split=test")
+    assert result.returncode == 0, result.stderr
+    scores = json.loads((workdir / "evaluation" / "step_6_test.json").read_text())
+    assert scores["num_images"] == tiny.NUM_EVAL
+    # No library's log lines beside ours.
+    assert not [line for line in result.stderr.splitlines() if "orbax" in line.lower()]

@@ -1,0 +1,226 @@
+import itertools
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alp_jax.data import pipeline, sources
+from alp_jax.data.labels import LABEL_SETS
+from alp_jax.errors import UserError
+from tests import tiny
+
+LABEL_SET = LABEL_SETS[16]
+BATCH_SIZE = 4
+
+
+@pytest.fixture
+def config(data_dir):
+    config = tiny.get_config(data_dir).data
+    with config.unlocked():
+        config.batch_size = BATCH_SIZE
+    return config
+
+
+def create(config, seed=0, use_target=True):
+    return pipeline.create_train_batches(
+        config, seed=seed, label_set=LABEL_SET, use_target=use_target
+    )
+
+
+def batches_equal(a, b) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def image_ids(images) -> list[int]:
+    """Which of the tiny images these are, mirrored or not."""
+    known = {}
+    for index in (*range(tiny.NUM_TRAIN), *range(100, 100 + tiny.NUM_TRAIN - 2)):
+        image = tiny.make_example(index)["image"]
+        known[image.tobytes()] = known[image[:, ::-1].tobytes()] = index
+    return [known[image.tobytes()] for image in images]
+
+
+def test_a_batch_is_a_function_of_seed_and_step(config):
+    batches, again, other = create(config), create(config), create(config, seed=1)
+    for step in (0, 7, 1000):
+        assert batches_equal(batches[step], again[step])
+        assert not batches_equal(batches[step], other[step])
+    assert batches[3]["source_images"].shape == (BATCH_SIZE, tiny.HEIGHT, tiny.WIDTH, 3)
+    assert {array.dtype for array in batches[3].values()} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_iterating_from_a_step_gives_the_batches_of_those_steps(config, num_workers):
+    batches = create(config)
+    iterator = pipeline.iterate(batches, 5, num_workers=num_workers, prefetch_batches=2)
+    for step in range(5, 10):
+        assert batches_equal(next(iterator), batches[step])
+
+
+def test_every_epoch_holds_each_image_once_in_another_order(config):
+    batches = create(config)
+    steps_per_epoch = tiny.NUM_TRAIN // BATCH_SIZE
+    epochs = [
+        image_ids(
+            image
+            for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
+            for image in batches[step]["source_images"]
+        )
+        for epoch in range(3)
+    ]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(tiny.NUM_TRAIN))
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_source_and_target_are_shuffled_independently(config):
+    ids = [
+        (image_ids(batch["source_images"]), image_ids(batch["target_images"]))
+        for batch in (create(config)[step] for step in range(6))
+    ]
+    source = [i for ids_of_batch, _ in ids for i in ids_of_batch]
+    target = [i - 100 for _, ids_of_batch in ids for i in ids_of_batch]
+    assert len({t - s for s, t in zip(source, target, strict=True)}) > 5
+
+
+def test_image_and_label_are_flipped_together_and_half_of_the_time(config):
+    batches = create(config)
+    flipped = 0
+    for step in range(30):
+        batch = batches[step]
+        ids = image_ids(batch["source_images"])
+        for index, image, label in zip(
+            ids, batch["source_images"], batch["source_labels"], strict=True
+        ):
+            example = tiny.make_example(index)
+            expected = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
+            mirrored = not np.array_equal(image, example["image"])
+            np.testing.assert_array_equal(label, expected[:, ::-1] if mirrored else expected)
+            flipped += mirrored
+    assert 40 <= flipped <= 80  # Of 120, expected 60; 20 are 3.7 standard deviations.
+    with config.unlocked():
+        config.flip_probability = 0.0
+    batch = create(config)[0]
+    for index, image in zip(image_ids(batch["source_images"]), batch["source_images"], strict=True):
+        np.testing.assert_array_equal(image, tiny.make_example(index)["image"])
+
+
+def test_source_only_reads_no_target(config):
+    with config.unlocked():
+        config.target = "nowhere"
+    assert create(config, use_target=False)[0].keys() == {"source_images", "source_labels"}
+
+
+@pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
+def test_resize_is_pillows_for_images_and_nearest_for_labels(config, filter_name):
+    with config.unlocked():
+        config.source_size = (16, 20)
+        config.image_resize = filter_name
+        config.flip_probability = 0.0
+    batch = create(config, use_target=False)[0]
+    assert batch["source_images"].shape == (BATCH_SIZE, 16, 20, 3)
+    with config.unlocked():
+        config.source_size = (tiny.HEIGHT, tiny.WIDTH)
+    ids = image_ids(create(config, use_target=False)[0]["source_images"])
+    example = tiny.make_example(ids[0])
+    image = Image.fromarray(example["image"]).resize((20, 16), getattr(Image, filter_name.upper()))
+    np.testing.assert_array_equal(batch["source_images"][0], image)
+    label = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
+    # Nearest: the centre of output pixel i lies in input pixel floor((i + 0.5) * n_in / n_out).
+    rows = ((np.arange(16) + 0.5) * tiny.HEIGHT / 16).astype(int)
+    columns = ((np.arange(20) + 0.5) * tiny.WIDTH / 20).astype(int)
+    np.testing.assert_array_equal(batch["source_labels"][0], label[np.ix_(rows, columns)])
+
+
+def test_evaluation_counts_every_image_once_in_fixed_order(config):
+    def read_names() -> list[str]:
+        batches, num_images = pipeline.create_eval_batches(
+            config, dataset="tiny/target", split="validation", batch_size=3, label_set=LABEL_SET
+        )
+        assert num_images == tiny.NUM_EVAL
+        assert len(batches) == 3
+        names = []
+        for index in range(3):
+            batch = batches[index]
+            assert batch["images"].shape == (3, tiny.HEIGHT, tiny.WIDTH, 3)
+            assert np.all(batch["labels"][~batch["mask"]] == 255)
+            names += [n for n, real in zip(batch["names"], batch["mask"], strict=True) if real]
+        return names
+
+    names = read_names()
+    assert sorted(names) == [f"{index:05d}" for index in range(250, 250 + tiny.NUM_EVAL)]
+    assert read_names() == names
+
+
+def test_target_must_come_without_labels(config):
+    with config.unlocked():
+        config.target = "tiny/source"
+    with pytest.raises(UserError, match="tiny/source:train holds labels"):
+        create(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"source": "nowhere"}, r"No prepared dataset at .*nowhere.*prepare it"),
+        ({"source_split": "trian"}, "no split 'trian': expected one of test, train, validation"),
+        ({"source": "tiny/target_unlabelled"}, "has the features image, name: expected"),
+    ],
+)
+def test_a_wrong_dataset_is_one_sentence(config, fields, message):
+    with config.unlocked():
+        config.update(fields)
+    with pytest.raises(UserError, match=message):
+        create(config)
+
+
+def corrupt_copy(data_dir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    shutil.copytree(data_dir / "tiny", folder / "tiny")
+    return folder / "tiny" / "source" / "1.0.0"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_corrupt_record_is_named(config, data_dir, tmp_path, num_workers):
+    version = corrupt_copy(data_dir, tmp_path)
+    (records,) = version.glob("*train*array_record*")
+    data = bytearray(records.read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 200] = bytes(200)
+    records.write_bytes(data)
+    with config.unlocked():
+        config.data_dir = str(tmp_path)
+    iterator = pipeline.iterate(create(config), 0, num_workers=num_workers, prefetch_batches=1)
+    with pytest.raises(UserError, match=r"Record \d+ of tiny/source:train is corrupt"):
+        list(itertools.islice(iterator, 4))
+
+
+def test_a_damaged_description_is_named(config, data_dir, tmp_path):
+    version = corrupt_copy(data_dir, tmp_path)
+    (version / "dataset_info.json").write_text("{")
+    with config.unlocked():
+        config.data_dir = str(tmp_path)
+    with pytest.raises(UserError, match=r"description of dataset .* is corrupt"):
+        create(config)
+
+
+def test_a_label_that_is_no_cityscapes_id_is_named():
+    record = {"name": b"frame", "image": np.zeros((2, 2, 3)), "label": np.full((2, 2, 1), 77)}
+    source = sources.SegmentationSource([record], "mine:train", LABEL_SET)
+    with pytest.raises(UserError, match="Label frame of mine:train holds the value 77"):
+        source[0]
+
+
+def test_labels_of_different_sizes_are_refused(config, monkeypatch):
+    records = [
+        {"name": b"a", "image": np.zeros((4, 4, 3), np.uint8), "label": np.zeros((4, size, 1), int)}
+        for size in (4, 6)
+    ]
+    source = sources.SegmentationSource(records, "mine:test", LABEL_SET)
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: source)
+    batches, _ = pipeline.create_eval_batches(
+        config, dataset="mine", split="test", batch_size=2, label_set=LABEL_SET
+    )
+    with pytest.raises(UserError, match=r"different sizes \(4x4, 4x6\)"):
+        batches[0]

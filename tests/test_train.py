@@ -1,0 +1,231 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from alp_jax import checkpoint, evaluate, state, steps, train
+from alp_jax.errors import UserError
+from tests import tiny
+
+
+def final_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
+    statics = train.create_statics(config)
+    like = state.create_train_state(
+        jax.random.key(0),
+        statics["segmenter"],
+        statics["segmenter_optimizer"],
+        statics["discriminator"],
+        statics["discriminator_optimizer"],
+        use_target=config.objective.use_target,
+    )
+    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.restore(step, like=like)
+
+
+def assert_same_bits(a, b) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, tmp_path_factory):
+    """A finished run of ALP, with how often its train step was traced."""
+    workdir = tmp_path_factory.mktemp("alp_gi")
+    config = tiny.get_config(data_dir)
+    with config.unlocked():
+        config.model.batch_norm_mode = "running"
+    traces = []
+    train_step = steps.train_step
+
+    def counted(*args, **kwargs):
+        traces.append(1)
+        return train_step(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "train_step", counted)
+        summary = train.train_and_evaluate(config, workdir)
+    return config, workdir, summary, len(traces)
+
+
+def test_one_trace_over_a_run(run):
+    assert run[3] == 1
+
+
+def test_the_workdir_holds_what_is_promised(run):
+    config, workdir, summary, _ = run
+    assert json.loads((workdir / "config.json").read_text())["num_steps"] == 6
+    for step in (0, 3, 6):
+        scores = json.loads((workdir / "evaluation" / f"step_{step}.json").read_text())
+        assert scores["step"] == step
+        assert scores["num_images"] == tiny.NUM_EVAL
+        assert scores["num_pixels"] == tiny.NUM_EVAL * tiny.HEIGHT * tiny.WIDTH
+        assert set(scores) >= {"mean_iou", "mean_iou_16", "mean_iou_13", "pixel_accuracy"}
+        assert len(scores["iou_per_class"]) == 16
+        confusion = np.load(workdir / "evaluation" / f"step_{step}_confusion.npy")
+        assert confusion.sum() == scores["num_pixels"]
+        assert (workdir / "evaluation" / f"step_{step}.png").stat().st_size > 10_000
+    assert scores == summary
+    kept = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    assert kept[-1] == config.num_steps
+    assert len(kept) <= config.checkpoint.keep_last + 1
+
+
+def test_metrics_are_one_object_a_line(run):
+    _, workdir, _, _ = run
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3, 4, 6]
+    expected = {
+        "loss/cross_entropy", "loss/adversarial", "loss/segmenter", "loss/discriminator",
+        "loss/discriminator_source", "loss/discriminator_target", "gradient_norm/segmenter",
+        "gradient_norm/discriminator", "learning_rate/segmenter", "learning_rate/discriminator",
+        "discriminator_accuracy/source", "discriminator_accuracy/target", "images_per_second",
+    }  # fmt: skip
+    assert set(lines[0]) == expected | {"step"}
+    for line in lines:
+        weighted = line["loss/cross_entropy"] + 0.03 * line["loss/adversarial"]
+        assert line["loss/segmenter"] == pytest.approx(weighted, rel=1e-5)
+    # The poly rates of steps 4 and 5 (from 0) of 10, averaged.
+    rates = [2e-3 * (1 - step / 10) ** 0.9 for step in (4, 5)]
+    assert lines[-1]["learning_rate/segmenter"] == pytest.approx(np.mean(rates), rel=1e-5)
+
+
+def test_tensorboard_has_scalars_and_pictures(run):
+    _, workdir, _, _ = run
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags)
+    for column in ("image", "prediction", "label", "entropy"):
+        assert f"evaluation/{column}" in tags
+
+
+def test_the_same_seed_gives_the_same_bits(run, tmp_path):
+    config, workdir, _, _ = run
+    train.train_and_evaluate(config, tmp_path)
+    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
+
+
+def stop_at(config, step: int):
+    """The same run, of fewer steps; the schedule's horizon is a field of its own."""
+    stopped = config.copy_and_resolve_references()
+    with stopped.unlocked():
+        stopped.num_steps = step
+    return stopped
+
+
+def test_resuming_gives_the_bits_of_never_having_stopped(run, tmp_path):
+    config, workdir, summary, _ = run
+    train.train_and_evaluate(stop_at(config, 3), tmp_path)
+    resumed = train.train_and_evaluate(config, tmp_path)
+    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
+    assert resumed == summary
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 3, 4, 6]
+
+
+def test_resuming_after_a_kill_repeats_no_line(run, tmp_path):
+    config, workdir, _, _ = run
+    train.train_and_evaluate(stop_at(config, 4), tmp_path)
+    # As if killed while writing step 6's line, before its checkpoint.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "loss/cross_entropy": 1.0}\n{"step": 6, "lo')
+    train.train_and_evaluate(config, tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 3, 4, 6]
+    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
+
+
+def test_a_finished_run_is_not_trained_again(run, monkeypatch):
+    config, workdir, summary, _ = run
+    monkeypatch.setattr(steps, "train_step", None)
+    assert train.train_and_evaluate(config, workdir) == summary
+
+
+@pytest.mark.parametrize("variant", ["source_only", "ap_ci", "agp_gi"])
+def test_every_method_trains(data_dir, tmp_path, variant):
+    config = tiny.get_config(data_dir, variant)
+    summary = train.train_and_evaluate(config, tmp_path)
+    assert summary["step"] == 6
+    assert 0 < summary["mean_iou"] < 1
+
+
+def test_starting_from_another_run_takes_its_segmenter(run, data_dir, tmp_path):
+    config, workdir, _, _ = run
+    config = stop_at(config, 1)
+    with config.unlocked():
+        config.init_from = str(workdir)
+        config.objective.use_target = False
+    train.train_and_evaluate(config, tmp_path)
+    start = json.loads((tmp_path / "evaluation" / "step_0.json").read_text())
+    end = json.loads((workdir / "evaluation" / "step_6.json").read_text())
+    assert start["iou_per_class"] == end["iou_per_class"]
+
+
+def test_starting_from_nowhere_is_one_sentence(data_dir, tmp_path):
+    config = tiny.get_config(data_dir)
+    with config.unlocked():
+        config.init_from = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"init_from is '.*nowhere', where no run is: train"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_starting_from_another_network_is_one_sentence(run, tmp_path):
+    config, workdir, _, _ = run
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.init_from = str(workdir)
+        other.model.widths = (12, 12)
+    with pytest.raises(UserError, match=r"is of another network: segmenter/.* should have shape"):
+        train.train_and_evaluate(other, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, tmp_path):
+    config = stop_at(run[0], 2)
+    train.train_and_evaluate(config, tmp_path)
+    saved = final_state(config, tmp_path, 2)
+    params = jax.tree.map(lambda x: np.full_like(x, np.nan), saved.segmenter.params)
+    poisoned = saved.replace(segmenter=saved.segmenter.replace(params=params))
+    with checkpoint.Checkpoints(tmp_path, keep_last=9) as checkpoints:
+        checkpoints.save(3, poisoned)
+    with pytest.raises(UserError, match=r"is nan between steps 4 and 4: expected a finite number"):
+        train.train_and_evaluate(run[0], tmp_path)
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.latest_step() == 3
+
+
+def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
+    _, workdir, summary, _ = run
+    result = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="latest", split=None)
+    assert result.summary == summary
+    assert result.stem == "step_6"
+    best = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="best", split=None)
+    scores = [evaluate.read_summary(workdir, step)["mean_iou"] for step in (3, 6)]
+    assert best.summary["mean_iou"] == max(scores)
+
+
+def test_another_split_has_files_of_its_own(run):
+    _, workdir, summary, _ = run
+    result = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="6", split="test")
+    assert result.save(workdir).name == "step_6_test.json"
+    assert result.summary["split"] == "test"
+    assert evaluate.read_summary(workdir, 6) == summary
+
+
+def test_a_checkpoint_that_is_not_there_is_one_sentence(run):
+    _, workdir, _, _ = run
+    for name, message in [("5", "No checkpoint '5' in .*: it holds"), ("final", "expected latest")]:
+        with pytest.raises(UserError, match=message):
+            evaluate.evaluate_checkpoint(workdir, None, checkpoint_name=name, split=None)
+
+
+def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path):
+    config = stop_at(run[0], 2)
+    train.train_and_evaluate(config, tmp_path)
+    for path in (tmp_path / "checkpoints" / "2").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"Checkpoint .* is damaged .*delete that folder"):
+        train.train_and_evaluate(run[0], tmp_path)
