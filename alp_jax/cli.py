@@ -77,8 +77,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
             "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
         )
     except AttributeError as error:
-        unknown = [a for a in argv if a.startswith("--config.")]
-        _fail(_describe_unknown_field(unknown, error))
+        config = flags.FLAGS["config"].parser.parse(_config_path(argv))
+        overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
+        _fail(_describe_unknown_field(config, overrides, error))
 
 
 def _config_path(argv: Sequence[str]) -> str:
@@ -86,10 +87,10 @@ def _config_path(argv: Sequence[str]) -> str:
     return given[-1] if given else "(none given)"
 
 
-def _describe_unknown_field(overrides: list[str], error: AttributeError) -> str:
+def _describe_unknown_field(config: Any, overrides: list[str], error: AttributeError) -> str:
     for override in overrides:
-        path = override.removeprefix("--config.").split("=")[0].split(".")
-        node: Any = flags.FLAGS["config"].value
+        path = override.split("=")[0].split(".")
+        node = config
         for depth, key in enumerate(path):
             if key not in node:
                 prefix = ".".join(["config", *path[:depth]])

@@ -140,7 +140,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
             _refuse(name, fields[name], "at least 0 and below 1")
     domains = fields["objective.batch_norm_update_domains"]
     if not set(domains) <= {"source", "target"}:
-        _refuse("objective.batch_norm_update_domains", domains, "a selection of source, target")
+        _refuse(
+            "objective.batch_norm_update_domains",
+            domains,
+            'a selection of source and target, such as ("target",)',
+        )
     _check_model(fields)
     _check_patch(fields)
 

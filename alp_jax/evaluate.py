@@ -84,6 +84,7 @@ class Evaluator:
           UserError: if the dataset is missing or not what it should be.
         """
         self._config = config.evaluation
+        self._prefetch_batches = config.data.prefetch_batches
         self._label_set = label_set
         self._split = split or config.evaluation.split
         self._batches, self._num_images = pipeline.create_eval_batches(
@@ -106,8 +107,9 @@ class Evaluator:
         panels: list[figures.Panel] = []
         count = min(self._config.num_sheet_images, self._num_images)
         chosen = set(np.linspace(0, self._num_images - 1, count).round().astype(int).tolist())
-        for index in range(len(self._batches)):
-            batch = self._batches[index]
+        for batch in pipeline.iterate(
+            self._batches, 0, num_workers=0, prefetch_batches=self._prefetch_batches
+        ):
             outputs = self._step_fn(
                 params, model_state, batch["images"], batch["labels"], batch["mask"]
             )

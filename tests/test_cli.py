@@ -30,7 +30,7 @@ CONFIG = "--config=configs/toy_cities.py"
     ("arguments", "message"),
     [
         ([f"{CONFIG}:alp"], "Unknown variant 'alp': expected one of warmup, source_only, ap_ci"),
-        (["--config=configs/nothing.py"], "configs/nothing.py cannot be read: expected a Python"),
+        (["--config=configs/nothing.py"], "configs/nothing.py cannot be read: expected a"),
         (
             [CONFIG, "--config.data.batchsize=2"],
             "Unknown field config.data.batchsize (did you mean",
@@ -43,7 +43,7 @@ CONFIG = "--config=configs/toy_cities.py"
         ([], "Training needs --config"),
         ([CONFIG, "--config.objective.patch_size=128,128"], "inside the source map of 64x128"),
         ([CONFIG, "--config.objective.patch_size=16,16"], "expected at least 32x32"),
-        ([CONFIG, "--config.data.data_dir=/nowhere"], "No prepared dataset at /nowhere/toy_cities"),
+        ([CONFIG, "--config.data.data_dir=/nowhere"], "No prepared dataset at /nowhere/toy"),
         (["--mode=evaluate"], "No run in"),
     ],
 )

@@ -51,7 +51,7 @@ def test_an_unknown_variant_lists_those_there_are(module):
         ({"optimizer.horizon_steps": 10}, r"horizon_steps is 10: .*at least num_steps \(150000\)"),
         ({"objective.game": "zero_sum"}, "'zero_sum': expected one of non_saturating, minimax"),
         ({"objective.adversarial_weight": float("nan")}, "adversarial_weight is nan"),
-        ({"objective.batch_norm_update_domains": ("both",)}, "a selection of source, target"),
+        ({"objective.batch_norm_update_domains": ("both",)}, "a selection of source and target"),
         (
             {"objective.patch_size": (600, 256)},
             r"patch_size is \[600, 256\]: expected a patch inside the target map of 512x1024",

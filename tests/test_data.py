@@ -196,13 +196,25 @@ def test_a_corrupt_record_is_named(config, data_dir, tmp_path, num_workers):
         list(itertools.islice(iterator, 4))
 
 
-def test_a_damaged_description_is_named(config, data_dir, tmp_path):
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("text", ["{", "", "[1]"])
+def test_a_damaged_description_is_named(config, data_dir, tmp_path, file, text):
     version = corrupt_copy(data_dir, tmp_path)
-    (version / "dataset_info.json").write_text("{")
+    (version / file).write_text(text)
     with config.unlocked():
         config.data_dir = str(tmp_path)
     with pytest.raises(UserError, match=r"description of dataset .* is corrupt"):
         create(config)
+
+
+def test_missing_records_are_named(config, data_dir, tmp_path):
+    version = corrupt_copy(data_dir, tmp_path)
+    for records in version.glob("*train*array_record*"):
+        records.unlink()
+    with config.unlocked():
+        config.data_dir = str(tmp_path)
+    with pytest.raises(UserError, match=r"(Dataset|Record 0 of) tiny/source:train"):
+        create(config)[0]
 
 
 def test_a_label_that_is_no_cityscapes_id_is_named():

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from alp_jax.data.labels import IS_CITYSCAPES_ID, LabelSet
 from alp_jax.errors import UserError
@@ -49,9 +50,8 @@ class SegmentationSource:
             record = self.records[index]
         except Exception as error:  # Whatever a codec raises, the user needs to know which record.
             raise UserError(
-                f"Record {index} of {self.title} is corrupt ({type(error).__name__}); expected an "
-                "ArrayRecord written by the dataset's builder: delete the dataset's folder and "
-                "prepare it again."
+                f"Record {index} of {self.title} is corrupt ({_describe(error)}): delete the "
+                "dataset's folder and prepare it again."
             ) from error
         example = {"name": record["name"].decode(), "image": record["image"]}
         if self.label_set is not None:
@@ -102,9 +102,9 @@ def open_source(
         )
     try:
         records = builder.as_data_source(split)
-    except Exception as error:  # TFDS raises many types; all mean that the files are not whole.
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"Dataset {title} cannot be opened ({type(error).__name__}): delete its folder "
+            f"Dataset {title} cannot be opened ({_describe(error)}): delete its folder "
             f"{builder.data_path} and prepare it again."
         ) from error
     if len(records) == 0:
@@ -126,8 +126,14 @@ def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
         )
     try:
         return tfds.builder_from_directory(versions[-1])
-    except Exception as error:  # A damaged dataset_info.json or features.json: any parse error.
+    except (OSError, ValueError, KeyError, json_format.ParseError) as error:
         raise UserError(
-            f"The description of dataset {versions[-1]} is corrupt ({type(error).__name__}): "
+            f"The description of dataset {versions[-1]} is corrupt ({_describe(error)}): "
             "delete that folder and prepare the dataset again."
         ) from error
+
+
+def _describe(error: Exception) -> str:
+    """The type and the first line of a library's error."""
+    message = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {message[0][:100]}" if message else type(error).__name__

@@ -12,6 +12,7 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from alp_jax.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from alp_jax.errors import UserError
 from data_prep.toy_cities import builder, prepare, preview
 from data_prep.toy_cities.render import Settings
@@ -61,11 +62,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _run(argv)
     except (UserError, flags.Error) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("Interrupted; no half dataset is left. Run again to continue.", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -296,7 +296,7 @@ def test_unwritable_data_dir_through_the_command(tmp_path):
     process = command(f"--data_dir={tmp_path}/file/datasets")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert errors.startswith("Error: Cannot write in")
+    assert errors.startswith("error: Cannot write in")
     assert len(errors.strip().splitlines()) == 1
 
 
