@@ -129,7 +129,7 @@ class Checkpoints:
     def _read(self, step: int, like: PyTree) -> Any:
         """Restores the part of a checkpoint that has the structure of `like`."""
         self._check_shapes(step, like)
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        shapes = jax.tree.map(_to_placed_shape, like)
         args = ocp.args.PyTreeRestore(
             shapes,
             restore_args=ocp.checkpoint_utils.construct_restore_args(shapes),
@@ -139,8 +139,8 @@ class Checkpoints:
             return self._manager.restore(step, args=args)
         except Exception as error:  # Orbax and TensorStore raise many types for damaged files.
             raise UserError(
-                f"Checkpoint {self._folder / str(step)} is damaged ({type(error).__name__}): "
-                "delete that folder to continue from the checkpoint before it."
+                f"Checkpoint {self._folder / str(step)} is damaged "
+                f"({type(error).__name__}): delete that folder to continue from the checkpoint before it."
             ) from error
 
     def _check_shapes(self, step: int, like: PyTree) -> None:
@@ -168,6 +168,14 @@ class Checkpoints:
                 "delete that folder to continue from the checkpoint before it."
             ) from cause
         return metadata
+
+
+def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, type and place of a leaf; a leaf without a place goes to the first device."""
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -77,11 +77,15 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.num_steps = 500
     config.init_from = WARMUP_WORKDIR
     config.data.batch_size = 4
+    # Running statistics that follow target images adapt a network by themselves (README.md): frozen
+    # ones show what the alignment does.
     config.model.batch_norm_mode = "frozen"
     config.objective.aligned_map = "normalized_self_information"
     config.objective.patch_size = (32, 32)  # Half the height, as 256 of 512 in the paper.
     config.objective.num_patches = 4
-    config.objective.adversarial_weight = 0.03
+    # Of 0.003, 0.01, 0.03 and 0.1 the best on seed 0 by mean IoU on the target validation split, so
+    # chosen with target labels; numbers are quoted from the test split.
+    config.objective.adversarial_weight = 0.01
     config.optimizer.segmenter_learning_rate = 2e-3
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.gradient_clip_norm = 5.0

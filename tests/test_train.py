@@ -84,7 +84,7 @@ def test_metrics_are_one_object_a_line(run):
     }  # fmt: skip
     assert set(lines[0]) == expected | {"step"}
     for line in lines:
-        weighted = line["loss/cross_entropy"] + 0.03 * line["loss/adversarial"]
+        weighted = line["loss/cross_entropy"] + 0.01 * line["loss/adversarial"]
         assert line["loss/segmenter"] == pytest.approx(weighted, rel=1e-5)
     # The poly rates of steps 4 and 5 (from 0) of 10, averaged.
     rates = [2e-3 * (1 - step / 10) ** 0.9 for step in (4, 5)]
