@@ -139,8 +139,8 @@ class Checkpoints:
             return self._manager.restore(step, args=args)
         except Exception as error:  # Orbax and TensorStore raise many types for damaged files.
             raise UserError(
-                f"Checkpoint {self._folder / str(step)} is damaged "
-                f"({type(error).__name__}): delete that folder to continue from the checkpoint before it."
+                f"Checkpoint {self._folder / str(step)} is damaged ({type(error).__name__}): "
+                "delete that folder to continue from the checkpoint before it."
             ) from error
 
     def _check_shapes(self, step: int, like: PyTree) -> None:

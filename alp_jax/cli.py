@@ -27,8 +27,9 @@ def run(main: Callable[[], None]) -> None:
     Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
     Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
+    # TensorFlow only writes event files here; it announces oneDNN at every start.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
     def guarded(argv: Sequence[str]) -> None:
         _configure_logging()
@@ -53,11 +54,24 @@ def _configure_logging() -> None:
     """Our own lines at INFO; those of the libraries (all log through absl) only when they fail."""
     # absl's own handler, which app.run installs, is replaced too.
     logging.basicConfig(
-        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        level=logging.WARNING,
+        handlers=[_StderrHandler()],
+        force=True,
     )
     logging.getLogger("alp_jax").setLevel(logging.INFO)
     logging.getLogger("__main__").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Writes to what sys.stderr is at the time: a progress bar replaces it to stay in one piece."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

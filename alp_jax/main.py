@@ -45,7 +45,7 @@ def main() -> None:
     # Imported here so that --help and wrong flags answer at once.
     import jax
 
-    from alp_jax import evaluate, progress, train
+    from alp_jax import evaluate, progress
     from alp_jax.errors import UserError
 
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
@@ -56,6 +56,8 @@ def main() -> None:
             workdir, _CONFIG.value, checkpoint_name=_CHECKPOINT.value, split=_SPLIT.value
         )
         path = result.save(workdir)
+        if _CHECKPOINT.value == "best":
+            logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
         progress.print_scores(result.summary)
         logger.info(
             "Evaluated in %.0f s; scores, confusion and pictures: %s and beside it.",
@@ -67,6 +69,8 @@ def main() -> None:
         raise UserError(
             "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
         )
+    from alp_jax import train  # Imports TensorFlow, which evaluation does without.
+
     summary = train.train_and_evaluate(_CONFIG.value, workdir)
     progress.print_scores(summary)
     logger.info(

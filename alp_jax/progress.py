@@ -10,7 +10,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -29,11 +28,10 @@ class TrainProgress:
             self._bar = Progress(
                 TextColumn("step"),
                 MofNCompleteColumn(),
-                BarColumn(bar_width=30),
+                BarColumn(bar_width=10),
                 TextColumn("{task.fields[status]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=console,
             )
             self._task = self._bar.add_task(
@@ -65,7 +63,7 @@ class TrainProgress:
             )
             if name in scalars
         ]
-        status = "  ".join([*terms, f"{scalars['images_per_second']:.1f} images/s"])
+        status = "  ".join([*terms, f"{scalars['images_per_second']:.0f} images/s"])
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=status)
         else:

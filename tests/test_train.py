@@ -13,14 +13,7 @@ from tests import tiny
 
 def final_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
     statics = train.create_statics(config)
-    like = state.create_train_state(
-        jax.random.key(0),
-        statics["segmenter"],
-        statics["segmenter_optimizer"],
-        statics["discriminator"],
-        statics["discriminator_optimizer"],
-        use_target=config.objective.use_target,
-    )
+    like = train.create_train_state(statics, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         return checkpoints.restore(step, like=like)
 

@@ -10,6 +10,7 @@ A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with feat
 """
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from google.protobuf import json_format
 
 from alp_jax.data.labels import IS_CITYSCAPES_ID, LabelSet
 from alp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
@@ -109,6 +112,7 @@ def open_source(
         ) from error
     if len(records) == 0:
         raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    logger.info("Reading %s: %d images.", title, len(records))
     return SegmentationSource(records, title, label_set)
 
 

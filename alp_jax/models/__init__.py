@@ -35,7 +35,7 @@ class Segmenter:
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         """Creates (params, model_state) from a typed key."""
         images = jnp.zeros((1, 64, 64, 3), jnp.float32)
-        variables = jax.jit(self.module.init, static_argnames="train")(rng, images, train=False)
+        variables = self.module.init(rng, images, train=False)
         return variables["params"], {"batch_stats": variables["batch_stats"]}
 
     def apply(
@@ -61,7 +61,7 @@ class DomainDiscriminator:
     def init(self, rng: jax.Array) -> PyTree:
         """Creates params from a typed key."""
         maps = jnp.zeros((1, 64, 64, self.num_classes), jnp.float32)
-        return jax.jit(self.module.init)(rng, maps)["params"]
+        return self.module.init(rng, maps)["params"]
 
     def apply(self, params: PyTree, maps: jax.Array) -> jax.Array:
         """Computes domain logits [B, h, w, 1] of maps [B, H, W, K]."""
