@@ -62,7 +62,7 @@ def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> 
     axes = figure.subplots(len(panels), len(COLUMNS), squeeze=False)
     for index, (row, panel) in enumerate(zip(axes, panels, strict=True)):
         for axis, (title, picture) in zip(row, panel.columns(label_set).items(), strict=True):
-            axis.imshow(picture, interpolation="nearest", aspect="auto")
+            axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
             if index == 0:
                 axis.set_title("entropy (0 to 1)" if title == "entropy" else title)

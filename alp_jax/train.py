@@ -88,9 +88,9 @@ def create_train_state(statics: dict[str, Any], rng: jax.Array) -> state.TrainSt
     """Creates the state at step 0, compiled as one program: a hundred small ones take longer."""
     players = {name: value for name, value in statics.items() if name != "objective"}
     use_target = statics["objective"].use_target
-    return jax.jit(
-        functools.partial(state.create_train_state, use_target=use_target, **players)
-    )(rng)
+    return jax.jit(functools.partial(state.create_train_state, use_target=use_target, **players))(
+        rng
+    )
 
 
 def _describe(train_state: state.TrainState) -> None:

@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,26 @@ from alp_jax.models import layers
 from alp_jax.models.discriminator import min_input_size
 from configs import default, toy_cities
 from tests import reference
+
+GOLDEN = pathlib.Path(__file__).with_name("parameters_golden.json")
+
+
+def describe_parameters() -> dict[str, dict[str, str]]:
+    """Name of a network -> path of a parameter or statistic -> shape."""
+    config = default.get_config()
+    networks = {
+        "deeplab_resnet101": models.create_segmenter(config.model, 19),
+        "toy_cities": models.create_segmenter(toy_cities.get_config().model, 16),
+        "discriminator": models.create_discriminator(config.discriminator, 19),
+    }
+    trees = {name: jax.eval_shape(n.init, jax.random.key(0)) for name, n in networks.items()}
+    return {
+        name: {
+            jax.tree_util.keystr(path): str(leaf.shape)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for name, tree in trees.items()
+    }
 
 
 def count(tree) -> int:
@@ -26,6 +49,14 @@ def test_deeplab_resnet101_has_the_published_parameters(num_classes, parameters)
     ]
     assert sum(affine) == 105_344
     assert count(model_state) == 105_344
+
+
+def test_parameter_tree_is_the_golden():
+    """A renamed or reshaped parameter makes every saved checkpoint unreadable."""
+    actual = describe_parameters()
+    assert actual == json.loads(GOLDEN.read_text()), (
+        "The parameter tree changed; if that is meant, run: python -m tests.test_models"
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,3 +225,7 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
             segmenter.apply({**params, "classifier": zeroed}, model_state, images, train=False)[0]
         )
     np.testing.assert_allclose(logits, sum(parts), atol=1e-4)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(describe_parameters(), indent=1) + "\n")
