@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -70,13 +71,35 @@ def test_help_names_the_flags_and_exits():
         assert flag in result.stdout
 
 
-def test_train_resume_and_evaluate_by_command(data_dir, tmp_path):
-    config_file = tmp_path / "tiny_config.py"
+def write_config(folder: pathlib.Path, data_dir: pathlib.Path) -> pathlib.Path:
+    """A configuration file of the tiny run."""
+    config_file = folder / "tiny_config.py"
     config_file.write_text(
         "import pathlib\nfrom tests import tiny\n\n"
         "def get_config():\n"
         f"  return tiny.get_config(pathlib.Path({str(data_dir)!r}))\n"
     )
+    return config_file
+
+
+def test_a_corrupt_record_ends_in_one_sentence(data_dir, tmp_path):
+    shutil.copytree(data_dir / "tiny", tmp_path / "tiny")
+    (records,) = (tmp_path / "tiny" / "source" / "1.0.0").glob("*train*array_record*")
+    data = bytearray(records.read_bytes())
+    data[100:-1000] = bytes(len(data) - 1100)
+    records.write_bytes(data)
+    config_file = write_config(tmp_path, tmp_path)
+    result = run_main(f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert "tiny/source:train" in errors[0]
+    assert "prepare it again" in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_train_resume_and_evaluate_by_command(data_dir, tmp_path):
+    config_file = write_config(tmp_path, data_dir)
     workdir = tmp_path / "run"
     flags = [f"--config={config_file}", f"--workdir={workdir}"]
     result = run_main(*flags, "--config.num_steps=3")

@@ -70,6 +70,7 @@ class Tiny(tfds.core.GeneratorBasedBuilder):
 
 def build(data_dir: pathlib.Path) -> None:
     """Writes all configs under `data_dir/tiny`."""
+    tfds.disable_progress_bar()
     for config in Tiny.BUILDER_CONFIGS:
         builder = Tiny(config=config.name, data_dir=data_dir, file_format="array_record")
         builder.download_and_prepare()
