@@ -49,8 +49,10 @@ def score(variant: str, overrides: tuple[str, ...], name: str, seed: int) -> flo
     if not result.exists():
         config = "--config=configs/toy_cities.py"
         seed_flag = f"--config.seed={seed}"
-        run_main(f"{config}:warmup", f"--workdir={workdir / 'warmup'}", seed_flag)
-        start = f"--config.init_from={workdir / 'warmup'}"
+        warmup = workdir / "warmup"
+        if not (warmup / "evaluation" / "step_1000.json").exists():
+            run_main(f"{config}:warmup", f"--workdir={warmup}", seed_flag)
+        start = f"--config.init_from={warmup}"
         run_main(f"{config}:{variant}", f"--workdir={run}", seed_flag, start, *overrides)
         run_main("--mode=evaluate", f"--workdir={run}", "--split=test")
     return 100 * float(json.loads(result.read_text())["mean_iou"])
