@@ -8,13 +8,13 @@ Synopsis:
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
+from alp_jax import files
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.data.pipeline import RESAMPLING
 from alp_jax.errors import UserError
@@ -233,9 +233,7 @@ def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         check_same_run(config, load(workdir), workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        os.replace(temporary, path)
+        files.write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"Cannot write to the workdir {workdir} ({error.strerror}): give a --workdir that you "

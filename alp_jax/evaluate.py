@@ -17,7 +17,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config, figures, metrics, models, steps
+from alp_jax import checkpoint, config, figures, files, metrics, models, steps
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.models import Segmenter
@@ -52,14 +52,20 @@ class Evaluation:
         np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
         figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
         path = folder / f"{self.stem}.json"
-        path.write_text(json.dumps(self.summary, indent=2) + "\n")
+        files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
         return path
 
 
-def read_summary(workdir: pathlib.Path, step: int) -> dict[str, Any] | None:
-    """Reads the scores that training wrote for a step, or None."""
+def read_summary(
+    workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict
+) -> dict[str, Any] | None:
+    """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
     path = workdir / FOLDER / f"step_{step}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text())
+    same = (summary["dataset"], summary["split"]) == (evaluation.dataset, evaluation.split)
+    return summary if same else None
 
 
 class Evaluator:
@@ -71,7 +77,7 @@ class Evaluator:
         segmenter: Segmenter,
         label_set: LabelSet,
         *,
-        split: str | None = None,
+        suffix: str = "",
     ):
         """Opens the data.
 
@@ -79,18 +85,18 @@ class Evaluator:
           config: of the run; reads `config.data` and `config.evaluation`.
           segmenter: the network.
           label_set: the classes.
-          split: a split to use in place of `config.evaluation.split`; its files are named after it.
+          suffix: end of the names of the files, for a split that is not the run's own.
         Raises:
           UserError: if the dataset is missing or not what it should be.
         """
         self._config = config.evaluation
         self._prefetch_batches = config.data.prefetch_batches
         self._label_set = label_set
-        self._split = split or config.evaluation.split
+        self._suffix = suffix
         self._batches, self._num_images = pipeline.create_eval_batches(
             config.data,
             dataset=config.evaluation.dataset,
-            split=self._split,
+            split=config.evaluation.split,
             batch_size=config.evaluation.batch_size,
             label_set=label_set,
         )
@@ -132,13 +138,12 @@ class Evaluator:
         summary = {
             "step": step,
             "dataset": self._config.dataset,
-            "split": self._split,
+            "split": self._config.split,
             "num_images": num_images,
             **metrics.summarise(confusion, self._label_set),
             "mean_entropy": entropy_total / num_images,
         }
-        own_split = self._split == self._config.split
-        stem = f"step_{step}" if own_split else f"step_{step}_{self._split}"
+        stem = f"step_{step}{self._suffix}"
         return Evaluation(summary, confusion, panels, self._label_set, stem)
 
 
@@ -155,7 +160,8 @@ def evaluate_checkpoint(
       workdir: of the run.
       run_config: must agree with the run's own configuration; None takes that one.
       checkpoint_name: "latest", "best" or the number of a step.
-      split: to evaluate; None takes that of the configuration.
+      split: to evaluate; None takes that of the configuration. Another dataset or split than the
+        run's own gives its name to the files.
     Raises:
       UserError: if there is no such run or checkpoint, or the configuration is another run's.
     """
@@ -164,9 +170,12 @@ def evaluate_checkpoint(
         run_config = saved
     config.validate(run_config)
     config.check_same_run(run_config, saved, workdir)
+    run_config = run_config.copy_and_resolve_references()
+    run_config.evaluation.split = split or run_config.evaluation.split
     label_set = LABEL_SETS[run_config.data.num_classes]
     segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
-    evaluator = Evaluator(run_config, segmenter, label_set, split=split)
+    suffix = _suffix(run_config.evaluation, saved.evaluation)
+    evaluator = Evaluator(run_config, segmenter, label_set, suffix=suffix)
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
@@ -174,3 +183,10 @@ def evaluate_checkpoint(
             step, like={"segmenter": {"params": params, "model_state": model_state}}
         )["segmenter"]
     return evaluator.evaluate(restored["params"], restored["model_state"], step=step)
+
+
+def _suffix(evaluated: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
+    """What tells the files of another dataset or split from those of the run's own."""
+    if evaluated.dataset != own.dataset:
+        return f"_{evaluated.dataset.replace('/', '_')}_{evaluated.split}"
+    return "" if evaluated.split == own.split else f"_{evaluated.split}"

@@ -73,7 +73,7 @@ def train_and_evaluate(
                 loop = _Loop(run_config, workdir, evaluator, checkpoints, writer, label_set)
                 train_state = loop.run(train_fn, train_state, batches, start_step)
         last_step = int(train_state.step)
-        summary = evaluate.read_summary(workdir, last_step)
+        summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
         if summary is None:
             segmenter_state = train_state.segmenter
             result = evaluator.evaluate(
@@ -178,6 +178,8 @@ class _Loop:
         self._checkpoints = checkpoints
         self._writer = writer
         self._label_set = label_set
+        domains = 2 if run_config.objective.use_target else 1
+        self._images_per_step = domains * run_config.data.batch_size
         self._window: list[Scalars] = []
         self._window_seconds = 0.0
 
@@ -215,7 +217,7 @@ class _Loop:
                 bar.report(
                     step,
                     averages,
-                    (num_steps - step) * 2 * data.batch_size / averages["images_per_second"],
+                    (num_steps - step) * self._images_per_step / averages["images_per_second"],
                 )
                 if evaluates:
                     mean_iou = self._evaluate(step, train_state)
@@ -245,10 +247,8 @@ class _Loop:
                     "expected a finite number; lower the learning rates or the adversarial weight "
                     "(the last checkpoint is whole)."
                 )
-        domains = 2 if self._config.objective.use_target else 1
-        num_images = len(window) * self._config.data.batch_size * domains
         self._window, self._window_seconds = [], 0.0
-        return {**averages, "images_per_second": num_images / seconds}
+        return {**averages, "images_per_second": len(window) * self._images_per_step / seconds}
 
     def _evaluate(self, step: int, train_state: state.TrainState) -> float | None:
         """Evaluates, writes the evaluation's files, and returns its mean IoU."""

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from clu import metric_writers
 
-from alp_jax import figures
+from alp_jax import figures, files
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 
@@ -86,4 +86,4 @@ def _drop_lines_after(path: pathlib.Path, step: int) -> None:
                 f"Line {number} of {path} is not the JSON that training writes: mend or remove "
                 "that line, then start again."
             ) from error
-    path.write_text("".join(kept))
+    files.write_text(path, "".join(kept))

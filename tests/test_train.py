@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from alp_jax import checkpoint, evaluate, state, steps, train
+from alp_jax import checkpoint, evaluate, progress, state, steps, train
 from alp_jax.errors import UserError
 from tests import tiny
 
@@ -16,6 +16,10 @@ def final_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
     like = train.create_train_state(statics, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         return checkpoints.restore(step, like=like)
+
+
+def read_scores(workdir: pathlib.Path, step: int):
+    return json.loads((workdir / "evaluation" / f"step_{step}.json").read_text())
 
 
 def assert_same_bits(a, b) -> None:
@@ -50,7 +54,7 @@ def test_the_workdir_holds_what_is_promised(run):
     config, workdir, summary, _ = run
     assert json.loads((workdir / "config.json").read_text())["num_steps"] == 6
     for step in (0, 3, 6):
-        scores = json.loads((workdir / "evaluation" / f"step_{step}.json").read_text())
+        scores = read_scores(workdir, step)
         assert scores["step"] == step
         assert scores["num_images"] == tiny.NUM_EVAL
         assert scores["num_pixels"] == tiny.NUM_EVAL * tiny.HEIGHT * tiny.WIDTH
@@ -136,6 +140,17 @@ def test_a_finished_run_is_not_trained_again(run, monkeypatch):
     assert train.train_and_evaluate(config, workdir) == summary
 
 
+def test_time_left_counts_the_domains_that_are_read(data_dir, tmp_path, monkeypatch):
+    reports = []
+    monkeypatch.setattr(progress.TrainProgress, "report", lambda _, *report: reports.append(report))
+    config = tiny.get_config(data_dir, "source_only")
+    train.train_and_evaluate(config, tmp_path)
+    for step, scalars, seconds_left in reports:
+        expected = (6 - step) * config.data.batch_size / scalars["images_per_second"]
+        assert seconds_left == pytest.approx(expected)
+    assert reports[0][0] == 2
+
+
 @pytest.mark.parametrize("variant", ["source_only", "ap_ci", "agp_gi"])
 def test_every_method_trains(data_dir, tmp_path, variant):
     config = tiny.get_config(data_dir, variant)
@@ -151,8 +166,7 @@ def test_starting_from_another_run_takes_its_segmenter(run, data_dir, tmp_path):
         config.init_from = str(workdir)
         config.objective.use_target = False
     train.train_and_evaluate(config, tmp_path)
-    start = json.loads((tmp_path / "evaluation" / "step_0.json").read_text())
-    end = json.loads((workdir / "evaluation" / "step_6.json").read_text())
+    start, end = read_scores(tmp_path, 0), read_scores(workdir, 6)
     assert start["iou_per_class"] == end["iou_per_class"]
 
 
@@ -195,16 +209,20 @@ def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
     assert result.summary == summary
     assert result.stem == "step_6"
     best = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="best", split=None)
-    scores = [evaluate.read_summary(workdir, step)["mean_iou"] for step in (3, 6)]
+    scores = [read_scores(workdir, step)["mean_iou"] for step in (3, 6)]
     assert best.summary["mean_iou"] == max(scores)
 
 
 def test_another_split_has_files_of_its_own(run):
-    _, workdir, summary, _ = run
+    config, workdir, summary, _ = run
     result = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="6", split="test")
     assert result.save(workdir).name == "step_6_test.json"
     assert result.summary["split"] == "test"
-    assert evaluate.read_summary(workdir, 6) == summary
+    other = config.copy_and_resolve_references()
+    other.evaluation.dataset = "tiny/source"
+    result = evaluate.evaluate_checkpoint(workdir, other, checkpoint_name="6", split=None)
+    assert result.save(workdir).name == "step_6_tiny_source_validation.json"
+    assert read_scores(workdir, 6) == summary
 
 
 def test_a_checkpoint_that_is_not_there_is_one_sentence(run):

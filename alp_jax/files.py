@@ -1,0 +1,11 @@
+"""Writing small files so that a kill leaves the old one or the new one, never half of one."""
+
+import os
+import pathlib
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a whole text file in one step, replacing the one that is there."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
