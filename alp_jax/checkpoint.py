@@ -27,6 +27,11 @@ def _score(metrics: dict[str, float]) -> float:
     return metrics[_SCORE]
 
 
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+    """Whether a run has saved a checkpoint whole; one that is being written has a longer name."""
+    return any(path.name.isdigit() for path in (workdir / FOLDER).glob("*"))
+
+
 class Checkpoints:
     """The checkpoints of one workdir, under `checkpoints/STEP`.
 

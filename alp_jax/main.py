@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from alp_jax import cli
+from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
     "Folder of the run. Training resumes from its latest checkpoint.",
-    required=True,
 )
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 _CHECKPOINT = flags.DEFINE_string(
@@ -42,11 +42,16 @@ _SPLIT = flags.DEFINE_string(
 
 def main() -> None:
     """Runs the mode that the flags select."""
+    if _WORKDIR.value is None:
+        raise UserError("Give --workdir, the folder of the run: for example --workdir=runs/alp.")
+    if _MODE.value == "train" and _CONFIG.value is None:
+        raise UserError(
+            "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
+        )
     # Imported here so that --help and wrong flags answer at once.
     import jax
 
     from alp_jax import evaluate, progress
-    from alp_jax.errors import UserError
 
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
@@ -65,10 +70,6 @@ def main() -> None:
             path,
         )
         return
-    if _CONFIG.value is None:
-        raise UserError(
-            "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
-        )
     from alp_jax import train  # Imports TensorFlow, which evaluation does without.
 
     summary = train.train_and_evaluate(_CONFIG.value, workdir)

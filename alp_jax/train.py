@@ -56,7 +56,7 @@ def train_and_evaluate(
     evaluator = evaluate.Evaluator(run_config, segmenter, label_set)
     train_state = create_train_state(statics, jax.random.fold_in(rng, _INIT))
     _describe(train_state)
-    if run_config.init_from:
+    if run_config.init_from and not checkpoint.has_checkpoints(workdir):
         train_state = init_from(pathlib.Path(run_config.init_from), train_state)
     config.save(run_config, workdir)
 

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -168,6 +169,19 @@ def test_starting_from_another_run_takes_its_segmenter(run, data_dir, tmp_path):
     train.train_and_evaluate(config, tmp_path)
     start, end = read_scores(tmp_path, 0), read_scores(workdir, 6)
     assert start["iou_per_class"] == end["iou_per_class"]
+
+
+def test_resuming_needs_no_start_any_more(run, tmp_path):
+    config, workdir, _, _ = run
+    config = stop_at(config, 1)
+    with config.unlocked():
+        config.init_from = str(tmp_path / "start")
+    shutil.copytree(workdir, tmp_path / "start")
+    train.train_and_evaluate(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "start")
+    with config.unlocked():
+        config.num_steps = 2
+    assert train.train_and_evaluate(config, tmp_path / "run")["step"] == 2
 
 
 def test_starting_from_nowhere_is_one_sentence(data_dir, tmp_path):
