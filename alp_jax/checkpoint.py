@@ -8,6 +8,7 @@ Synopsis:
 """
 
 import pathlib
+import shutil
 from typing import Any, Self
 
 import jax
@@ -46,6 +47,11 @@ class Checkpoints:
                 f"No checkpoints in {workdir}: expected the folder {self._folder}; give the "
                 "workdir of a run that was trained."
             )
+        if not read_only:
+            # Saves that a kill cut short. Orbax would remove them in a thread that close() does
+            # not wait for, and that complains when the process ends first.
+            for path in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+                shutil.rmtree(path)
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(keep_last),
@@ -62,7 +68,6 @@ class Checkpoints:
                 best_fn=_score,
                 create=not read_only,
                 read_only=read_only,
-                cleanup_tmp_directories=not read_only,
             ),
         )
 

@@ -135,6 +135,19 @@ def test_resuming_after_a_kill_repeats_no_line(run, tmp_path):
     assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
 
 
+def test_a_save_that_was_cut_short_is_no_checkpoint_and_is_removed(run, tmp_path):
+    config = stop_at(run[0], 3)
+    train.train_and_evaluate(config, tmp_path)
+    cut_short = tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "3", cut_short)
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.latest_step() == 3
+    assert cut_short.exists()
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 3
+    assert not cut_short.exists()
+
+
 def test_a_finished_run_is_not_trained_again(run, monkeypatch):
     config, workdir, summary, _ = run
     monkeypatch.setattr(steps, "train_step", None)
