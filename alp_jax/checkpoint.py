@@ -110,10 +110,6 @@ class Checkpoints:
         metrics = None if mean_iou is None else {_SCORE: mean_iou}
         self._manager.save(step, args=ocp.args.PyTreeSave(state), metrics=metrics, force=True)
 
-    def wait(self) -> None:
-        """Blocks until every save is on disk."""
-        self._manager.wait_until_finished()
-
     def restore(self, step: int, *, like: TrainState) -> TrainState:
         """Restores a whole state, exactly as it was saved.
 
@@ -125,16 +121,20 @@ class Checkpoints:
         """
         return self._read(step, like)
 
-    def restore_segmenter(self, step: int, *, like: PyTree) -> PyTree:
-        """Restores a part of a state: the segmenter's params and model_state.
+    def restore_segmenter(
+        self, step: int, params: PyTree, model_state: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """Restores a part of a state: the segmenter's (params, model_state).
 
         Args:
           step: a step that was saved.
-          like: {"segmenter": {"params": ..., "model_state": ...}} with the expected shapes.
+          params, model_state: trees with the expected shapes.
         Raises:
           UserError: if the checkpoint is of another network, or damaged.
         """
-        return self._read(step, like)
+        like = {"segmenter": {"params": params, "model_state": model_state}}
+        restored = self._read(step, like)["segmenter"]
+        return restored["params"], restored["model_state"]
 
     def _read(self, step: int, like: PyTree) -> Any:
         """Restores the part of a checkpoint that has the structure of `like`."""

@@ -179,10 +179,8 @@ def evaluate_checkpoint(
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
-        restored = checkpoints.restore_segmenter(
-            step, like={"segmenter": {"params": params, "model_state": model_state}}
-        )["segmenter"]
-    return evaluator.evaluate(restored["params"], restored["model_state"], step=step)
+        params, model_state = checkpoints.restore_segmenter(step, params, model_state)
+    return evaluator.evaluate(params, model_state, step=step)
 
 
 def _suffix(evaluated: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from alp_jax import checkpoint, config, evaluate, models, optim, progress, state, steps, writers
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def train_and_evaluate(
                 statics, train_state, batches[start_step], jax.random.fold_in(rng, _STEPS)
             )
             with writers.MetricsWriter(workdir, from_step=start_step) as writer:
-                loop = _Loop(run_config, workdir, evaluator, checkpoints, writer, label_set)
+                loop = _Loop(run_config, workdir, evaluator, checkpoints, writer)
                 train_state = loop.run(train_fn, train_state, batches, start_step)
         last_step = int(train_state.step)
         summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
@@ -144,7 +144,6 @@ def init_from(workdir: pathlib.Path, train_state: state.TrainState) -> state.Tra
       UserError: if there is none, or it is of another network.
     """
     entry = train_state.segmenter
-    like = {"segmenter": {"params": entry.params, "model_state": entry.model_state}}
     if not workdir.is_dir():
         raise UserError(
             f"config.init_from is {str(workdir)!r}, where no run is: train that one first (for the "
@@ -152,11 +151,9 @@ def init_from(workdir: pathlib.Path, train_state: state.TrainState) -> state.Tra
         )
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve("latest")
-        restored = checkpoints.restore_segmenter(step, like=like)["segmenter"]
+        params, model_state = checkpoints.restore_segmenter(step, entry.params, entry.model_state)
     logger.info("Starting from step %d of %s.", step, workdir)
-    segmenter = dataclasses.replace(
-        entry, params=restored["params"], model_state=restored["model_state"]
-    )
+    segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
     return dataclasses.replace(train_state, segmenter=segmenter)
 
 
@@ -170,14 +167,12 @@ class _Loop:
         evaluator: evaluate.Evaluator,
         checkpoints: checkpoint.Checkpoints,
         writer: writers.MetricsWriter,
-        label_set: LabelSet,
     ):
         self._config = run_config
         self._workdir = workdir
         self._evaluator = evaluator
         self._checkpoints = checkpoints
         self._writer = writer
-        self._label_set = label_set
         domains = 2 if run_config.objective.use_target else 1
         self._images_per_step = domains * run_config.data.batch_size
         self._window: list[Scalars] = []
@@ -255,7 +250,7 @@ class _Loop:
         segmenter = train_state.segmenter
         result = self._evaluator.evaluate(segmenter.params, segmenter.model_state, step=step)
         result.save(self._workdir)
-        self._writer.write_evaluation(step, result.summary, result.panels, self._label_set)
+        self._writer.write_evaluation(step, result.summary, result.panels, result.label_set)
         mean_iou = result.summary["mean_iou"]
         logger.info(
             "step %d  mean IoU %s on %s %s",
