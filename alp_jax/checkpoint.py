@@ -136,6 +136,11 @@ class Checkpoints:
         restored = self._read(step, like)["segmenter"]
         return restored["params"], restored["model_state"]
 
+    def segmenter_parts(self, step: int) -> set[str]:
+        """Lists the parts of the segmenter that a checkpoint holds: backbone, classifier, ..."""
+        paths = (path.split("/") for path in _shapes(self._metadata(step)))
+        return {path[2] for path in paths if path[:2] == ["segmenter", "params"]}
+
     def _read(self, step: int, like: PyTree) -> Any:
         """Restores the part of a checkpoint that has the structure of `like`."""
         self._check_shapes(step, like)

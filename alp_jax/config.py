@@ -9,8 +9,8 @@ Synopsis:
 
 import json
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, NoReturn
 
 import ml_collections
 
@@ -22,8 +22,9 @@ from alp_jax.maps import MAP_KINDS
 from alp_jax.models import KERNEL_INITS
 from alp_jax.models.discriminator import min_input_size
 from alp_jax.models.layers import BATCH_NORM_MODES
-from alp_jax.models.resnet import BLOCK_KINDS, STEM_KINDS
+from alp_jax.models.resnet import BLOCK_KINDS, STEM_KINDS, STRIDE_PLACES
 from alp_jax.objective import DECISION_KINDS, GAME_KINDS, PATCH_KINDS, Objective
+from alp_jax.optim import SGD_PRESETS
 
 FILE_NAME = "config.json"
 
@@ -32,6 +33,7 @@ _CHOICES = {
     "data.image_resize": tuple(RESAMPLING),
     "model.stem": STEM_KINDS,
     "model.block": BLOCK_KINDS,
+    "model.stride_in": STRIDE_PLACES,
     "model.batch_norm_mode": BATCH_NORM_MODES,
     "model.kernel_init": tuple(KERNEL_INITS),
     "model.input_order": ("rgb", "bgr"),
@@ -39,6 +41,7 @@ _CHOICES = {
     "objective.patch": PATCH_KINDS,
     "objective.decision": DECISION_KINDS,
     "objective.game": GAME_KINDS,
+    "optimizer.sgd_preset": SGD_PRESETS,
 }
 _AT_LEAST = {
     "seed": 0,
@@ -50,6 +53,8 @@ _AT_LEAST = {
     "data.prefetch_batches": 1,
     "objective.num_patches": 1,
     "objective.adversarial_weight": 0,
+    "objective.aux_cross_entropy_weight": 0,
+    "objective.aux_adversarial_weight": 0,
     "optimizer.segmenter_learning_rate": 0,
     "optimizer.classifier_learning_rate_multiplier": 0,
     "optimizer.momentum": 0,
@@ -84,6 +89,15 @@ _OPERATIONAL = (
     "data.prefetch_batches",
     "evaluation.",
     "checkpoint.",
+)
+
+
+# Fields of the model that say nothing of what its weights mean.
+_NOT_OF_THE_WEIGHTS = (
+    "model.aux_classifier",
+    "model.batch_norm_mode",
+    "model.batch_norm_train_affine",
+    "model.kernel_init",
 )
 
 
@@ -123,24 +137,24 @@ def validate(config: ml_collections.ConfigDict) -> None:
             )
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
-            _refuse(name, fields[name], f"one of {', '.join(map(str, choices))}")
+            refuse(name, fields[name], f"one of {', '.join(map(str, choices))}")
     for name, lowest in _AT_LEAST.items():
         if not fields[name] >= lowest:
-            _refuse(name, fields[name], f"at least {lowest}")
+            refuse(name, fields[name], f"at least {lowest}")
     for name in _SIZES:
         if len(fields[name]) != 2 or min(fields[name]) < 1:
-            _refuse(name, fields[name], "(height, width) in pixels, both at least 1")
+            refuse(name, fields[name], "(height, width) in pixels, both at least 1")
     for name in _POSITIVE_LISTS:
         if not fields[name] or min(fields[name]) <= 0:
-            _refuse(name, fields[name], "a list of numbers above 0")
+            refuse(name, fields[name], "a list of numbers above 0")
     if fields["data.flip_probability"] > 1:
-        _refuse("data.flip_probability", fields["data.flip_probability"], "at most 1")
+        refuse("data.flip_probability", fields["data.flip_probability"], "at most 1")
     for name in ("optimizer.momentum", "optimizer.adam_b1", "optimizer.adam_b2"):
         if not 0 <= fields[name] < 1:
-            _refuse(name, fields[name], "at least 0 and below 1")
+            refuse(name, fields[name], "at least 0 and below 1")
     domains = fields["objective.batch_norm_update_domains"]
     if not set(domains) <= {"source", "target"}:
-        _refuse(
+        refuse(
             "objective.batch_norm_update_domains",
             domains,
             'a selection of source and target, such as ("target",)',
@@ -149,7 +163,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _check_patch(fields)
 
 
-def _refuse(name: str, value: Any, expected: str) -> None:
+def refuse(name: str, value: Any, expected: str) -> NoReturn:
+    """Raises the UserError about one field."""
     raise UserError(f"config.{name} is {value!r}: expected {expected}.")
 
 
@@ -157,16 +172,18 @@ def _check_model(fields: dict[str, Any]) -> None:
     stages = len(fields["model.depths"])
     for name in ("model.widths", "model.strides", "model.dilations"):
         if len(fields[name]) != stages:
-            _refuse(name, fields[name], f"{stages} numbers, one for each stage of model.depths")
+            refuse(name, fields[name], f"{stages} numbers, one for each stage of model.depths")
     stem_convs = {"imagenet": 1, "two_convs": 2}[fields["model.stem"]]
     if len(fields["model.stem_widths"]) != stem_convs:
         expected = f"{stem_convs} for the stem {fields['model.stem']!r}"
-        _refuse("model.stem_widths", fields["model.stem_widths"], f"a list of {expected}")
+        refuse("model.stem_widths", fields["model.stem_widths"], f"a list of {expected}")
     for name in ("model.input_mean", "model.input_std"):
         if len(fields[name]) != 3:
-            _refuse(name, fields[name], "3 numbers, one for each channel")
+            refuse(name, fields[name], "3 numbers, one for each channel")
+    if fields["model.aux_classifier"] and stages < 2:
+        refuse("model.aux_classifier", True, "False, as the network has no last stage but one")
     if fields["num_steps"] > fields["optimizer.horizon_steps"]:
-        _refuse(
+        refuse(
             "optimizer.horizon_steps",
             fields["optimizer.horizon_steps"],
             f"at least num_steps ({fields['num_steps']}), or the learning rate is 0 before the end",
@@ -182,15 +199,15 @@ def _check_patch(fields: dict[str, Any]) -> None:
     if fields["objective.patch"] == "whole":
         for name, size in maps.items():
             if min(size) < smallest:
-                _refuse(f"data.{name}_size", size, _enough_for_discriminator(fields, smallest))
+                refuse(f"data.{name}_size", size, _enough_for_discriminator(fields, smallest))
         return
     patch = fields["objective.patch_size"]
     for name, size in maps.items():
         if patch[0] > size[0] or patch[1] > size[1]:
             expected = f"a patch inside the {name} map of {size[0]}x{size[1]} (data.{name}_size)"
-            _refuse("objective.patch_size", patch, expected)
+            refuse("objective.patch_size", patch, expected)
     if min(patch) < smallest:
-        _refuse("objective.patch_size", patch, _enough_for_discriminator(fields, smallest))
+        refuse("objective.patch_size", patch, _enough_for_discriminator(fields, smallest))
 
 
 def _enough_for_discriminator(fields: dict[str, Any], smallest: int) -> str:
@@ -249,12 +266,54 @@ def check_same_run(
     Raises:
       UserError: naming the first field that differs and both values.
     """
+    for name, ours, theirs in differences(config, saved):
+        if not name.startswith(_OPERATIONAL):
+            raise UserError(
+                f"The workdir {workdir} holds another run: config.{name} is {theirs!r} there and "
+                f"{ours!r} here; use another --workdir, or that run's value."
+            )
+
+
+def differences(
+    config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict | dict[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (field, value, saved value) where two configurations differ; None if missing."""
     ours, theirs = flatten(config), flatten(saved)
     for name in sorted(ours.keys() | theirs.keys()):
-        if name.startswith(_OPERATIONAL):
-            continue
         if ours.get(name) != theirs.get(name):
+            yield name, ours.get(name), theirs.get(name)
+
+
+def check_same_network(
+    config: ml_collections.ConfigDict,
+    saved: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    parts: Collection[str],
+) -> None:
+    """Refuses to start from the weights of a network that is built, or fed, in another way.
+
+    Args:
+      config: of the run that starts.
+      saved: of the weights.
+      workdir: where they are.
+      parts: of the segmenter that they hold: backbone, classifier, aux_classifier.
+    Raises:
+      UserError: naming the first field that differs and both values.
+    """
+    exempt = set(_NOT_OF_THE_WEIGHTS)
+    if not any("classifier" in part for part in parts):
+        exempt.add("model.classifier_dilations")
+    for name, ours, theirs in differences(config, saved):
+        if name.startswith("model.") and name not in exempt and ours is not None:
             raise UserError(
-                f"The workdir {workdir} holds another run: config.{name} is {theirs.get(name)!r} "
-                f"there and {ours.get(name)!r} here; use another --workdir, or that run's value."
+                f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
+                f"and this run has {ours!r}: set {as_flag(name, theirs)}, or start from other "
+                "weights."
             )
+
+
+def as_flag(name: str, value: Any) -> str:
+    """Writes a field and its value as the flag that overrides it."""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"--config.{name}={text}"

@@ -16,10 +16,12 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from PIL import Image
 
 from alp_jax import checkpoint, config, figures, files, metrics, models, steps
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.errors import UserError
 from alp_jax.models import Segmenter
 
 PyTree = Any
@@ -106,8 +108,21 @@ class Evaluator:
             )
         )
 
-    def evaluate(self, params: PyTree, model_state: PyTree, *, step: int) -> Evaluation:
-        """Evaluates every image of the split once."""
+    def evaluate(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        *,
+        step: int,
+        predictions_dir: pathlib.Path | None = None,
+    ) -> Evaluation:
+        """Evaluates every image of the split once.
+
+        Args:
+          params, model_state: of the segmenter.
+          step: that they are of.
+          predictions_dir: where to write every prediction (`save_prediction`), or None.
+        """
         confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
         entropy_total, num_images = 0.0, 0
         panels: list[figures.Panel] = []
@@ -122,14 +137,14 @@ class Evaluator:
             confusion += np.asarray(outputs["confusion"], np.int64)
             entropy_total += float(outputs["entropy_total"])
             first, num_images = num_images, num_images + int(outputs["num_images"])
+            if predictions_dir is not None:
+                predictions = np.asarray(outputs["predictions"])
+                for name, prediction in zip(
+                    batch["names"], predictions[: num_images - first], strict=False
+                ):
+                    save_prediction(predictions_dir, name, prediction, self._label_set)
             panels += [
-                figures.Panel(
-                    name=batch["names"][i],
-                    image=batch["images"][i],
-                    prediction=np.asarray(outputs["predictions"][i]),
-                    label=batch["labels"][i],
-                    entropy=np.asarray(outputs["entropy"][i]),
-                )
+                _make_panel(batch, outputs, i)
                 for i in range(num_images - first)
                 if first + i in chosen
             ]
@@ -153,6 +168,7 @@ def evaluate_checkpoint(
     *,
     checkpoint_name: str,
     split: str | None,
+    predictions_dir: pathlib.Path | None = None,
 ) -> Evaluation:
     """Evaluates a checkpoint of a finished or running run.
 
@@ -162,6 +178,7 @@ def evaluate_checkpoint(
       checkpoint_name: "latest", "best" or the number of a step.
       split: to evaluate; None takes that of the configuration. Another dataset or split than the
         run's own gives its name to the files.
+      predictions_dir: where to write every prediction, or None.
     Raises:
       UserError: if there is no such run or checkpoint, or the configuration is another run's.
     """
@@ -180,7 +197,50 @@ def evaluate_checkpoint(
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
         params, model_state = checkpoints.restore_segmenter(step, params, model_state)
-    return evaluator.evaluate(params, model_state, step=step)
+    return evaluator.evaluate(params, model_state, step=step, predictions_dir=predictions_dir)
+
+
+def _make_panel(batch: dict[str, Any], outputs: dict[str, jax.Array], i: int) -> figures.Panel:
+    """Shows image i of a batch, everything at the resolution that the network saw."""
+    image = batch["images"][i]
+    size = (image.shape[0], image.shape[1])
+
+    def shrink(array: Any) -> np.ndarray:
+        return pipeline.resize(np.asarray(array), size, Image.Resampling.NEAREST)
+
+    return figures.Panel(
+        name=batch["names"][i],
+        image=image,
+        prediction=shrink(outputs["predictions"][i]),
+        label=shrink(batch["labels"][i]),
+        entropy=shrink(outputs["entropy"][i]),
+    )
+
+
+def save_prediction(
+    folder: pathlib.Path, name: str, prediction: np.ndarray, label_set: LabelSet
+) -> None:
+    """Writes NAME_labelIds.png: Cityscapes label ids, 8-bit grey, as its benchmark takes them.
+
+    Args:
+      folder: created if need be.
+      name: of the image; may hold folders.
+      prediction: [H, W] uint8 train ids.
+      label_set: the classes.
+    Raises:
+      UserError: if it cannot be written, or the name leaves the folder.
+    """
+    path = folder / f"{name}_labelIds.png"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"The image name {name!r} leads out of {folder}: prepare the data again.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(label_set.to_cityscapes_ids[prediction]).save(path)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path} ({error.strerror or error}): give a --predictions folder that "
+            "you may write to."
+        ) from error
 
 
 def _suffix(evaluated: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:

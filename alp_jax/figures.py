@@ -26,9 +26,9 @@ class Panel:
     Attributes:
       name: of the image.
       image: [H, W, 3] uint8 RGB.
-      prediction: [H', W'] uint8 train ids.
-      label: [H', W'] uint8 train ids or IGNORE_LABEL.
-      entropy: [H', W'] float in [0, 1].
+      prediction: [H, W] uint8 train ids.
+      label: [H, W] uint8 train ids or IGNORE_LABEL.
+      entropy: [H, W] float in [0, 1].
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
+python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
 """
 
 import logging
@@ -38,6 +39,12 @@ _CHECKPOINT = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
     "split", None, "Split to evaluate; that of config.evaluation when not given."
 )
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions",
+    None,
+    "Folder to write predictions to while evaluating: NAME_labelIds.png with Cityscapes label ids "
+    "at the labels' resolution, the format of its benchmark.",
+)
 
 
 def main() -> None:
@@ -57,8 +64,13 @@ def main() -> None:
     logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
     started = time.monotonic()
     if _MODE.value == "evaluate":
+        folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
         result = evaluate.evaluate_checkpoint(
-            workdir, _CONFIG.value, checkpoint_name=_CHECKPOINT.value, split=_SPLIT.value
+            workdir,
+            _CONFIG.value,
+            checkpoint_name=_CHECKPOINT.value,
+            split=_SPLIT.value,
+            predictions_dir=folder,
         )
         path = result.save(workdir)
         if _CHECKPOINT.value == "best":
@@ -69,6 +81,8 @@ def main() -> None:
             time.monotonic() - started,
             path,
         )
+        if folder:
+            logger.info("Predictions: %s", folder)
         return
     from alp_jax import train  # Imports TensorFlow, which evaluation does without.
 

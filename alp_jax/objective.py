@@ -37,6 +37,8 @@ class Objective:
       game: "non_saturating" has the segmenter raise the source score of target maps only, and
         halves the discriminator's loss (published code); "minimax" is Eq. (4) to the letter.
       adversarial_weight: lambda of Eq. (4).
+      aux_cross_entropy_weight, aux_adversarial_weight: of the same two losses on the auxiliary
+        classifier's prediction, where the network has one (AdvEnt's multi-level network).
       batch_norm_update_domains: domains whose images update running batch-norm statistics.
     """
 
@@ -48,4 +50,6 @@ class Objective:
     decision: DecisionKind
     game: GameKind
     adversarial_weight: float
+    aux_cross_entropy_weight: float
+    aux_adversarial_weight: float
     batch_norm_update_domains: tuple[str, ...]

@@ -7,13 +7,16 @@ Synopsis:
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
 PyTree = Any
+SgdPreset = Literal["reference", "clean"]
+SGD_PRESETS: tuple[str, ...] = get_args(SgdPreset)
 
 BACKBONE, CLASSIFIER, FROZEN = "backbone", "classifier", "frozen"
 
@@ -31,11 +34,64 @@ def poly_schedule(base: float, horizon_steps: int, power: float) -> optax.Schedu
     return optax.polynomial_schedule(base, 0.0, power, horizon_steps)
 
 
-def segmenter_groups(params: PyTree, *, train_batch_norm_affine: bool) -> PyTree:
-    """Names the learning-rate group of every parameter of a segmenter.
+class RepeatedSgdState(NamedTuple):
+    """Velocity of every parameter, and the number of updates so far (for the schedule)."""
 
-    The classifier learns ten times faster than the backbone. Batch-norm scale and bias belong to
-    the backbone, or are frozen (no update, no weight decay), as in published code.
+    velocity: PyTree
+    num_updates: jax.Array
+
+
+def repeated_sgd(
+    learning_rate: optax.Schedule, *, momentum: float, weight_decay: float, repeats: int
+) -> optax.GradientTransformation:
+    """SGD of a parameter that is listed `repeats` times in its optimizer.
+
+    The code line of AdaptSegNet and AdvEnt lists the backbone's tensors once for every module that
+    contains them. PyTorch 0.4, for which it was written, then visits a tensor that often in one
+    step, and adds the weight decay to the gradient in place, so that it accumulates:
+
+      repeats times:  g += weight_decay * p;  v = momentum * v + g;  p -= learning_rate(step) * v
+
+    With `repeats` 1 this is SGD as PyTorch defines it.
+    """
+
+    def init(params: PyTree) -> RepeatedSgdState:
+        return RepeatedSgdState(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+
+    def update(
+        grads: PyTree, state: RepeatedSgdState, params: PyTree | None = None
+    ) -> tuple[PyTree, RepeatedSgdState]:
+        rate = learning_rate(state.num_updates)
+
+        def visit(
+            grad: jax.Array, velocity: jax.Array, param: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            moved = jnp.zeros_like(param)
+            for _ in range(repeats):
+                grad = grad + weight_decay * (param + moved)
+                velocity = momentum * velocity + grad
+                moved = moved - jnp.asarray(rate, param.dtype) * velocity
+            return moved, velocity
+
+        leaves = (jax.tree.leaves(tree) for tree in (grads, state.velocity, params))
+        visited = [visit(*leaf) for leaf in zip(*leaves, strict=True)]
+        structure = jax.tree.structure(grads)
+        updates, velocity = (
+            jax.tree.unflatten(structure, [pair[i] for pair in visited]) for i in (0, 1)
+        )
+        return updates, RepeatedSgdState(velocity, state.num_updates + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def segmenter_groups(
+    params: PyTree, *, train_batch_norm_affine: bool, sgd_preset: SgdPreset
+) -> PyTree:
+    """Names the optimizer group of every parameter of a segmenter.
+
+    The classifiers learn ten times faster than the backbone. Batch-norm scale and bias belong to
+    the backbone, or are frozen (no update, no weight decay), as in published code. The backbone's
+    group is BACKBONE and, in brackets, how often the preset lists the parameter.
 
     Raises:
       ValueError: for a parameter that belongs to no group.
@@ -43,23 +99,36 @@ def segmenter_groups(params: PyTree, *, train_batch_norm_affine: bool) -> PyTree
 
     def group(path: tuple[Any, ...], _: jax.Array) -> str:
         keys = [entry.key for entry in path]
-        if keys[0] == "classifier" and keys[-1] in ("kernel", "bias"):
+        if keys[0] in ("classifier", "aux_classifier") and keys[-1] in ("kernel", "bias"):
             return CLASSIFIER
-        if keys[0] == "backbone" and keys[-1] == "kernel":
-            return BACKBONE
-        if keys[0] == "backbone" and keys[-1] in ("scale", "bias"):
-            return BACKBONE if train_batch_norm_affine else FROZEN
+        if keys[0] == "backbone" and keys[-1] in ("kernel", "scale", "bias"):
+            if keys[-1] != "kernel" and not train_batch_norm_affine:
+                return FROZEN
+            return _backbone_group(_listings(keys) if sgd_preset == "reference" else 1)
         raise ValueError(f"Parameter {'/'.join(keys)} belongs to no learning-rate group.")
 
     return jax.tree_util.tree_map_with_path(group, params)
 
 
+def _backbone_group(repeats: int) -> str:
+    return f"{BACKBONE}[{repeats}]"
+
+
+def _listings(keys: list[str]) -> int:
+    """How often published code lists a backbone parameter: once for every module around it.
+
+    The stem's layers are modules by themselves; a block's are inside the block and its stage; a
+    projection's inside a sequence of its own, too.
+    """
+    if not keys[1].startswith("layer"):
+        return 1
+    return 4 if keys[2].startswith("downsample") else 3
+
+
 def create_segmenter_optimizer(
     config: ml_collections.ConfigDict, *, train_batch_norm_affine: bool
 ) -> Optimizer:
-    """SGD with momentum and coupled weight decay, as PyTorch defines both.
-
-    g += weight_decay * p;  v = momentum * v + g;  p -= learning_rate(step) * v
+    """SGD with momentum and coupled weight decay, as PyTorch defines both (`repeated_sgd`).
 
     Args:
       config: `config.optimizer` (fields: configs/default.py).
@@ -69,19 +138,25 @@ def create_segmenter_optimizer(
         config.segmenter_learning_rate, config.horizon_steps, config.poly_power
     )
 
-    def sgd(multiplier: float) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.add_decayed_weights(config.weight_decay),
-            optax.sgd(lambda step: multiplier * schedule(step), momentum=config.momentum),
+    def sgd(multiplier: float, repeats: int) -> optax.GradientTransformation:
+        return repeated_sgd(
+            lambda step: multiplier * schedule(step),
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            repeats=repeats,
         )
 
     groups = optax.partition(
         {
-            BACKBONE: sgd(1.0),
-            CLASSIFIER: sgd(config.classifier_learning_rate_multiplier),
+            **{_backbone_group(repeats): sgd(1.0, repeats) for repeats in (1, 3, 4)},
+            CLASSIFIER: sgd(config.classifier_learning_rate_multiplier, 1),
             FROZEN: optax.set_to_zero(),
         },
-        lambda params: segmenter_groups(params, train_batch_norm_affine=train_batch_norm_affine),
+        lambda params: segmenter_groups(
+            params,
+            train_batch_norm_affine=train_batch_norm_affine,
+            sgd_preset=config.sgd_preset,
+        ),
     )
     if config.gradient_clip_norm > 0:
         groups = optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), groups)

@@ -63,7 +63,7 @@ class TrainProgress:
             )
             if name in scalars
         ]
-        status = "  ".join([*terms, f"{scalars['images_per_second']:.0f} images/s"])
+        status = "  ".join([*terms, f"{scalars['images_per_second']:.3g} images/s"])
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=status)
         else:

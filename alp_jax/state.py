@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from alp_jax.models import DomainDiscriminator, Segmenter
+from alp_jax.models import AUX, MAIN, DomainDiscriminator, Segmenter
 from alp_jax.optim import Optimizer
 
 PyTree = Any
@@ -23,7 +23,7 @@ class SegmenterState:
 
 @flax.struct.dataclass
 class DiscriminatorState:
-    """Parameters and optimizer state of the discriminator d."""
+    """Parameters, by head of the segmenter, and optimizer state of the discriminator d."""
 
     params: PyTree
     opt_state: PyTree
@@ -58,7 +58,8 @@ def create_train_state(
     )
     discriminator_state = None
     if use_target:
-        params = discriminator.init(discriminator_rng)
+        rngs = {MAIN: discriminator_rng, AUX: jax.random.fold_in(discriminator_rng, 1)}
+        params = {head: discriminator.init(rngs[head]) for head in segmenter.heads}
         discriminator_state = DiscriminatorState(
             params, discriminator_optimizer.transform.init(params)
         )

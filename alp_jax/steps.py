@@ -13,16 +13,21 @@ import jax.numpy as jnp
 import optax
 
 from alp_jax import losses, maps, metrics, patches
-from alp_jax.models import DomainDiscriminator, Segmenter
+from alp_jax.models import AUX, MAIN, DomainDiscriminator, Segmenter
 from alp_jax.objective import Objective
 from alp_jax.optim import Optimizer
 from alp_jax.state import DiscriminatorState, SegmenterState, TrainState
 
 PyTree = Any
 Batch = dict[str, jax.Array]
+Scalars = dict[str, jax.Array]
+# The maps that the discriminator compares, of each head: (source, target).
+AlignedMaps = dict[str, tuple[jax.Array, jax.Array]]
 
 # Roles of the keys drawn in a step.
 _SOURCE_PATCHES, _TARGET_PATCHES = 0, 1
+# What the names of a head's scalars end in.
+_SUFFIX = {MAIN: "", AUX: "_aux"}
 
 
 def train_step(
@@ -40,7 +45,8 @@ def train_step(
 
     Implements Eqs. (1) to (4) of Cicek et al., ACCV 2020, in AdvEnt's order: source forward, target
     forward, then the gradients of both players at the parameters of `state`, on the same patches;
-    no gradient of one player's loss reaches the other's parameters.
+    no gradient of one player's loss reaches the other's parameters. An auxiliary classifier adds
+    the same losses of its own prediction, with its own discriminator, on the same patches.
 
     Args:
       state: donated where the step is jitted.
@@ -112,76 +118,106 @@ def _segmenter_loss(
     segmenter: Segmenter,
     discriminator: DomainDiscriminator,
     objective: Objective,
-) -> tuple[jax.Array, tuple[PyTree, tuple[jax.Array, jax.Array] | None, dict[str, jax.Array]]]:
-    """Computes L_ce plus the segmenter's side of the game.
+) -> tuple[jax.Array, tuple[PyTree, AlignedMaps | None, Scalars]]:
+    """Computes L_ce plus the segmenter's side of the game, of every head.
 
     Returns:
-      (loss, (model_state, (source maps, target maps) or None, scalars)).
+      (loss, (model_state, maps by head or None, scalars)).
     """
     source_size = _spatial(batch["source_images"])
     source_logits, source_model_state = segmenter.apply(
         params, state.segmenter.model_state, batch["source_images"], train=True
     )
-    total, count = losses.cross_entropy(
-        patches.upsample(source_logits, source_size), batch["source_labels"]
-    )
-    cross_entropy = total / jnp.maximum(count, 1)
-    scalars = {"loss/cross_entropy": cross_entropy}
     model_state = state.segmenter.model_state
     if "source" in objective.batch_norm_update_domains:
         model_state = source_model_state
+    loss = jnp.zeros(())
+    scalars: Scalars = {}
+    for head, logits in source_logits.items():
+        total, count = losses.cross_entropy(
+            patches.upsample(logits, source_size), batch["source_labels"]
+        )
+        cross_entropy = total / jnp.maximum(count, 1)
+        scalars[f"loss/cross_entropy{_SUFFIX[head]}"] = cross_entropy
+        loss += (1.0 if head == MAIN else objective.aux_cross_entropy_weight) * cross_entropy
     if state.discriminator is None:
-        return cross_entropy, (model_state, None, scalars)
+        return loss, (model_state, None, scalars)
 
-    discriminator_params = state.discriminator.params
     target_size = _spatial(batch["target_images"])
     target_logits, target_model_state = segmenter.apply(
         params, model_state, batch["target_images"], train=True
     )
     if "target" in objective.batch_norm_update_domains:
         model_state = target_model_state
-    source_maps = _aligned_maps(source_logits, source_size, role_rng(_SOURCE_PATCHES), objective)
-    target_maps = _aligned_maps(target_logits, target_size, role_rng(_TARGET_PATCHES), objective)
-
-    def decide(domain_maps: jax.Array) -> jax.Array:
-        return _decide(discriminator, discriminator_params, domain_maps, objective)
-
-    if objective.game == "non_saturating":
-        adversarial = losses.domain_cross_entropy(decide(target_maps), losses.SOURCE)
-    else:
-        adversarial = -(
-            losses.domain_cross_entropy(decide(source_maps), losses.SOURCE)
-            + losses.domain_cross_entropy(decide(target_maps), losses.TARGET)
+    aligned: AlignedMaps = {}
+    for head in source_logits:
+        aligned[head] = (
+            _aligned_maps(source_logits[head], source_size, role_rng(_SOURCE_PATCHES), objective),
+            _aligned_maps(target_logits[head], target_size, role_rng(_TARGET_PATCHES), objective),
         )
-    scalars["loss/adversarial"] = adversarial
-    loss = cross_entropy + objective.adversarial_weight * adversarial
-    return loss, (model_state, (source_maps, target_maps), scalars)
+        adversarial = _adversarial_loss(
+            discriminator, state.discriminator.params[head], aligned[head], objective
+        )
+        scalars[f"loss/adversarial{_SUFFIX[head]}"] = adversarial
+        weight = objective.adversarial_weight if head == MAIN else objective.aux_adversarial_weight
+        loss += weight * adversarial
+    return loss, (model_state, aligned, scalars)
+
+
+def _adversarial_loss(
+    discriminator: DomainDiscriminator,
+    params: PyTree,
+    aligned: tuple[jax.Array, jax.Array],
+    objective: Objective,
+) -> jax.Array:
+    """Computes what the segmenter minimises of one head's game."""
+    source_maps, target_maps = aligned
+    target_logits = _decide(discriminator, params, target_maps, objective)
+    if objective.game == "non_saturating":
+        return losses.domain_cross_entropy(target_logits, losses.SOURCE)
+    source_logits = _decide(discriminator, params, source_maps, objective)
+    return -(
+        losses.domain_cross_entropy(source_logits, losses.SOURCE)
+        + losses.domain_cross_entropy(target_logits, losses.TARGET)
+    )
 
 
 def _update_discriminator(
     entry: DiscriminatorState,
-    aligned: tuple[jax.Array, jax.Array],
+    aligned: AlignedMaps,
     discriminator: DomainDiscriminator,
     optimizer: Optimizer,
     objective: Objective,
-) -> tuple[DiscriminatorState, dict[str, jax.Array]]:
-    """Updates the discriminator on the maps, which are constants here, that the segmenter made."""
-    source_maps, target_maps = aligned
+) -> tuple[DiscriminatorState, Scalars]:
+    """Updates each head's discriminator on the maps, constants here, that the segmenter made.
 
-    def discriminator_loss(params: PyTree) -> tuple[jax.Array, dict[str, jax.Array]]:
-        source_logits = _decide(discriminator, params, source_maps, objective)
-        target_logits = _decide(discriminator, params, target_maps, objective)
-        source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE)
-        target_loss = losses.domain_cross_entropy(target_logits, losses.TARGET)
-        weight = 0.5 if objective.game == "non_saturating" else 1.0
-        loss = weight * (source_loss + target_loss)
-        return loss, {
-            "loss/discriminator": loss,
-            "loss/discriminator_source": source_loss,
-            "loss/discriminator_target": target_loss,
-            "discriminator_accuracy/source": losses.domain_accuracy(source_logits, losses.SOURCE),
-            "discriminator_accuracy/target": losses.domain_accuracy(target_logits, losses.TARGET),
-        }
+    The heads' losses share no parameter, so their sum has the gradient of each.
+    """
+
+    def discriminator_loss(params: PyTree) -> tuple[jax.Array, Scalars]:
+        loss = jnp.zeros(())
+        scalars: Scalars = {}
+        for head, (source_maps, target_maps) in aligned.items():
+            source_logits = _decide(discriminator, params[head], source_maps, objective)
+            target_logits = _decide(discriminator, params[head], target_maps, objective)
+            source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE)
+            target_loss = losses.domain_cross_entropy(target_logits, losses.TARGET)
+            weight = 0.5 if objective.game == "non_saturating" else 1.0
+            head_loss = weight * (source_loss + target_loss)
+            loss += head_loss
+            head_scalars = {
+                "loss/discriminator": head_loss,
+                "loss/discriminator_source": source_loss,
+                "loss/discriminator_target": target_loss,
+                "discriminator_accuracy/source": losses.domain_accuracy(
+                    source_logits, losses.SOURCE
+                ),
+                "discriminator_accuracy/target": losses.domain_accuracy(
+                    target_logits, losses.TARGET
+                ),
+            }
+            scalars |= {name + _SUFFIX[head]: value for name, value in head_scalars.items()}
+        return loss, scalars
 
     grads, scalars = jax.grad(discriminator_loss, has_aux=True)(entry.params)
     updates, opt_state = optimizer.transform.update(grads, entry.opt_state, entry.params)
@@ -220,9 +256,9 @@ def _decide(
 def predict(
     params: PyTree, model_state: PyTree, images: jax.Array, size: patches.Size, segmenter: Segmenter
 ) -> jax.Array:
-    """Computes logits [B, *size, C] of RGB images [B, H, W, 3] in evaluation mode."""
+    """Computes the main head's logits [B, *size, C] of RGB [B, H, W, 3] in evaluation mode."""
     logits, _ = segmenter.apply(params, model_state, images, train=False)
-    return patches.upsample(logits, size)
+    return patches.upsample(logits[MAIN], size)
 
 
 def eval_step(

@@ -57,11 +57,17 @@ def train_and_evaluate(
     train_state = create_train_state(statics, jax.random.fold_in(rng, _INIT))
     _describe(train_state)
     if run_config.init_from and not checkpoint.has_checkpoints(workdir):
-        train_state = init_from(pathlib.Path(run_config.init_from), train_state)
+        train_state = init_from(run_config, train_state)
     config.save(run_config, workdir)
 
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
-        start_step = checkpoints.latest_step() or 0
+        latest_step = checkpoints.latest_step()
+        if latest_step == 0:  # Training saves none; data_prep.convert_weights does.
+            raise UserError(
+                f"The workdir {workdir} holds converted weights, not a run: give them as "
+                f"--config.init_from={workdir}, and another --workdir."
+            )
+        start_step = latest_step or 0
         if start_step:
             train_state = checkpoints.restore(start_step, like=train_state)
             logger.info("Resuming %s from step %d.", workdir, start_step)
@@ -137,22 +143,36 @@ def compile_train_step(
     return lambda entry, data: compiled(entry, data, rng)
 
 
-def init_from(workdir: pathlib.Path, train_state: state.TrainState) -> state.TrainState:
-    """Takes the segmenter's parameters and statistics from another run's latest checkpoint.
+def init_from(
+    run_config: ml_collections.ConfigDict, train_state: state.TrainState
+) -> state.TrainState:
+    """Takes the segmenter's parameters and statistics from the latest checkpoint in `init_from`.
+
+    A classifier that is not there (weights of a backbone) keeps its initial values.
 
     Raises:
-      UserError: if there is none, or it is of another network.
+      UserError: if there is no checkpoint, or it is of another network.
     """
-    entry = train_state.segmenter
+    workdir, entry = pathlib.Path(run_config.init_from).expanduser(), train_state.segmenter
     if not workdir.is_dir():
         raise UserError(
             f"config.init_from is {str(workdir)!r}, where no run is: train that one first (for the "
-            "built-in cities: --config=configs/toy_cities.py:warmup), or give another."
+            "built-in cities: --config=configs/toy_cities.py:warmup), convert pretrained weights "
+            "there (python -m data_prep.convert_weights --help), or give another."
         )
+    saved = config.load(workdir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve("latest")
-        params, model_state = checkpoints.restore_segmenter(step, entry.params, entry.model_state)
-    logger.info("Starting from step %d of %s.", step, workdir)
+        held = checkpoints.segmenter_parts(step) | {"backbone"}
+        config.check_same_network(run_config, saved, workdir, parts=held)
+        params, model_state = checkpoints.restore_segmenter(
+            step,
+            {part: tree for part, tree in entry.params.items() if part in held},
+            entry.model_state,
+        )
+    afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
+    logger.info("Starting from step %d of %s; initialised afresh: %s.", step, workdir, afresh)
+    params = entry.params | params
     segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
     return dataclasses.replace(train_state, segmenter=segmenter)
 

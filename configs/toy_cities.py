@@ -19,8 +19,7 @@ VARIANTS = ("warmup", *default.METHODS)
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of one of VARIANTS."""
-    if variant not in VARIANTS:
-        raise ValueError(f"Unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}.")
+    default.check_variant(variant, VARIANTS)
     config = default.get_config("source_only" if variant == "warmup" else variant)
     with config.unlocked():
         _set_data_and_model(config)
@@ -52,6 +51,7 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
     config.model.input_mean = (110.0, 110.0, 110.0)
     config.model.input_std = (60.0, 60.0, 60.0)
     config.discriminator.widths = (16, 32, 64, 128)
+    config.optimizer.sgd_preset = "clean"  # The rates below are the real ones.
 
     config.evaluation.dataset = "toy_cities/target"
     config.evaluation.batch_size = 20

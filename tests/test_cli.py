@@ -4,24 +4,15 @@ import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 from tests import tiny
+from tests.commands import run_module
 
-ROOT = pathlib.Path(__file__).parents[1]
 
-
-def run_main(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "alp_jax.main", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run_main(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_module("alp_jax.main", *arguments)
 
 
 CONFIG = "--config=configs/toy_cities.py"

@@ -5,7 +5,9 @@ import pytest
 
 from alp_jax import config
 from alp_jax.errors import UserError
-from configs import default, toy_cities
+from configs import default, gta5_to_cityscapes, image_folders, synthia_to_cityscapes, toy_cities
+
+PAPER = {"gta5": gta5_to_cityscapes, "synthia": synthia_to_cityscapes}
 
 
 @pytest.mark.parametrize("variant", default.METHODS)
@@ -14,6 +16,67 @@ def test_the_papers_configurations_are_valid(variant):
     config.validate(run_config)
     assert run_config.objective.use_target == (variant != "source_only")
     assert run_config.is_locked
+
+
+@pytest.mark.parametrize("variant", default.METHODS)
+@pytest.mark.parametrize(
+    ("module", "source_size", "num_classes"),
+    [(gta5_to_cityscapes, [720, 1280], 19), (synthia_to_cityscapes, [760, 1280], 16)],
+    ids=PAPER,
+)
+def test_the_papers_experiments_have_the_numbers_of_section_4_1(
+    variant, module, source_size, num_classes
+):
+    run_config = module.get_config(variant)
+    config.validate(run_config)
+    fields = config.flatten(run_config)
+    expected = {
+        "data.source_size": source_size,
+        "data.target_size": [512, 1024],
+        "data.num_classes": num_classes,
+        "data.batch_size": 1,
+        "num_steps": 150_000,
+        "objective.adversarial_weight": 0.001,
+        "objective.patch_size": [256, 256],
+        "objective.aligned_map": "self_information",
+        "optimizer.segmenter_learning_rate": 2.5e-4,
+        "optimizer.discriminator_learning_rate": 1e-4,
+        "model.depths": [3, 4, 23, 3],
+        "model.batch_norm_mode": "running",
+        "model.aux_classifier": False,
+    }
+    assert {name: fields[name] for name in expected} == expected
+    different = {
+        name
+        for name, value in config.flatten(module.get_config("alp_gi")).items()
+        if fields[name] != value
+    }
+    assert different <= {"objective.patch", "objective.use_target"}
+
+
+@pytest.mark.parametrize(
+    ("module", "aux_classifier", "num_steps", "horizon_steps"),
+    [(gta5_to_cityscapes, True, 120_000, 250_000), (synthia_to_cityscapes, False, 90_000, 90_000)],
+    ids=PAPER,
+)
+def test_advent_has_the_numbers_of_its_published_code(
+    module, aux_classifier, num_steps, horizon_steps
+):
+    run_config = module.get_config("advent")
+    config.validate(run_config)
+    assert run_config.model.aux_classifier == aux_classifier
+    assert run_config.model.batch_norm_mode == "batch"
+    assert run_config.num_steps == num_steps
+    assert run_config.optimizer.horizon_steps == horizon_steps
+    objective = run_config.objective
+    assert objective.aligned_map == "normalized_self_information"
+    assert objective.patch == "whole"
+    assert (objective.aux_cross_entropy_weight, objective.aux_adversarial_weight) == (0.1, 2e-4)
+
+
+@pytest.mark.parametrize("variant", default.METHODS)
+def test_the_configuration_of_own_images_is_valid(variant):
+    config.validate(image_folders.get_config(variant))
 
 
 @pytest.mark.parametrize("variant", toy_cities.VARIANTS)
@@ -28,7 +91,7 @@ def test_methods_differ_only_in_the_objective():
         assert different <= {"objective.patch", "objective.use_target"}, variant
 
 
-@pytest.mark.parametrize("module", [default, toy_cities])
+@pytest.mark.parametrize("module", [default, toy_cities, image_folders, *PAPER.values()])
 def test_an_unknown_variant_lists_those_there_are(module):
     with pytest.raises(ValueError, match=r"Unknown variant 'alp': expected one of .*alp_gi"):
         module.get_config("alp")

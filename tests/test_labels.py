@@ -33,3 +33,72 @@ def test_subset_is_only_of_classes_that_are_there():
 def test_known_ids():
     assert labels.IS_CITYSCAPES_ID[[0, 34, 255]].all()
     assert not labels.IS_CITYSCAPES_ID[35:255].any()
+
+
+def official_labels():
+    from cityscapesscripts.helpers import labels as official
+
+    return official.labels
+
+
+@pytest.mark.parametrize("num_classes", [19, 16, 13])
+def test_classes_are_those_of_the_official_scripts(num_classes):
+    evaluated = {label.name: label for label in official_labels() if label.trainId not in (255, -1)}
+    assert len(evaluated) == 19
+    label_set = LABEL_SETS[num_classes]
+    for scene_class in label_set.classes:
+        label = evaluated[scene_class.name]
+        assert scene_class.cityscapes_id == label.id
+        assert scene_class.colour == label.color
+    # The order is that of the official train ids, and the 16 and 13 leave out what they should.
+    train_ids = [evaluated[name].trainId for name in label_set.names]
+    assert train_ids == sorted(train_ids)
+    left_out = {
+        19: set(),
+        16: {"terrain", "truck", "train"},
+        13: {"terrain", "truck", "train", "wall", "fence", "pole"},
+    }
+    assert evaluated.keys() - set(label_set.names) == left_out[num_classes]
+    for train_id, scene_class in enumerate(label_set.classes):
+        assert label_set.from_cityscapes_ids[scene_class.cityscapes_id] == train_id
+        assert label_set.to_cityscapes_ids[train_id] == scene_class.cityscapes_id
+
+
+def test_names_of_all_ids_are_those_of_the_official_scripts():
+    official = {label.id: label.name for label in official_labels() if label.id >= 0}
+    names = dict(labels.GTA5.names)
+    assert names.pop(34) == "license plate"  # -1 there; GTA5's palette has no negative index.
+    assert names == official
+    assert labels.BDD100K.names == {
+        **{label.trainId: label.name for label in official_labels() if 0 <= label.trainId < 255},
+        255: "unlabeled",
+    }
+
+
+# SYNTHIA value -> train id in the 19, 16 and 13 classes, as published.
+SYNTHIA_TABLE = {
+    1: (10, 9, 6), 2: (2, 2, 2), 3: (0, 0, 0), 4: (1, 1, 1), 5: (4, 4, 255), 6: (8, 8, 5),
+    7: (5, 5, 255), 8: (13, 12, 9), 9: (7, 7, 4), 10: (11, 10, 7), 11: (18, 15, 12),
+    12: (17, 14, 11), 15: (6, 6, 3), 16: (9, 255, 255), 17: (12, 11, 8), 18: (14, 255, 255),
+    19: (15, 13, 10), 20: (16, 255, 255), 21: (3, 3, 255),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "num_classes"), [(0, 19), (1, 16), (2, 13)])
+def test_tables_of_the_raw_datasets(column, num_classes):
+    def train_ids(table: labels.LabelTable) -> list[int]:
+        to_train = LABEL_SETS[num_classes].from_cityscapes_ids
+        return to_train[table.to_cityscapes_ids].tolist()
+
+    synthia = [SYNTHIA_TABLE.get(value, (255,) * 3)[column] for value in range(256)]
+    assert train_ids(labels.SYNTHIA) == synthia
+    synthia[22] = 0
+    assert train_ids(labels.SYNTHIA_LANES_ARE_ROAD) == synthia
+    cityscapes = [TABLE.get(value, (255,) * 3)[column] for value in range(256)]
+    assert train_ids(labels.GTA5) == train_ids(labels.CITYSCAPES) == cityscapes
+    bdd100k = [row[column] for row in TABLE.values()] + [255] * (256 - 19)
+    assert train_ids(labels.BDD100K) == bdd100k
+    assert labels.SYNTHIA.is_known.sum() == 23
+    assert labels.GTA5.is_known.sum() == 35
+    assert labels.CITYSCAPES.is_known.sum() == 36
+    assert labels.BDD100K.is_known.sum() == 20

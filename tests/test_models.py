@@ -18,8 +18,12 @@ GOLDEN = pathlib.Path(__file__).with_name("parameters_golden.json")
 def describe_parameters() -> dict[str, dict[str, str]]:
     """Name of a network -> path of a parameter or statistic -> shape."""
     config = default.get_config()
+    multi_level = default.get_config().model
+    with multi_level.unlocked():
+        multi_level.aux_classifier = True
     networks = {
         "deeplab_resnet101": models.create_segmenter(config.model, 19),
+        "deeplab_resnet101_multi_level": models.create_segmenter(multi_level, 19),
         "toy_cities": models.create_segmenter(toy_cities.get_config().model, 16),
         "discriminator": models.create_discriminator(config.discriminator, 19),
     }
@@ -37,9 +41,20 @@ def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize(("num_classes", "parameters"), [(19, 43_901_068), (16, 43_679_872)])
-def test_deeplab_resnet101_has_the_published_parameters(num_classes, parameters):
-    segmenter = models.create_segmenter(default.get_config().model, num_classes)
+@pytest.mark.parametrize(
+    ("num_classes", "aux_classifier", "parameters"),
+    [
+        (19, False, 43_901_068),
+        (16, False, 43_679_872),
+        (19, True, 44_601_560),
+        (16, True, 44_269_760),
+    ],
+)
+def test_deeplab_resnet101_has_the_published_parameters(num_classes, aux_classifier, parameters):
+    config = default.get_config().model
+    with config.unlocked():
+        config.aux_classifier = aux_classifier
+    segmenter = models.create_segmenter(config, num_classes)
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     assert count(params) == parameters
     affine = [
@@ -70,8 +85,8 @@ def test_deeplab_resnet101_feature_sizes(size, expected):
     logits, _ = jax.eval_shape(
         lambda p, s, x: segmenter.apply(p, s, x, train=True), params, model_state, images
     )
-    assert logits.shape == (1, *expected, 19)
-    assert logits.dtype == jnp.float32
+    assert logits["main"].shape == (1, *expected, 19)
+    assert logits["main"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(("num_classes", "parameters"), [(19, 2_781_121), (16, 2_778_049)])
@@ -203,7 +218,7 @@ def test_input_is_scaled_in_the_order_of_the_weights():
     scaled = (images[..., ::-1] - np.array([30.0, 20.0, 10.0])) / np.array([1.0, 2.0, 4.0])
     expected, _ = rgb.apply(params, model_state, jnp.asarray(scaled), train=False)
     actual, _ = bgr.apply(params, model_state, jnp.asarray(images), train=False)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual["main"], expected["main"], rtol=1e-4, atol=1e-4)
 
 
 def test_stage_dilations_keep_the_size_and_branches_are_summed():
@@ -212,7 +227,7 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
     params, model_state = segmenter.init(jax.random.key(0))
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
     logits, _ = segmenter.apply(params, model_state, images, train=False)
-    assert logits.shape == (1, 16, 32, 16)
+    assert logits["main"].shape == (1, 16, 32, 16)
     classifier = params["classifier"]
     assert len(classifier) == 4
     parts = []
@@ -221,10 +236,30 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
             name: layer if name == branch else jax.tree.map(jnp.zeros_like, layer)
             for name, layer in classifier.items()
         }
-        parts.append(
-            segmenter.apply({**params, "classifier": zeroed}, model_state, images, train=False)[0]
+        part, _ = segmenter.apply(
+            {**params, "classifier": zeroed}, model_state, images, train=False
         )
-    np.testing.assert_allclose(logits, sum(parts), atol=1e-4)
+        parts.append(part["main"])
+    np.testing.assert_allclose(logits["main"], sum(parts), atol=1e-4)
+
+
+def test_auxiliary_classifier_reads_the_last_stage_but_one():
+    config = toy_cities.get_config().model
+    with config.unlocked():
+        config.aux_classifier = True
+        config.widths = (8, 16, 24)
+    segmenter = models.create_segmenter(config, 16)
+    assert segmenter.heads == ("main", "aux")
+    params, model_state = segmenter.init(jax.random.key(0))
+    assert params["aux_classifier"]["branch0"]["kernel"].shape == (3, 3, 16, 16)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
+    logits, _ = segmenter.apply(params, model_state, images, train=False)
+    assert logits["aux"].shape == logits["main"].shape
+    last = params["backbone"]["layer3_0"] | {"conv1": {"kernel": jnp.zeros((3, 3, 16, 24))}}
+    changed = params | {"backbone": params["backbone"] | {"layer3_0": last}}
+    other, _ = segmenter.apply(changed, model_state, images, train=False)
+    np.testing.assert_array_equal(other["aux"], logits["aux"])
+    assert not np.array_equal(other["main"], logits["main"])
 
 
 if __name__ == "__main__":

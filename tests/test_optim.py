@@ -20,7 +20,15 @@ def optimizer_config():
 
 def small_params():
     return {
-        "backbone": {"conv1": {"kernel": jnp.ones(1)}, "bn1": {"scale": jnp.ones(1)}},
+        "backbone": {
+            "conv1": {"kernel": jnp.ones(1)},
+            "bn1": {"scale": jnp.ones(1)},
+            "layer1_0": {
+                "conv1": {"kernel": jnp.ones(1)},
+                "downsample_conv": {"kernel": jnp.ones(1)},
+                "downsample_bn": {"bias": jnp.ones(1)},
+            },
+        },
         "classifier": {"branch0": {"kernel": jnp.ones(1), "bias": jnp.ones(1)}},
     }
 
@@ -41,6 +49,46 @@ def test_sgd_is_pytorchs(optimizer_config):
     assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(0.438744, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("preset", "block", "projection"),
+    [("reference", -2.488059, -4.541727), ("clean", 0.438744, 0.438744)],
+)
+def test_presets_visit_a_parameter_as_often_as_published_code_or_once(
+    optimizer_config, preset, block, projection
+):
+    # Ends of the toy problem above, by PyTorch 0.4's rules, of a tensor listed three or four times.
+    with optimizer_config.unlocked():
+        optimizer_config.sgd_preset = preset
+    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=True)
+    backbone = run(optimizer, small_params(), 1.0, 3)["backbone"]
+    ends = {
+        "stem": (backbone["conv1"]["kernel"], 0.438744),
+        "stem's batch norm": (backbone["bn1"]["scale"], 0.438744),
+        "block": (backbone["layer1_0"]["conv1"]["kernel"], block),
+        "projection": (backbone["layer1_0"]["downsample_conv"]["kernel"], projection),
+        "projection's batch norm": (backbone["layer1_0"]["downsample_bn"]["bias"], projection),
+    }
+    for name, (actual, expected) in ends.items():
+        assert float(actual[0]) == pytest.approx(expected, abs=2e-6), name
+
+
+def test_one_visit_is_optax_sgd():
+    schedule = optim.poly_schedule(0.1, 10, 0.9)
+    ours = optim.repeated_sgd(schedule, momentum=0.9, weight_decay=5e-4, repeats=1)
+    theirs = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(schedule, momentum=0.9))
+    params = other = {"p": jnp.linspace(-1.0, 1.0, 7)}
+    state, other_state = ours.init(params), theirs.init(params)
+    for step in range(4):
+        grads = {"p": jnp.sin(step + jnp.arange(7.0))}
+        updates, state = ours.update(grads, state, params)
+        other_updates, other_state = theirs.update(grads, other_state, other)
+        params, other = (
+            optax.apply_updates(params, updates),
+            optax.apply_updates(other, other_updates),
+        )
+    np.testing.assert_array_equal(params["p"], other["p"])
+
+
 def test_classifier_learns_ten_times_faster_and_frozen_affine_not_at_all(optimizer_config):
     optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
     params = run(optimizer, small_params(), 1.0, 1)
@@ -58,22 +106,30 @@ def test_clipping_bounds_the_global_norm(optimizer_config):
         optimizer_config.weight_decay = 0.0
     optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
     params = run(optimizer, small_params(), 1.0, 1)
-    # Four gradients of 1 have norm 2; clipped to 0.5 each is 0.25.
-    assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(1 - 0.1 * 0.25)
+    # Seven gradients of 1 have norm sqrt(7); clipped to 0.5 each is 0.5 / sqrt(7).
+    expected = 1 - 0.1 * 0.5 / np.sqrt(7)
+    assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(expected)
 
 
 def test_every_parameter_of_resnet101_has_a_group():
     segmenter = models.create_segmenter(default.get_config().model, 19)
     params, _ = jax.eval_shape(segmenter.init, jax.random.key(0))
-    groups = jax.tree.leaves(optim.segmenter_groups(params, train_batch_norm_affine=False))
-    assert groups.count(optim.BACKBONE) == 104
+    groups = jax.tree.leaves(
+        optim.segmenter_groups(params, train_batch_norm_affine=False, sgd_preset="reference")
+    )
+    # The published list has 314 entries of 104 tensors.
+    counts = {repeats: groups.count(f"{optim.BACKBONE}[{repeats}]") for repeats in (1, 3, 4)}
+    assert counts == {1: 1, 3: 99, 4: 4}
+    assert sum(repeats * count for repeats, count in counts.items()) == 314
     assert groups.count(optim.CLASSIFIER) == 8
     assert groups.count(optim.FROZEN) == 2 * 104
 
 
 def test_a_parameter_without_a_group_is_an_error():
     with pytest.raises(ValueError, match="decoder/kernel belongs to no learning-rate group"):
-        optim.segmenter_groups({"decoder": {"kernel": 0}}, train_batch_norm_affine=False)
+        optim.segmenter_groups(
+            {"decoder": {"kernel": 0}}, train_batch_norm_affine=False, sgd_preset="clean"
+        )
 
 
 def test_poly_schedule():

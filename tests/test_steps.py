@@ -20,6 +20,8 @@ ALP = Objective(
     decision="cell",
     game="non_saturating",
     adversarial_weight=0.5,
+    aux_cross_entropy_weight=0.25,
+    aux_adversarial_weight=0.125,
     batch_norm_update_domains=("source", "target"),
 )
 NUM_CLASSES = 16
@@ -115,7 +117,7 @@ def expected_losses(game: Game) -> dict[str, float]:
         logits, _ = game.segmenter.apply(
             entry.segmenter.params, entry.segmenter.model_state, jnp.asarray(images), train=True
         )
-        logits = reference.upsample(np.asarray(logits, np.float64), images.shape[1:3])
+        logits = reference.upsample(np.asarray(logits["main"], np.float64), images.shape[1:3])
         maps = {
             "softmax": reference.softmax,
             "self_information": reference.self_information,
@@ -123,7 +125,7 @@ def expected_losses(game: Game) -> dict[str, float]:
         }[objective.aligned_map](logits)
         if objective.patch == "random":
             maps = cut(maps, role)
-        decisions = reference.discriminate(jax.device_get(entry.discriminator.params), maps)
+        decisions = reference.discriminate(jax.device_get(entry.discriminator.params["main"]), maps)
         if objective.decision == "patch":
             decisions = decisions.mean(axis=(1, 2))
         return logits, decisions
@@ -172,8 +174,8 @@ def test_losses_equal_the_reference(fields):
 
 @pytest.mark.parametrize("fields", [{}, {"game": "minimax", "decision": "patch"}])
 def test_gradients_of_both_players_equal_finite_differences(fields):
+    game = Game(replace(**fields), rates=(1.0, 1.0))  # Its players are shared with other tests.
     with jax.enable_x64(True):
-        game = Game(replace(**fields), rates=(1.0, 1.0))
         entry = jax.tree.map(
             lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x,
             game.state,

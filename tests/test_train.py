@@ -212,8 +212,54 @@ def test_starting_from_another_network_is_one_sentence(run, tmp_path):
     with other.unlocked():
         other.init_from = str(workdir)
         other.model.widths = (12, 12)
-    with pytest.raises(UserError, match=r"is of another network: segmenter/.* should have shape"):
+    with pytest.raises(
+        UserError, match=r"config.model.widths \[8, 8\], and .* has \[12, 12\]: set"
+    ):
         train.train_and_evaluate(other, tmp_path)
+
+
+def test_starting_from_weights_that_expect_other_pixels_is_one_sentence(run, tmp_path):
+    config, workdir, _, _ = run
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.init_from = str(workdir)
+        other.model.input_order = "bgr"
+    with pytest.raises(UserError, match=r"set --config.model.input_order=rgb, or start"):
+        train.train_and_evaluate(other, tmp_path)
+
+
+def test_weights_of_a_backbone_leave_the_classifiers_as_they_are(run, tmp_path, caplog):
+    config, workdir, _, _ = run
+    trained = final_state(config, workdir, 6).segmenter
+    backbone = {
+        "params": {"backbone": trained.params["backbone"]},
+        "model_state": trained.model_state,
+    }
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(0, {"segmenter": backbone})
+    shutil.copy(workdir / "config.json", tmp_path)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.init_from = str(tmp_path)
+        config.model.aux_classifier = True
+        config.model.classifier_dilations = (3, 4)
+    entry = train.create_train_state(train.create_statics(config), jax.random.key(1))
+    with caplog.at_level("INFO"):
+        start = train.init_from(config, entry).segmenter
+    assert "initialised afresh: aux_classifier, classifier." in caplog.text
+    assert_same_bits(start.params["backbone"], trained.params["backbone"])
+    assert_same_bits(start.model_state, trained.model_state)
+    for part in ("classifier", "aux_classifier"):
+        assert_same_bits(start.params[part], entry.segmenter.params[part])
+    assert train.init_from(config, entry).discriminator is entry.discriminator
+
+
+def test_converted_weights_are_no_workdir_to_train_in(run, tmp_path):
+    config, workdir, _, _ = run
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(0, {"segmenter": final_state(config, workdir, 6).segmenter})
+    with pytest.raises(UserError, match=r"converted weights, not a run: give them as --config.ini"):
+        train.train_and_evaluate(config, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, tmp_path):

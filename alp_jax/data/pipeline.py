@@ -10,6 +10,7 @@ Batches are numpy: images [B, H, W, 3] uint8 RGB (four times fewer bytes to the 
 the network scales them), labels [B, H, W] uint8 train ids.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,13 +24,21 @@ from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 Example = dict[str, Any]
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def resize(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
-    """Resizes [H, W] or [H, W, 3] uint8 to (height, width) with Pillow, as published code does."""
+    """Resizes [H, W] or [H, W, 3] to (height, width) with Pillow, as published code does.
+
+    Args:
+      array: uint8; [H, W] may be float32.
+      size: (height, width), pixels.
+      resampling: Pillow's filter.
+    """
     if array.shape[:2] == tuple(size):
         return array
     return np.asarray(Image.fromarray(array).resize((size[1], size[0]), resampling))
@@ -141,7 +150,8 @@ def create_eval_batches(
 ) -> tuple[grain.MapDataset, int]:
     """Creates the batches of a whole split in fixed order, each image exactly once.
 
-    Images are resized to `config.target_size`; labels keep their size, at which they are scored.
+    Images are resized to `config.target_size`; labels keep their size, at which they are scored. A
+    dataset without labels gets labels that are all ignored, of the size of its images.
 
     Returns:
       (batches, number of images): batches are {"images", "labels", "names", "mask" [B] bool}; the
@@ -149,7 +159,16 @@ def create_eval_batches(
     Raises:
       UserError: if the dataset is missing, or label sizes differ within it.
     """
-    source = sources.open_source(config.data_dir, dataset, split, label_set=label_set)
+    source = sources.open_source(
+        config.data_dir, dataset, split, label_set=label_set, labels_required=False
+    )
+    if source.label_set is None:
+        logger.info("%s has no labels: entropy and pictures, but no scores.", source.title)
+
+    def add_missing_label(example: Example) -> Example:
+        if "label" in example:
+            return example
+        return example | {"label": np.full(example["image"].shape[:2], IGNORE_LABEL, np.uint8)}
 
     def collect(examples: list[Example]) -> Example:
         shapes = {example["label"].shape for example in examples}
@@ -157,7 +176,7 @@ def create_eval_batches(
             raise UserError(
                 f"Labels of {source.title} have different sizes "
                 f"({', '.join('x'.join(map(str, shape)) for shape in sorted(shapes))}): expected "
-                "one size; prepare the dataset with a fixed size."
+                "one size in a batch; give --config.evaluation.batch_size=1."
             )
         padding = batch_size - len(examples)
         widths = [(0, padding), (0, 0), (0, 0)]
@@ -171,5 +190,5 @@ def create_eval_batches(
         }
 
     resize_images = _resize_example(tuple(config.target_size), None, config.image_resize)
-    examples = grain.MapDataset.source(source).map(resize_images)
+    examples = grain.MapDataset.source(source).map(add_missing_label).map(resize_images)
     return examples.batch(batch_size, batch_fn=collect), len(source)

@@ -34,11 +34,13 @@ class SegmentationSource:
       records: the TFDS data source of the split.
       title: NAME:SPLIT, for messages.
       label_set: maps label ids to train ids; None reads no label.
+      read_images: False leaves images out.
     """
 
     records: Sequence[Example]
     title: str
     label_set: LabelSet | None
+    read_images: bool = True
 
     def __len__(self) -> int:
         return len(self.records)
@@ -56,7 +58,9 @@ class SegmentationSource:
                 f"Record {index} of {self.title} is corrupt ({_describe(error)}): delete the "
                 "dataset's folder and prepare it again."
             ) from error
-        example = {"name": record["name"].decode(), "image": record["image"]}
+        example = {"name": record["name"].decode()}
+        if self.read_images:
+            example["image"] = record["image"]
         if self.label_set is not None:
             label_ids = record["label"][..., 0]
             unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]]
@@ -70,7 +74,13 @@ class SegmentationSource:
 
 
 def open_source(
-    data_dir: str, name: str, split: str, *, label_set: LabelSet | None
+    data_dir: str,
+    name: str,
+    split: str,
+    *,
+    label_set: LabelSet | None,
+    labels_required: bool = True,
+    read_images: bool = True,
 ) -> SegmentationSource:
     """Opens a split of a prepared dataset.
 
@@ -80,6 +90,8 @@ def open_source(
       split: "train", "validation", "test", or a TFDS slice of one ("train[:10]").
       label_set: the classes to read; None for a domain whose labels must not be read. Then a
         dataset that holds labels is refused, so that no training can see them by mistake.
+      labels_required: False also opens a dataset that has no labels, and then reads none.
+      read_images: False decodes no image, and also opens a dataset that has none.
     Raises:
       UserError: if there is no such dataset or split, or its features are not those expected.
     """
@@ -90,8 +102,10 @@ def open_source(
             f"Dataset {name} has no split {split!r}: expected one of "
             f"{', '.join(sorted(builder.info.splits))}."
         )
-    expected = {"image", "name"} | ({"label"} if label_set is not None else set())
     features = set(builder.info.features)
+    read_labels = label_set is not None and (labels_required or "label" in features)
+    expected = {"name"} | ({"image"} if read_images else set())
+    expected |= {"label"} if read_labels else set()
     if label_set is None and "label" in features:
         raise UserError(
             f"Dataset {title} holds labels, and a target domain must be read without them: name a "
@@ -104,7 +118,9 @@ def open_source(
             f"{', '.join(sorted(expected))}."
         )
     try:
-        records = builder.as_data_source(split)
+        skips_image = "image" in features and not read_images
+        decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
+        records = builder.as_data_source(split, decoders=decoders)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"Dataset {title} cannot be opened ({_describe(error)}): delete its folder "
@@ -113,7 +129,7 @@ def open_source(
     if len(records) == 0:
         raise UserError(f"Dataset {title} is empty: expected at least one image.")
     logger.info("Reading %s: %d images.", title, len(records))
-    return SegmentationSource(records, title, label_set)
+    return SegmentationSource(records, title, label_set if read_labels else None, read_images)
 
 
 def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:

@@ -5,6 +5,7 @@ Synopsis:
   segmenter = create_segmenter(config.model, num_classes)
   params, model_state = segmenter.init(rng)
   logits, model_state = segmenter.apply(params, model_state, images, train=True)
+  logits["main"]      # and logits["aux"] when config.model.aux_classifier
 """
 
 import dataclasses
@@ -16,7 +17,18 @@ import jax.numpy as jnp
 import ml_collections
 
 from alp_jax.models import deeplab, resnet
+from alp_jax.models.deeplab import AUX, MAIN
 from alp_jax.models.discriminator import Discriminator
+
+__all__ = [
+    "AUX",
+    "KERNEL_INITS",
+    "MAIN",
+    "DomainDiscriminator",
+    "Segmenter",
+    "create_discriminator",
+    "create_segmenter",
+]
 
 PyTree = Any
 
@@ -32,6 +44,11 @@ class Segmenter:
 
     module: deeplab.DeepLabV2
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The classifiers: MAIN, and AUX where there is one."""
+        return (MAIN,) if self.module.aux_classifier is None else (MAIN, AUX)
+
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         """Creates (params, model_state) from a typed key."""
         images = jnp.zeros((1, 64, 64, 3), jnp.float32)
@@ -40,15 +57,16 @@ class Segmenter:
 
     def apply(
         self, params: PyTree, model_state: PyTree, images: jax.Array, *, train: bool
-    ) -> tuple[jax.Array, PyTree]:
-        """Computes (logits [B, h, w, C], new model_state) of RGB images [B, H, W, 3], 0..255."""
+    ) -> tuple[dict[str, jax.Array], PyTree]:
+        """Computes (logits by head [B, h, w, C], new model_state) of RGB [B, H, W, 3], 0..255."""
         variables = {"params": params, **model_state}
         if not train:
-            return cast(jax.Array, self.module.apply(variables, images, train=False)), model_state
+            logits = self.module.apply(variables, images, train=False)
+            return cast(dict[str, jax.Array], logits), model_state
         logits, new_model_state = self.module.apply(
             variables, images, train=True, mutable=["batch_stats"]
         )
-        return cast(jax.Array, logits), new_model_state
+        return cast(dict[str, jax.Array], logits), new_model_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +92,7 @@ def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Seg
         stem=config.stem,
         stem_widths=tuple(config.stem_widths),
         block=config.block,
+        stride_in=config.stride_in,
         depths=tuple(config.depths),
         widths=tuple(config.widths),
         strides=tuple(config.strides),
@@ -82,11 +101,15 @@ def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Seg
         train_affine=config.batch_norm_train_affine,
         kernel_init=KERNEL_INITS[config.kernel_init],
     )
-    classifier = deeplab.AsppClassifier(num_classes, tuple(config.classifier_dilations))
+
+    def create_classifier() -> deeplab.AsppClassifier:
+        return deeplab.AsppClassifier(num_classes, tuple(config.classifier_dilations))
+
     return Segmenter(
         deeplab.DeepLabV2(
             backbone,
-            classifier,
+            create_classifier(),
+            create_classifier() if config.aux_classifier else None,
             input_order=config.input_order,
             input_mean=tuple(config.input_mean),
             input_std=tuple(config.input_std),

@@ -31,6 +31,9 @@ class AsppClassifier(nn.Module):
         return sum(branches[1:], branches[0])
 
 
+MAIN, AUX = "main", "aux"
+
+
 class DeepLabV2(nn.Module):
     """Segmentation network; input is RGB in [0, 255], logits are at the output stride.
 
@@ -39,20 +42,30 @@ class DeepLabV2(nn.Module):
     Attributes:
       backbone: feature extractor.
       classifier: its parameters learn ten times faster (see `alp_jax.optim`).
+      aux_classifier: a second one on the last stage but one, in training only (AdvEnt's multi-level
+        network), or None.
       input_order: "rgb" or "bgr", the channel order of the weights.
       input_mean, input_std: per channel in that order, in grey levels of [0, 255].
     """
 
     backbone: resnet.Backbone
     classifier: AsppClassifier
+    aux_classifier: AsppClassifier | None
     input_order: str
     input_mean: tuple[float, float, float]
     input_std: tuple[float, float, float]
 
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] uint8 or float -> [B, H / stride, W / stride, num_classes] float32."""
+    def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+        """[B, H, W, 3] uint8 or float -> float32 logits by head: MAIN and, where there is one, AUX.
+
+        Each is [B, h, w, num_classes] at its stage's stride.
+        """
         images = images.astype(jnp.float32)
         if self.input_order == "bgr":
             images = images[..., ::-1]
         images = (images - jnp.array(self.input_mean)) / jnp.array(self.input_std)
-        return self.classifier(self.backbone(images, train=train))
+        stages = self.backbone(images, train=train)
+        logits = {MAIN: self.classifier(stages[-1])}
+        if self.aux_classifier is not None:
+            logits[AUX] = self.aux_classifier(stages[-2])
+        return logits

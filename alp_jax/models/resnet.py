@@ -9,22 +9,26 @@ from alp_jax.models import layers
 
 BlockKind = Literal["basic", "bottleneck"]
 StemKind = Literal["imagenet", "two_convs"]
+StridePlace = Literal["1x1", "3x3"]
 BLOCK_KINDS: tuple[str, ...] = get_args(BlockKind)
 STEM_KINDS: tuple[str, ...] = get_args(StemKind)
+STRIDE_PLACES: tuple[str, ...] = get_args(StridePlace)
 
 # Width of a block's output as a multiple of its stage width.
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
 
 class Backbone(nn.Module):
-    """ResNet without its classifier: [B, H, W, 3] -> [B, H / stride, W / stride, C].
+    """ResNet without its classifier: [B, H, W, 3] -> the output of every stage.
 
     Attributes:
       stem: "imagenet" (7x7 stride-2 convolution and ceil-mode max-pool) or "two_convs" (two 3x3
         stride-2 convolutions); both have output stride 4.
       stem_widths: channels of the stem's convolutions.
-      block: "bottleneck" (1x1 with the stride, 3x3, 1x1 to four times the width) or "basic" (two
-        3x3, the first with the stride).
+      block: "bottleneck" (1x1, 3x3, 1x1 to four times the width) or "basic" (two 3x3, the first
+        with the stride).
+      stride_in: the bottleneck's convolution with the stride, "1x1" (the first; Caffe, DeepLabv2)
+        or "3x3" (torchvision).
       depths: residual blocks in each stage; widths, strides and dilations: one number a stage.
       norm: the batch norm that every layer uses.
       kernel_init: initialiser of every convolution.
@@ -33,6 +37,7 @@ class Backbone(nn.Module):
     stem: StemKind
     stem_widths: tuple[int, ...]
     block: BlockKind
+    stride_in: StridePlace
     depths: tuple[int, ...]
     widths: tuple[int, ...]
     strides: tuple[int, ...]
@@ -42,14 +47,16 @@ class Backbone(nn.Module):
     kernel_init: layers.Initializer
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Computes features; `train` selects how batch norm behaves."""
+    def __call__(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Computes [B, h, w, C] of each stage; `train` selects how batch norm behaves."""
         features = self._stem(images, train=train)
+        outputs = []
         stages = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(stages, start=1):
             for block in range(depth):
                 features = Block(
                     kind=self.block,
+                    stride_in=self.stride_in,
                     width=width,
                     stride=stride if block == 0 else 1,
                     dilation=dilation,
@@ -59,7 +66,8 @@ class Backbone(nn.Module):
                     kernel_init=self.kernel_init,
                     name=f"layer{stage}_{block}",
                 )(features, train=train)
-        return features
+            outputs.append(features)
+        return outputs
 
     def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
         kernel_size = 7 if self.stem == "imagenet" else 3
@@ -82,6 +90,7 @@ class Block(nn.Module):
     """One residual block; the shortcut of a stage's first block is a 1x1 projection."""
 
     kind: BlockKind
+    stride_in: StridePlace
     width: int
     stride: int
     dilation: int
@@ -96,9 +105,10 @@ class Block(nn.Module):
         out_width = self.width * EXPANSION[self.kind]
         # (kernel size, output width, stride, dilation) of each convolution.
         if self.kind == "bottleneck":
+            strides = (self.stride, 1) if self.stride_in == "1x1" else (1, self.stride)
             convs = [
-                (1, self.width, self.stride, 1),
-                (3, self.width, 1, self.dilation),
+                (1, self.width, strides[0], 1),
+                (3, self.width, strides[1], self.dilation),
                 (1, out_width, 1, 1),
             ]
         else:

@@ -1,0 +1,31 @@
+"""From one folder of images, with labels, to another, without: your own data.
+
+  python -m data_prep.image_folder --name=source --images=A/rgb --labels=A/gt --label_map=A/gt.yaml
+  python -m data_prep.image_folder --name=target --images=B
+  python -m data_prep.convert_weights --input=WEIGHTS.pth --output=pretrained/deeplab_resnet101
+  python -m alp_jax.main --config=configs/image_folders.py:alp_gi --workdir=runs/own
+
+Copy this file and change what differs: names, sizes (as large as memory allows, with each domain's
+proportions) and steps. The target is evaluated without labels: pictures and mean entropy. If a part
+of it has labels, prepare that with --split=validation and name it in `evaluation.dataset`.
+
+The paper's values are for batches of one image at its sizes; the number of steps is ours.
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
+    """Creates the configuration of one of default.METHODS."""
+    config = default.get_config(variant)
+    with config.unlocked():
+        config.init_from = "pretrained/deeplab_resnet101"  # A start from scratch needs far longer.
+        config.num_steps = 40_000
+        config.data.source = "image_folder/source"
+        config.data.target = config.evaluation.dataset = "image_folder/target"
+        config.data.source_size = (720, 1280)
+        config.data.target_size = (512, 1024)
+        config.evaluation.split = "train"
+    return config
