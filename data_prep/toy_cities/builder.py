@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from alp_jax.errors import UserError
+from data_prep.common.datasets import FILE_FORMAT
 from data_prep.toy_cities.render import Domain, Settings, Split
 from data_prep.toy_cities.scenes import EncodedScene, SceneFactory
 
 NUM_TRAIN = 1500
 NUM_EVAL = 200
-FILE_FORMAT = "array_record"
 _SIZE_LIMITS = (16, 1024)
 
 

@@ -7,18 +7,15 @@ Synopsis:
           ...  # scene.name, scene.image_png, scene.label_png, in order
 """
 
-import concurrent.futures
 import dataclasses
-import itertools
-import multiprocessing
-import os
-import threading
+import functools
 from collections.abc import Iterator
-from types import TracebackType
+from typing import Self
 
 import cv2
-import numpy as np
 
+from data_prep.common.png import encode_png
+from data_prep.common.workers import WorkerPool
 from data_prep.toy_cities.render import Domain, Settings, Split, render
 
 _CHUNK = 25  # images a worker renders at a time
@@ -48,26 +45,16 @@ class SceneFactory:
 
     def __init__(self, workers: int = 1) -> None:
         """Starts the workers when the first split is rendered."""
-        self._executor: concurrent.futures.ProcessPoolExecutor | None = None
-        if workers > 1:
-            self._executor = concurrent.futures.ProcessPoolExecutor(
-                workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-            )
+        self._pool = WorkerPool(workers)
         self._kept: dict[tuple[Settings, int], list[EncodedScene]] = {}
 
-    def __enter__(self) -> "SceneFactory":
+    def __enter__(self) -> Self:
         """Gives itself."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the workers; what they had not begun is dropped."""
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+        self._pool.close()
 
     def scenes(
         self, settings: Settings, domain: Domain, split: Split, count: int
@@ -79,11 +66,8 @@ class SceneFactory:
             yield from self._kept.pop(key)
             return
         kept = []
-        starts = range(0, count, _CHUNK)
-        ends = [min(start + _CHUNK, count) for start in starts]
-        tasks = (itertools.repeat(x, len(ends)) for x in (settings, domain, split))
-        mapper = map if self._executor is None else self._executor.map
-        for chunk in mapper(render_chunk, *tasks, starts, ends):
+        render_from = functools.partial(render_chunk, settings, domain, split, count)
+        for chunk in self._pool.map(render_from, range(0, count, _CHUNK)):
             if written_twice:
                 kept += chunk
             yield from chunk
@@ -92,32 +76,13 @@ class SceneFactory:
 
 
 def render_chunk(
-    settings: Settings, domain: Domain, split: Split, start: int, end: int
+    settings: Settings, domain: Domain, split: Split, count: int, start: int
 ) -> list[EncodedScene]:
-    """Renders and encodes the scenes start .. end - 1 of a split."""
+    """Renders and encodes a chunk of the `count` scenes of a split, from number `start` on."""
     scenes = []
-    for index in range(start, end):
+    for index in range(start, min(start + _CHUNK, count)):
         image, labels = render(settings, domain, split, index)
         name = f"{domain.name.lower()}_{split.name.lower()}_{index:05d}"
-        scenes.append(EncodedScene(name, _encode(image[:, :, ::-1]), _encode(labels)))
+        image_png, label_png = (encode_png(pixels, _PNG_SETTINGS) for pixels in (image, labels))
+        scenes.append(EncodedScene(name, image_png, label_png))
     return scenes
-
-
-def _encode(pixels: np.ndarray) -> bytes:
-    """PNG bytes of [H, W] or [H, W, 3] (blue first) uint8 pixels."""
-    done, png = cv2.imencode(".png", np.ascontiguousarray(pixels), _PNG_SETTINGS)
-    assert done
-    return png.tobytes()
-
-
-def _start_worker() -> None:
-    """One thread per worker; a worker whose parent was killed ends itself."""
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from alp_jax.errors import UserError
+from data_prep.common import datasets
 from data_prep.toy_cities import cli, prepare
 from data_prep.toy_cities.builder import Part, ToyCities, make_config
 from data_prep.toy_cities.render import Domain, Settings, Split, render
@@ -223,12 +224,12 @@ def test_a_damaged_dataset_is_reported(tmp_path, capsys):
     arguments.append("--workers=1")
     assert cli.main(arguments) == 0
     config = make_config(Part.TARGET, num_train=1, num_eval=1)
-    (shard,) = prepare.dataset_directory(tmp_path, config).glob("*validation*")
+    (shard,) = datasets.directory_of(ToyCities, tmp_path, config).glob("*validation*")
     shard.unlink()
     capsys.readouterr()
     assert cli.main(arguments) == 2
     assert "not a complete toy_cities dataset" in capsys.readouterr().err
-    for path in prepare.dataset_directory(tmp_path, config).iterdir():
+    for path in datasets.directory_of(ToyCities, tmp_path, config).iterdir():
         path.unlink()
     with pytest.raises(UserError, match="delete it"):
         prepare.is_complete(tmp_path, config)
@@ -322,7 +323,7 @@ def test_interrupted_build_leaves_nothing(tmp_path):
     assert not list(tmp_path.rglob("*array_record*"))
     assert not prepare.is_complete(tmp_path, config)
     with pytest.raises(Exception, match="Could not read dataset info"):
-        tfds.builder_from_directory(prepare.dataset_directory(tmp_path, config))
+        tfds.builder_from_directory(datasets.directory_of(ToyCities, tmp_path, config))
     prepare.prepare(tmp_path, [config])
     assert prepare.is_complete(tmp_path, config)
 

@@ -1,0 +1,1 @@
+"""What all dataset commands share: running a command, worker processes, and dataset directories."""

@@ -1,0 +1,83 @@
+"""What the commands share: flags, errors that end in one sentence, interruption and progress."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from alp_jax.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from alp_jax.errors import UserError
+from data_prep.common.workers import DEFAULT_WORKERS, MAX_WORKERS
+
+
+def define_flags(workers_help: str) -> flags.FlagValues:
+    """The flags that every command has, apart from absl's global ones.
+
+    Another command may be in the same process.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_string("data_dir", "datasets", "Where datasets are.", flag_values=values)
+    flags.DEFINE_integer("workers", DEFAULT_WORKERS, workers_help, flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
+    return values
+
+
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """Reads the command line into the flags.
+
+    Raises:
+        UserError: if there is more than flags, or the number of workers is out of range.
+        flags.Error: if a flag is unknown or cannot be read.
+    """
+    extra = values(list(argv))[1:]
+    if extra:
+        raise UserError(f"{extra[0]!r} is not a flag: write --name=value.")
+    if not values.help and not 1 <= values.workers <= MAX_WORKERS:
+        raise UserError(f"workers is {values.workers}, but it must be 1 to {MAX_WORKERS}.")
+
+
+def guard(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """Runs a command; errors of the user become one sentence on stderr.
+
+    Returns:
+        The exit status: that of `run`; 2 after wrong input; 130 when interrupted.
+    """
+    try:
+        return run(argv)
+    except (UserError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("Interrupted; no half dataset is left. Run again to continue.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Shows a bar with the time left on stderr; yields what advances it by one.
+
+    Inside, a termination request (SIGTERM) cleans up like Ctrl-C.
+    """
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    console = rich_console.Console(stderr=True)
+    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        with rich_progress.Progress(*columns, console=console, disable=not total) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda: bar.advance(task)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

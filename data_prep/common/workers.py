@@ -1,0 +1,104 @@
+"""Worker processes that apply a function to many items, in order.
+
+Synopsis:
+
+  with WorkerPool(workers=2) as pool:
+      for result in pool.map(function, items):    # function and items must pickle
+          ...
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Self, TypeVar
+
+import cv2
+
+from alp_jax.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_WORKERS = 256
+DEFAULT_WORKERS = min(os.cpu_count() or 1, MAX_WORKERS)
+_AHEAD = 4  # items per worker that are begun before the first result is taken
+
+
+class WorkerPool:
+    """A number of worker processes; 1 works in this process. Results do not depend on it."""
+
+    def __init__(self, workers: int = 1) -> None:
+        """Starts the processes when the first item comes."""
+        self._limit = workers * _AHEAD
+        self._executor: concurrent.futures.ProcessPoolExecutor | None = None
+        if workers > 1:
+            self._executor = concurrent.futures.ProcessPoolExecutor(
+                workers, multiprocessing.get_context("spawn"), initializer=_start_worker
+            )
+
+    def __enter__(self) -> Self:
+        """Gives itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the pool."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers; what they had not begun is dropped."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yields function(item) in the order of the items, working only a few items ahead.
+
+        Raises:
+            UserError: if a worker process was ended from outside.
+        """
+        if self._executor is None:
+            yield from map(function, items)
+            return
+        begun: collections.deque[concurrent.futures.Future[R]] = collections.deque()
+        try:
+            for item in items:
+                with _interrupts_blocked():  # the first of them starts the processes
+                    begun.append(self._executor.submit(function, item))
+                if len(begun) >= self._limit:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process was ended from outside, perhaps for lack of memory: "
+                "run again with fewer --workers."
+            ) from error
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Holds Ctrl-C back; processes started inside never get it, even while they still import."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def _start_worker() -> None:
+    """One thread per worker; Ctrl-C is the parent's; a worker whose parent was killed ends."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

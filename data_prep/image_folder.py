@@ -1,0 +1,131 @@
+"""Anyone's own images, with or without labels, as a dataset to adapt to, train on or score on.
+
+Synopsis:
+
+  python -m data_prep.image_folder --name=my_camera --images=frames --data_dir=datasets
+  python -m data_prep.image_folder --name=my_camera_labelled --split=validation \\
+      --images=frames --labels=masks --label_map=map.json
+"""
+
+import dataclasses
+import pathlib
+import re
+
+from absl import flags
+
+from alp_jax.errors import UserError
+from data_prep.raw import cli
+from data_prep.raw.builder import RawBuilder
+from data_prep.raw.files import RawFile, RawFiles
+from data_prep.raw.label_map import CITYSCAPES_IDS, load_label_map
+from data_prep.raw.layout import Layout, Selection, Split, match
+
+_FILE = r"(?P<name>.+)\.(?i:png|jpe?g|bmp|tiff?|webp)"
+_EXPECTED = "PNG, JPEG, BMP, TIFF or WebP images"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderLayout(Layout):
+    """Every image of a folder, in one split; its name is its path without the ending.
+
+    Attributes:
+        split: of all images.
+        labels_dir: the folder of the labels, whose paths are those of the images but for the
+            ending; None for images only.
+    """
+
+    split: str
+    labels_dir: pathlib.Path | None = None
+
+    def select(self, files: RawFiles) -> Selection:
+        """Finds the images and their labels.
+
+        Raises:
+            UserError: if there is no image or no label, or two files have the same name.
+        """
+        images = _by_name(files)
+        labels = None
+        if self.labels_dir is not None:
+            label_files = RawFiles(self.labels_dir)
+            labels = _by_name(label_files)
+            if not labels:
+                raise self.nothing_found(label_files)
+        pairs, faults = match(images, labels)
+        size = Split().describe_count(self.split, [pair.name for pair in pairs])
+        selection = Selection({self.split: pairs}, faults, [size])
+        if not pairs:
+            selection.check_partners()
+            raise self.nothing_found(files)
+        return selection
+
+
+def _by_name(files: RawFiles) -> dict[str, RawFile]:
+    found: dict[str, RawFile] = {}
+    for name, file in files.find_all(_FILE):
+        other = found.setdefault(name, file)
+        if other.path != file.path:
+            raise UserError(
+                f"{other} and {file} would have the same name, {name}: rename or remove one."
+            )
+    return dict(sorted(found.items()))
+
+
+class ImageFolder(RawBuilder):
+    """Prepares a folder of images, and of labels if there are any.
+
+    python -m data_prep.image_folder --name=my_camera --images=frames --data_dir=datasets
+    """
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = _EXPECTED
+
+
+class _Command(cli.Command):
+    def define_flags(self, values: flags.FlagValues) -> None:
+        for name, text in (
+            ("name", "What to call it: it is read as image_folder/NAME."),
+            ("images", "Folder of images, with any folders in it."),
+            ("labels", "Folder of label images that are named like the images. Default: none."),
+            ("label_map", "JSON or YAML file: label value or colour -> class. Default: labels "
+             "hold Cityscapes label ids."),
+        ):  # fmt: skip
+            flags.DEFINE_string(name, None, text, flag_values=values)
+        flags.DEFINE_enum(
+            "split", "train", ["train", "validation", "test"], "The split that all images are in.",
+            flag_values=values,
+        )  # fmt: skip
+
+    def choose(self, values: flags.FlagValues) -> tuple[str, list[Layout]]:
+        name, images = cli.require(values, "name"), cli.require(values, "images")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise UserError(
+                f"name is {name!r}, but it must be made of letters, digits, dots, - and _."
+            )
+        if values.label_map and not values.labels:
+            raise UserError("label_map is given without labels: give --labels=FOLDER, too.")
+        if values.labels:
+            _check_apart(images, values.labels)
+        label_map = load_label_map(values.label_map) if values.label_map else CITYSCAPES_IDS
+        layout = FolderLayout(
+            name=name,
+            expected=_EXPECTED,
+            read_label=label_map.read if values.labels else None,
+            upright=True,
+            split=values.split,
+            labels_dir=pathlib.Path(values.labels) if values.labels else None,
+        )
+        return images, [layout]
+
+
+def _check_apart(images: str, labels: str) -> None:
+    image_path, label_path = (pathlib.Path(p).expanduser().resolve() for p in (images, labels))
+    if image_path.is_relative_to(label_path) or label_path.is_relative_to(image_path):
+        raise UserError(
+            f"images is {images} and labels is {labels}: one is inside the other, so that labels "
+            "would be taken for images; give two folders side by side."
+        )
+
+
+COMMAND = _Command(builder=ImageFolder)
+
+if __name__ == "__main__":
+    cli.run("data_prep.image_folder")

@@ -1,0 +1,164 @@
+"""The TFDS builder of all raw datasets: DATA_DIR/NAME/CONFIG/1.0.0, records in order of names.
+
+Features: image (8-bit RGB, PNG or JPEG: the raw file itself where nothing had to change), name,
+and, in a configuration with labels, label (8-bit PNG of Cityscapes label ids).
+
+Synopsis:
+
+  builder = Gta5(config="all", data_dir="datasets")
+  builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(manual_dir="downloads/gta5")
+  )
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from alp_jax.errors import UserError
+from data_prep.common.datasets import FILE_FORMAT
+from data_prep.common.workers import WorkerPool
+from data_prep.raw.files import RawFiles
+from data_prep.raw.layout import Fault, Layout, Pair, Selection
+from data_prep.raw.records import Recipe, make_record
+from data_prep.raw.shards import ShardWriter
+
+Example = dict[str, bytes | str]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class RawConfig(tfds.core.BuilderConfig):
+    """A configuration; size: (height, width) that images and training labels are resized to."""
+
+    layout: Layout
+    size: tuple[int, int] | None = None
+
+    def recipe(self, split: str) -> Recipe:
+        """How pairs of a split become records; scores are taken at the size of its labels."""
+        label_size = self.size if split == "train" else None
+        return Recipe(self.layout.read_label, self.layout.upright, self.size, label_size)
+
+
+def make_config(layout: Layout, size: tuple[int, int] | None = None) -> RawConfig:
+    """Makes a configuration; its name is the layout's, and _HEIGHTxWIDTH after it if resized."""
+    name = layout.name if size is None else f"{layout.name}_{size[0]}x{size[1]}"
+    return RawConfig(name=name, description=name, layout=layout, size=size)
+
+
+class RawBuilder(tfds.core.GeneratorBasedBuilder):
+    """Writes one configuration of a raw dataset.
+
+    A subclass gives it a name, its configurations and words about the raw folder.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar[list[RawConfig]] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keeps a subclass out of TFDS's list of datasets, which has one of its own name."""
+        super().__init_subclass__(skip_registration=True, **kwargs)
+
+    def __init__(
+        self,
+        *,
+        selection: Selection | None = None,
+        pool: WorkerPool | None = None,
+        skip_bad: bool = False,
+        on_pair: Callable[[], None] = lambda: None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes what to write, by default what is found in the manual directory.
+
+        Args:
+            selection: the pairs of each split.
+            pool: the workers; by default the work is done in this process.
+            skip_bad: whether to leave out pairs with a fault, and tell in `faults`.
+            on_pair: called after each pair.
+            **kwargs: as for any builder.
+        """
+        self._selection = selection
+        self._pool = pool or WorkerPool()
+        self._skip_bad = skip_bad
+        self._on_pair = on_pair
+        self.faults: list[Fault] = []
+        self.mismatches: list[str] = []
+        kwargs.setdefault("file_format", FILE_FORMAT)
+        super().__init__(**kwargs)
+
+    @classmethod
+    def config_for(cls, layout: Layout, size: tuple[int, int] | None) -> RawConfig:
+        """The configuration of a layout and a size; TFDS wants the registered object itself."""
+        config = make_config(layout, size)
+        return next((c for c in cls.BUILDER_CONFIGS if c.name == config.name), config)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features: dict[str, tfds.features.FeatureConnector] = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "name": tfds.features.Text(),
+        }
+        if self.builder_config.layout.has_label:
+            features["label"] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"{self.name} from {self.builder_config.layout.expected}: RGB images and, "
+            "where they are labelled, Cityscapes label ids.",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, Example]]]:
+        layout = self.builder_config.layout
+        selection = self._selection or layout.select(RawFiles(dl_manager.manual_dir))
+        if not self._skip_bad:
+            selection.check_partners()
+        self.faults += selection.faults
+        return {
+            split: self._generate_examples(split, pairs) for split, pairs in selection.pairs.items()
+        }
+
+    def _generate_examples(self, split: str, pairs: list[Pair]) -> Iterator[tuple[int, Example]]:
+        make = functools.partial(make_record, self.builder_config.recipe(split))
+        index = 0
+        for record in self._pool.map(make, pairs):
+            if record.faults and not self._skip_bad:
+                fault = record.faults[0]
+                raise UserError(
+                    f"{fault.file} {fault.reason}: replace it, list everything that is wrong with "
+                    "--check, or leave out what is wrong with --skip_bad."
+                )
+            self._on_pair()
+            self.faults += record.faults
+            if record.faults:
+                continue
+            if record.mismatch:
+                self.mismatches.append(record.mismatch)
+            example: Example = {"name": record.name, "image": record.image}
+            if record.label is not None:
+                example["label"] = record.label
+            yield index, example
+            index += 1
+        if index == 0:
+            raise UserError(f"No image of {split} can be used: list what is wrong with --check.")
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        """Writes the splits as their examples come; see ShardWriter for why."""
+        del download_config
+        features = self.info.features
+        serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
+        infos = []
+        for split, examples in self._split_generators(dl_manager).items():
+            with ShardWriter(self._get_filename_template(split_name=split)) as writer:
+                for _, example in examples:
+                    writer.write(serializer.serialize_example(features.encode_example(example)))
+                infos.append(writer.finish())
+        self.info.set_splits(tfds.core.SplitDict(infos))

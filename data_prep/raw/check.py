@@ -1,0 +1,108 @@
+"""The doctor: reads every file of a raw dataset as preparation does, and lists what is wrong.
+
+It writes nothing.
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Sequence
+
+from data_prep.common import command
+from data_prep.common.text import count, print_lines, shorten
+from data_prep.common.workers import WorkerPool
+from data_prep.raw.builder import RawBuilder, RawConfig
+from data_prep.raw.files import RawFiles
+from data_prep.raw.layout import Fault, Pair
+from data_prep.raw.prepare import Selections, limit_workers, select
+from data_prep.raw.records import Recipe, Record, check_pair
+
+_LISTED = 100  # of each kind
+
+
+def check(
+    builder_cls: type[RawBuilder],
+    raw_dir: str | os.PathLike[str],
+    configs: Sequence[RawConfig],
+    *,
+    may_leave_out: bool,
+    workers: int,
+) -> int:
+    """Reads everything that the configurations would, and prints what is wrong.
+
+    Args:
+        builder_cls: the dataset.
+        raw_dir: the raw folder.
+        configs: the configurations.
+        may_leave_out: as for `prepare.select`.
+        workers: processes.
+    Returns:
+        0 if everything can be prepared, else 1.
+    Raises:
+        UserError: if there is no such folder, a zip file in it is damaged, or nothing is found.
+    """
+    files = RawFiles(raw_dir)
+    print(f"Checking {builder_cls.name} in {files.root}.")
+    selections = select(files, configs, may_leave_out=may_leave_out)
+    others = [str(file) for file in files.others()]
+    if others:
+        print(f"Other files, which are not read: {len(others):,} ({shorten(others)}).")
+
+    work = _unique_pairs(selections)
+    faults = {(f.file, f.kind): f for _, selection in selections for f in selection.faults}
+    mismatches = []
+    with (
+        command.progress(f"checking {builder_cls.name}", len(work)) as advance,
+        WorkerPool(limit_workers(workers, len(work))) as pool,
+    ):
+        for record in pool.map(_check_work, work):
+            faults |= {(fault.file, fault.kind): fault for fault in record.faults}
+            mismatches += [record.mismatch] if record.mismatch else []
+            advance()
+    _print_group("Labels that differ in size from their images, which is allowed", mismatches)
+    return _print_faults(list(faults.values()))
+
+
+def _unique_pairs(selections: Selections) -> list[tuple[Recipe, Pair]]:
+    """Every image once, with its label if any configuration has one."""
+    work: dict[object, tuple[Recipe, Pair]] = {}
+    for config, selection in selections:
+        for split, pair in itertools.chain.from_iterable(
+            ((split, pair) for pair in pairs) for split, pairs in selection.pairs.items()
+        ):
+            if pair.image not in work or pair.label is not None:
+                work[pair.image] = (config.recipe(split), pair)
+    return list(work.values())
+
+
+def _check_work(work: tuple[Recipe, Pair]) -> Record:
+    return check_pair(*work)
+
+
+def _print_faults(faults: Sequence[Fault]) -> int:
+    if not faults:
+        print("Nothing is wrong: everything can be prepared.")
+        return 0
+    for kind in dict.fromkeys(fault.kind for fault in faults):
+        group = [fault for fault in faults if fault.kind == kind]
+        _print_group(kind.capitalize(), [f"{fault.file} {fault.reason}" for fault in group])
+        pixels: collections.Counter[str] = collections.Counter()
+        holders: collections.Counter[str] = collections.Counter()
+        for fault in group:
+            pixels.update(fault.values)
+            holders.update(fault.values.keys())
+        for value, number in sorted(pixels.items()):
+            print(
+                f"    in all: {value} in {count(holders[value], 'file')}, {count(number, 'pixel')}"
+            )
+    print(
+        f"Something is wrong with {count(len(faults), 'file')}: replace what is wrong, or prepare "
+        "with --skip_bad, which leaves it out together with its partners."
+    )
+    return 1
+
+
+def _print_group(heading: str, lines: Sequence[str]) -> None:
+    if lines:
+        print(f"{heading}: {len(lines):,}")
+        print_lines(lines, _LISTED)

@@ -1,0 +1,177 @@
+"""A user's label map: which label value or colour is which of Cityscapes' classes.
+
+Synopsis:
+
+  label_map = load_label_map("map.json")     # {"1": "road", "2": "car", "default": "ignore"}
+  ids = label_map.read(label_file_bytes)     # [H, W] uint8 Cityscapes label ids
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import yaml  # type: ignore[import-untyped]
+from PIL import Image
+
+from alp_jax.data.labels import CITYSCAPES, CITYSCAPES_ID_BY_NAME, UNLABELED_ID
+from alp_jax.errors import UserError
+from data_prep.raw.images import PNG_GREY, describe_png, open_image
+from data_prep.raw.labels import WRONG_FORMAT, check_values
+from data_prep.raw.layout import FaultError
+
+_CLASS_IDS = {**CITYSCAPES_ID_BY_NAME, "ignore": UNLABELED_ID}
+_EXACT_FORMATS = ("PNG", "TIFF", "BMP")
+_MAX_VALUE = 65_535
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """What the values, or the colours, in a user's label files mean.
+
+    Attributes:
+        ids: value, or colour as 0xRRGGBB -> Cityscapes label id.
+        is_colour: whether label files are colour images.
+        default: Cityscapes label id of everything else; None if anything else is an error.
+    """
+
+    ids: Mapping[int, int]
+    is_colour: bool = False
+    default: int | None = None
+
+    def read(self, data: bytes) -> np.ndarray:
+        """Reads a label file.
+
+        Returns:
+            [H, W] uint8 Cityscapes label ids.
+        Raises:
+            FaultError: if it cannot be read exactly, or holds a value that the map has not.
+        """
+        image = open_image(data)
+        if image.format not in _EXACT_FORMATS:
+            raise FaultError(
+                WRONG_FORMAT,
+                f"is a {image.format} file, which may not keep values exactly: convert the "
+                f"original labels to PNG (or {', '.join(_EXACT_FORMATS[1:])})",
+            )
+        values = _colours(image, data) if self.is_colour else _values(image, data)
+        known = np.array(sorted(self.ids))
+        ids = np.array([self.ids[value] for value in sorted(self.ids)], np.uint8)
+        position = np.minimum(np.searchsorted(known, values), len(known) - 1)
+        result, unknown = ids[position], known[position] != values
+        if self.default is None and unknown.any():
+            found, pixels = np.unique(values[unknown], return_counts=True)
+            counts = dict(zip(found.tolist(), pixels.tolist(), strict=True))
+            check_values(counts, lambda value: f"#{value:06x}" if self.is_colour else str(value))
+        elif self.default is not None:
+            result[unknown] = self.default
+        return result
+
+
+# Of labels that already hold Cityscapes label ids.
+CITYSCAPES_IDS = LabelMap(CITYSCAPES.ids)
+
+
+def _values(image: Image.Image, data: bytes) -> np.ndarray:
+    """[H, W] integers."""
+    bits, colour_type = describe_png(data) or (8, PNG_GREY)
+    if colour_type == PNG_GREY and (bits < 8 or image.mode == "1"):
+        raise FaultError(WRONG_FORMAT, "has fewer than 8 bits per pixel: convert it to 8 bits")
+    if image.mode not in ("L", "P") and not image.mode.startswith("I;16"):
+        raise FaultError(
+            WRONG_FORMAT,
+            f"has mode {image.mode}, but values are read from a palette or grey image of 8 or 16 "
+            "bits: for a colour image, write colours into the label map",
+        )
+    return np.asarray(image).astype(np.int32)
+
+
+def _colours(image: Image.Image, data: bytes) -> np.ndarray:
+    """[H, W] int32: 0xRRGGBB."""
+    bits, _ = describe_png(data) or (8, 0)
+    if bits > 8 or image.mode[0] in "IF":
+        raise FaultError(WRONG_FORMAT, "has more than 8 bits per channel")
+    image = image.convert("RGBA") if image.mode in ("P", "PA") else image
+    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), np.int32), 2, 0)
+    return red << 16 | green << 8 | blue
+
+
+def load_label_map(path: str) -> LabelMap:
+    """Reads a JSON or YAML file: value or colour -> class name, or "ignore".
+
+    Raises:
+        UserError: if it cannot be read, or a key or a class is not what it should be.
+    """
+    entries = _load(pathlib.Path(path).expanduser())
+    ids: dict[int, int] = {}
+    kinds: dict[bool, str] = {}
+    default = None
+    for key, name in entries.items():
+        class_id = _class_id(path, key, name)
+        if key == "default":
+            default = class_id
+            continue
+        value, is_colour = _parse_key(path, key)
+        kinds.setdefault(is_colour, str(key))
+        if ids.setdefault(value, class_id) != class_id:
+            raise UserError(f"{path} has two classes for {key}: keep one of them.")
+    if len(kinds) != 1:
+        example = " and ".join(kinds.values()) if kinds else "no key but default"
+        raise UserError(
+            f"{path} has {example}: expected either values such as 7 or colours such as "
+            '"#804080" as keys.'
+        )
+    return LabelMap(ids, is_colour=next(iter(kinds)), default=default)
+
+
+def _load(path: pathlib.Path) -> dict[Any, Any]:
+    if path.suffix not in (".json", ".yaml", ".yml"):
+        raise UserError(f"label_map is {path}, but it must be a .json or .yaml file.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"The label map {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"The label map {path} is not {path.suffix[1:]}: {message}.") from error
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(
+            f"{path} holds no label map: expected entries such as 7: road or "
+            '"#804080": road (in YAML, a colour that begins with # needs its quotes).'
+        )
+    return entries
+
+
+def _class_id(path: str, key: Any, name: Any) -> int:
+    if not isinstance(name, str) or name not in _CLASS_IDS:
+        close = difflib.get_close_matches(str(name).lower(), _CLASS_IDS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(
+            f"{path} gives {key} the class {name!r}, which there is not: {hint}"
+            f"It must be ignore or one of {', '.join(CITYSCAPES_ID_BY_NAME)}."
+        )
+    return _CLASS_IDS[name]
+
+
+def _parse_key(path: str, key: Any) -> tuple[int, bool]:
+    """(value, False) or (0xRRGGBB, True)."""
+    text = "" if isinstance(key, bool) else str(key).strip()
+    if re.fullmatch(r"\d+", text) and int(text) <= _MAX_VALUE:
+        return int(text), False
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        return int(text[1:], 16), True
+    if re.fullmatch(r"\d+ *, *\d+ *, *\d+", text):
+        red, green, blue = (int(part) for part in text.split(","))
+        if max(red, green, blue) <= 255:
+            return red << 16 | green << 8 | blue, True
+    close = difflib.get_close_matches(text, ["default"], n=1)
+    hint = "did you mean default? " if close else ""
+    raise UserError(
+        f"{path} has the key {key!r}: {hint}It must be a label value from 0 to {_MAX_VALUE}, a "
+        'colour such as "#804080" or "128,64,128", or default.'
+    )

@@ -1,0 +1,220 @@
+r"""Which raw files are the images and labels of a dataset: patterns, pairs, published counts.
+
+Synopsis:
+
+  layout = PatternLayout(
+      name="all",
+      splits={"train": Split(published=24_966, first_number=1)},
+      image=r"images/(?P<name>\d{5})\.png",
+      label=r"labels/(?P<name>\d{5})\.png",
+      read_label=functools.partial(labels.read_indices, table=GTA5),
+      expected="images/NNNNN.png and labels/NNNNN.png",
+  )
+  selection = layout.select(RawFiles(raw_dir))
+  selection.pairs["train"][0]    # Pair(name="00001", image=RawFile(...), label=RawFile(...))
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from alp_jax.errors import UserError
+from data_prep.common.text import count, shorten
+from data_prep.raw.files import RawFile, RawFiles
+
+# The bytes of a label file -> [H, W] uint8 Cityscapes label ids; raises FaultError.
+LabelReader = Callable[[bytes], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image and, where the records are to have one, its label."""
+
+    name: str
+    image: RawFile
+    label: RawFile | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What is wrong with one raw file.
+
+    Attributes:
+        kind: faults of one kind are listed together under this heading.
+        file: the file.
+        reason: completes a sentence that begins with the file.
+        values: unknown label values and how many pixels have them.
+    """
+
+    kind: str
+    file: str
+    reason: str
+    values: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+class FaultError(Exception):
+    """Raised by what reads a file: kind, reason and values as in Fault."""
+
+    def __init__(self, kind: str, reason: str, values: Mapping[str, int] | None = None) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind, self.reason, self.values = kind, reason, values or {}
+
+
+class NothingFoundError(UserError):
+    """No image, or no label, of a whole configuration is there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a raw dataset.
+
+    Attributes:
+        folder: stands for {split} in the patterns.
+        published: how many pairs there should be; None if nobody knows.
+        first_number: where names are consecutive numbers, the first of them.
+    """
+
+    folder: str = ""
+    published: int | None = None
+    first_number: int | None = None
+
+    def describe_count(self, split: str, names: Sequence[str]) -> str:
+        """How many images a split has, how many are published, and which are not there."""
+        size = f"{split} has {count(len(names), 'image')}"
+        if self.published is None:
+            return size
+        if self.published == len(names):
+            return f"{size}, as published"
+        missing = ""
+        if self.first_number is not None and names:
+            there, width = {int(name) for name in names}, len(names[0])
+            numbers = range(self.first_number, self.first_number + self.published)
+            absent = [f"{number:0{width}d}" for number in numbers if number not in there]
+            missing = f" (not there: {shorten(absent)})" if absent else ""
+        return f"{size}, but {self.published:,} are published{missing}"
+
+
+@dataclasses.dataclass
+class Selection:
+    """What the raw files hold for one configuration.
+
+    Attributes:
+        pairs: of each split that is there, in the order of their names.
+        faults: images without label and labels without image.
+        notes: what to tell the user: the size of each split, splits that are left out.
+    """
+
+    pairs: dict[str, list[Pair]]
+    faults: list[Fault] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def check_partners(self) -> None:
+        """Complains about images without label and labels without image.
+
+        Raises:
+            UserError: if there is one.
+        """
+        if self.faults:
+            kinds = sorted({fault.kind for fault in self.faults})
+            texts = []
+            for kind in kinds:
+                files = [fault.file for fault in self.faults if fault.kind == kind]
+                texts.append(f"{kind}: {len(files):,} ({shorten(files)})")
+            raise UserError(
+                f"There are {' and '.join(texts)}: add what is missing, list all with --check, or "
+                "leave these out with --skip_bad."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the files of one configuration are, and how its labels are read.
+
+    Attributes:
+        name: of the configuration.
+        expected: the files that a raw folder should hold, in words.
+        read_label: reads a label file; None for a configuration of images only.
+        upright: whether to turn images as their EXIF orientation says. Published datasets are
+            taken as they are stored, like their labels.
+    """
+
+    name: str
+    expected: str
+    read_label: LabelReader | None = None
+    upright: bool = False
+
+    @property
+    def has_label(self) -> bool:
+        """Whether its records have labels."""
+        return self.read_label is not None
+
+    def select(self, files: RawFiles) -> Selection:
+        """Finds the pairs of each split.
+
+        Raises:
+            NothingFoundError: if no split is there.
+        """
+        raise NotImplementedError
+
+    def nothing_found(self, files: RawFiles) -> NothingFoundError:
+        """The error about a folder that holds something else."""
+        others = [str(file) for file in files.others()]
+        found = (
+            f"{count(len(others), 'other file')} ({shorten(others, 3)})" if others else "nothing"
+        )
+        return NothingFoundError(
+            f"{files.root} has nothing for configuration {self.name}: expected {self.expected}, or "
+            f"the zip files that hold them, but found {found}."
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatternLayout(Layout):
+    """A layout that tells files by their paths.
+
+    Attributes:
+        splits: TFDS split -> its raw folder and published count.
+        image, label: patterns of the end of a path, with a group `name`, and {split} for the raw
+            folder of a split; images and labels of one name belong together.
+    """
+
+    splits: Mapping[str, Split]
+    image: str
+    label: str = ""
+
+    def select(self, files: RawFiles) -> Selection:
+        """Finds the pairs; a split without any image or any label is left out with a note."""
+        selection = Selection({})
+        for name, split in self.splits.items():
+            images = files.find(self.image.replace("{split}", split.folder))
+            labels = None
+            if self.has_label:
+                labels = files.find(self.label.replace("{split}", split.folder))
+            if not images or labels == {}:
+                what = "labels" if images else "images"
+                selection.notes.append(f"{name} is left out, because its {what} are not there")
+                continue
+            pairs, faults = match(images, labels)
+            selection.notes.append(split.describe_count(name, [pair.name for pair in pairs]))
+            selection.faults += faults
+            if pairs:
+                selection.pairs[name] = pairs
+        if not selection.pairs:
+            selection.check_partners()  # says more, where images and labels have other names
+            raise self.nothing_found(files)
+        return selection
+
+
+def match(
+    images: Mapping[str, RawFile], labels: Mapping[str, RawFile] | None
+) -> tuple[list[Pair], list[Fault]]:
+    """Pairs images with the labels of the same name; without labels, every image is alone."""
+    if labels is None:
+        return [Pair(name, image, None) for name, image in images.items()], []
+    pairs = [Pair(name, images[name], labels[name]) for name in images if name in labels]
+    no_label = [str(image) for name, image in images.items() if name not in labels]
+    no_image = [str(label) for name, label in labels.items() if name not in images]
+    faults = [Fault("images without label", file, "has no label") for file in no_label]
+    faults += [Fault("labels without image", file, "has no image") for file in no_image]
+    return pairs, faults

@@ -1,0 +1,89 @@
+"""One pair of raw files -> one record, or what is wrong with it: the work of a worker process."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from alp_jax.data.pipeline import resize
+from data_prep.common.png import encode_png
+from data_prep.raw.files import RawFile
+from data_prep.raw.images import PNG_SETTINGS, to_rgb_file
+from data_prep.raw.layout import Fault, FaultError, LabelReader, Pair
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a pair becomes a record.
+
+    Attributes:
+        read_label: reads a label file.
+        upright: whether to turn images as their EXIF orientation says.
+        image_size, label_size: (height, width) to resize to; None keeps the size.
+    """
+
+    read_label: LabelReader | None
+    upright: bool
+    image_size: tuple[int, int] | None = None
+    label_size: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a record holds; empty where a file has a fault.
+
+    Attributes:
+        name: of the pair.
+        image: PNG or JPEG file, 8-bit RGB.
+        label: PNG file, 8-bit grey: Cityscapes label ids; None for a pair without label.
+        faults: what is wrong with the files.
+        mismatch: a sentence if image and label differ in size, which is allowed; else "".
+    """
+
+    name: str
+    image: bytes
+    label: bytes | None
+    faults: tuple[Fault, ...] = ()
+    mismatch: str = ""
+
+
+def make_record(recipe: Recipe, pair: Pair) -> Record:
+    """Reads a pair and makes its record; faults of the files are in the record, never raised."""
+    faults: list[Fault] = []
+    image, image_size = b"", None
+    label, label_size = None, None
+    try:
+        data = _read(pair.image)
+        image, image_size = to_rgb_file(data, recipe.image_size, upright=recipe.upright)
+    except FaultError as error:
+        faults.append(Fault(error.kind, str(pair.image), error.reason, error.values))
+    if pair.label is not None:
+        assert recipe.read_label is not None
+        try:
+            ids = recipe.read_label(_read(pair.label))
+            label, label_size = _encode_label(ids, recipe.label_size), ids.shape
+        except FaultError as error:
+            faults.append(Fault(error.kind, str(pair.label), error.reason, error.values))
+    mismatch = ""
+    if image_size and label_size and image_size != label_size:
+        sizes = ["x".join(map(str, size)) for size in (image_size, label_size)]
+        mismatch = f"{pair.image} is {sizes[0]} (height x width), its label {sizes[1]}"
+    return Record(pair.name, image, label, tuple(faults), mismatch)
+
+
+def check_pair(recipe: Recipe, pair: Pair) -> Record:
+    """Makes a record to see what is wrong with it, and drops its images."""
+    record = make_record(recipe, pair)
+    return dataclasses.replace(record, image=b"", label=None)
+
+
+def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:
+    resized = ids if size is None else resize(ids, size, Image.Resampling.NEAREST)
+    return encode_png(resized, PNG_SETTINGS)
+
+
+def _read(file: RawFile) -> bytes:
+    try:
+        return file.read()
+    except Exception as error:  # OSError, or whatever zipfile and zlib raise about damaged data
+        raise FaultError("files that cannot be read", f"cannot be read ({error})") from error

@@ -1,0 +1,76 @@
+"""Reading label maps: every key and class is checked."""
+
+import pytest
+
+from alp_jax.errors import UserError
+from data_prep.raw.label_map import LabelMap, load_label_map
+
+
+def load(tmp_path, text, name="map.json"):
+    (tmp_path / name).write_text(text)
+    return load_label_map(str(tmp_path / name))
+
+
+def test_json_of_values(tmp_path):
+    found = load(tmp_path, '{"0": "road", "7": "traffic light", "65535": "ignore"}')
+    assert found == LabelMap({0: 7, 7: 19, 65535: 0}, is_colour=False, default=None)
+
+
+def test_yaml_of_values(tmp_path):
+    found = load(tmp_path, "0: road\n7: traffic light\ndefault: ignore\n", "map.yaml")
+    assert found == LabelMap({0: 7, 7: 19}, is_colour=False, default=0)
+
+
+def test_yaml_of_colours(tmp_path):
+    found = load(tmp_path, '"#804080": road\n128,64,129: car\n', "map.yml")
+    assert found == LabelMap({0x804080: 7, 0x804081: 26}, is_colour=True, default=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"1": "raod"}', "gives 1 the class 'raod', which there is not: did you mean 'road'?"),
+        ('{"1": "traffic_light"}', "did you mean 'traffic light'?"),
+        ('{"1": "Car"}', "did you mean 'car'?"),
+        ('{"1": "dog"}', "must be ignore or one of road, sidewalk, building"),
+        ('{"1": 7}', "gives 1 the class 7"),
+        ('{"-1": "car"}', "has the key '-1': It must be a label value from 0 to 65535"),
+        ('{"65536": "car"}', "has the key '65536'"),
+        ('{"#12345": "car"}', "has the key '#12345'"),
+        ('{"1,2,256": "car"}', "has the key '1,2,256'"),
+        ('{"defualt": "car"}', "did you mean default?"),
+        ('{"1": "car", "#804080": "road"}', "has 1 and #804080: expected either values"),
+        ('{"#804080": "road", "128,64,128": "car"}', "has two classes for 128,64,128"),
+        ('{"default": "road"}', "has no key but default"),
+        ("{}", "holds no label map"),
+        ('["road"]', "holds no label map"),
+        ('{"1": "road"', "is not json: "),
+    ],
+)
+def test_wrong_maps(tmp_path, text, words):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("#804080: road\n", "a colour that begins with # needs its quotes"),
+        ("yes: road\n", "has the key True"),
+        ("1: [road\n", "is not yaml: "),
+        ("!!python/object:os.system {}\n", "is not yaml: "),
+    ],
+)
+def test_wrong_yaml_maps(tmp_path, text, words):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text, "map.yaml")
+    assert words in str(error.value)
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(UserError, match=r"must be a \.json or \.yaml file"):
+        load(tmp_path, "{}", "map.txt")
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        load_label_map(str(tmp_path / "map.json"))
