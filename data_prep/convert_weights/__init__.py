@@ -1,0 +1,1 @@
+"""Converts published PyTorch weights to checkpoints of alp_jax, and back."""

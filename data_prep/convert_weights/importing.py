@@ -1,0 +1,154 @@
+"""From a .pth file to a workdir.
+
+Synopsis:
+
+  print(import_weights(path, workdir, "auto"))
+"""
+
+import collections
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from alp_jax import checkpoint, config
+from alp_jax.errors import UserError
+from configs import default
+from data_prep.convert_weights import torch_files, trees
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS
+from data_prep.convert_weights.recognition import PublishedFile
+from data_prep.convert_weights.record import Record
+
+# Files that others could be taken for, by the start of their SHA-256, which is in their names.
+PUBLISHED_FILES = {
+    "5d3b4d8f": "torchvision",
+    "63fe2227": "torchvision",
+    "cd907fc2": "torchvision",
+    "f81d91e8": "caffe_init",
+    "ed35151c": "adaptsegnet",
+}
+
+
+def import_weights(source: pathlib.Path, output: pathlib.Path, layout_name: str) -> str:
+    """Converts a .pth file to a workdir with config.json and checkpoint 0.
+
+    The workdir appears whole or not at all.
+
+    Args:
+      source: the .pth file.
+      output: the workdir, which must not exist.
+      layout_name: one of LAYOUTS, or AUTO.
+    Returns:
+      what was done, and what can be done with it, for people.
+    Raises:
+      UserError: if the file is not what the layout says, or nothing can be written.
+    """
+    content = torch_files.read(source)
+    prefix = _common_prefix(content.tensors)
+    tensors = {key.removeprefix(prefix): value for key, value in content.tensors.items()}
+    file = PublishedFile(source, {key: value.shape for key, value in tensors.items()})
+    if layout_name == AUTO:
+        layout_name = PUBLISHED_FILES.get(content.sha256[:8]) or file.recognise(prefix)
+    layout = LAYOUTS[layout_name]
+    run_config = file.create_config(layout)
+    expected = trees.create_shapes(run_config.model, run_config.data.num_classes, layout)
+    reasons = file.account_for(layout_name, expected)
+
+    def convert(path: Any, _: jax.ShapeDtypeStruct) -> np.ndarray:
+        return trees.from_published(tensors[layout.key_of(path)])
+
+    segmenter = jax.tree_util.tree_map_with_path(convert, expected)
+    unused = {key: tensors[key] for key in reasons}
+    record = Record(
+        source=source.name,
+        sha256=content.sha256,
+        layout=layout_name,
+        wrapper=content.wrapper,
+        prefix=prefix,
+        keys=list(tensors),
+        reasons=reasons,
+        unused=unused,
+    )
+    _write_workdir(output, run_config, record, segmenter)
+    return _describe(output, run_config, record, segmenter, content.dropped)
+
+
+def _common_prefix(keys: Iterable[str]) -> str:
+    """What DataParallel and the Caffe conversion put before every key."""
+    prefix = ""
+    for part in ("module.", "Scale."):
+        if all(key.startswith(prefix + part) for key in keys):
+            prefix += part
+    return prefix
+
+
+def _write_workdir(
+    output: pathlib.Path,
+    run_config: ml_collections.ConfigDict,
+    record: Record,
+    segmenter: trees.PyTree,
+) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+            # One below, as the temporary folder is for its owner alone.
+            workdir = pathlib.Path(folder) / "workdir"
+            config.save(run_config, workdir)
+            record.save(workdir)
+            state: Any = {"segmenter": segmenter}
+            with checkpoint.Checkpoints(workdir) as checkpoints:
+                checkpoints.save(0, state)
+            os.rename(workdir, output)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {output} ({error.strerror}): give an --output where you may write, and "
+            "where nothing is."
+        ) from error
+
+
+def _describe(
+    output: pathlib.Path,
+    run_config: ml_collections.ConfigDict,
+    record: Record,
+    segmenter: trees.PyTree,
+    dropped: tuple[str, ...],
+) -> str:
+    def count(tree: trees.PyTree) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    layout = LAYOUTS[record.layout]
+    classes = f"{run_config.data.num_classes} classes" if layout.heads else "no classifier"
+    lines = [
+        f"{record.source} is of the layout {record.layout} ({layout.description}): {classes}.",
+        f"  sha256 {record.sha256}",
+        f"  used: {len(record.keys) - len(record.reasons)} tensors, "
+        f"{count(segmenter['params']):,} parameters and "
+        f"{count(segmenter['model_state']):,} statistics",
+    ]
+    for reason, number in collections.Counter(record.reasons.values()).items():
+        lines.append(f"  ignored: {number} tensors, {reason}")
+    if dropped:
+        lines.append(f"  left behind: {', '.join(dropped)}, beside the state dict")
+    overrides = [f"--config.init_from={output}", *_overrides(run_config)]
+    lines += ["Start a run from them:", "  " + " ".join(overrides)]
+    if layout.heads:
+        lines += [
+            "Evaluate them:",
+            f"  python -m alp_jax.main --mode=evaluate --workdir={output}",
+        ]
+    return "\n".join(lines)
+
+
+def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
+    """Flags that give configs/default.py the same network."""
+    ours, usual = config.flatten(run_config), config.flatten(default.get_config())
+    return [
+        config.as_flag(name, value)
+        for name, value in ours.items()
+        if name.startswith(("model.", "data.num_classes")) and value != usual[name]
+    ]
