@@ -1,0 +1,147 @@
+"""alp_jax and published code restated in PyTorch give the same numbers (`tests/parity.py`).
+
+In single precision a unit may be just above zero on one side and just below on the other: a handful
+of gradients then differ by percents, and all that follows a little. What must agree closely over
+many steps is therefore compared in double precision, where that does not happen.
+"""
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from alp_jax import models
+from configs import default
+from tests import parity, torch_reference
+
+NUM_STEPS = 20
+# A narrow network with every kind of layer, and sides of both parities; the adversarial gradients
+# weigh as much as those of the cross-entropy, and the rates decay to a quarter.
+SMALL = {
+    "data.num_classes": 5,
+    "data.source_size": (64, 96),
+    "data.target_size": (65, 97),
+    "model.stem_widths": (8,),
+    "model.depths": (1, 2, 1, 1),
+    "model.widths": (8, 8, 16, 16),
+    "model.classifier_dilations": (2, 4),
+    "discriminator.widths": (8, 16),
+    "objective.patch_size": (48, 64),
+    "objective.adversarial_weight": 0.5,
+    "objective.aux_cross_entropy_weight": 0.4,
+    "objective.aux_adversarial_weight": 0.2,
+    "optimizer.segmenter_learning_rate": 1e-3,
+    "optimizer.discriminator_learning_rate": 4e-4,
+    "optimizer.horizon_steps": 25,
+}
+TWO_OF_EACH = {"data.batch_size": 2, "objective.num_patches": 2}
+RUNS = {
+    "alp_running": ("alp_gi", {"model.aux_classifier": True}),
+    "advent": (
+        "agp_gi",
+        {
+            "model.aux_classifier": True,
+            "model.batch_norm_mode": "batch",
+            "objective.aligned_map": "normalized_self_information",
+        },
+    ),
+    "crops_frozen": (
+        "ap_ci",
+        {
+            "model.aux_classifier": True,
+            "model.batch_norm_mode": "frozen",
+            "optimizer.sgd_preset": "clean",
+            **TWO_OF_EACH,
+        },
+    ),
+    "alp_minimax": (
+        "alp_gi",
+        {
+            "model.batch_norm_mode": "batch",
+            "model.batch_norm_train_affine": True,
+            "model.stride_in": "3x3",
+            "objective.game": "minimax",
+            "objective.decision": "patch",
+            "optimizer.sgd_preset": "clean",
+            **TWO_OF_EACH,
+        },
+    ),
+}
+
+
+def create_pair(run: str, dtype: type = np.float32) -> parity.Pair:
+    method, fields = RUNS[run]
+    return parity.Pair(parity.create_config(method, {**SMALL, **fields}), dtype)
+
+
+@pytest.mark.parametrize("run", ["alp_running", "advent", "crops_frozen"])
+def test_single_precision_agrees_within_rounding(run, capsys):
+    errors = {}
+    for kind, error in parity.compare(create_pair(run), NUM_STEPS):
+        errors.setdefault(kind, []).append(error)
+    assert len(errors["losses"]) == NUM_STEPS
+    for kind, bound in parity.BOUNDS.items():
+        assert max(errors[kind]).value < bound, (kind, max(errors[kind]))
+
+
+@pytest.mark.parametrize("run", ["alp_running", "alp_minimax"])
+def test_double_precision_agrees_in_every_step(run):
+    with parity.x64():
+        pair = create_pair(run, np.float64)
+        for step in range(NUM_STEPS):
+            result = pair.step(parity.make_batch(pair.config, seed=step))
+            losses, gradients = result["losses"].error(), result["gradients"].error()
+            assert losses.value < 1e-6, (step, losses)
+            assert gradients.value < 1e-4, (step, gradients)
+        displacement = pair.displacements().error()
+        assert displacement.value < 1e-4, displacement
+
+
+def test_the_reference_is_the_published_network():
+    with torch.device("meta"):
+        network = torch_reference.DeepLabV2(
+            num_classes=19,
+            stem_width=64,
+            depths=(3, 4, 23, 3),
+            widths=(64, 128, 256, 512),
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4),
+            classifier_dilations=(6, 12, 18, 24),
+            stride_in="1x1",
+            batch_norm="batch",
+            train_affine=False,
+            multi_level=True,
+        )
+    parameters = list(network.parameters())
+    assert len(network.state_dict()) == 640
+    assert sum(p.numel() for p in parameters) == 44_601_560
+    assert sum(p.numel() for p in parameters if p.requires_grad) == 44_496_216
+    listing = [id(p) for p in network.backbone_listing()]
+    counts = [listing.count(p) for p in set(listing)]
+    assert len(listing) == 314
+    assert [counts.count(times) for times in (1, 3, 4)] == [1, 99, 4]
+
+    config = default.get_config()
+    with config.unlocked():
+        config.model.aux_classifier = True
+    segmenter = models.create_segmenter(config.model, 19)
+    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path([params, model_state["batch_stats"]])
+    ours = {parity.segmenter_name(path[1:]): sorted(leaf.shape) for path, leaf in leaves}
+    assert ours == {
+        name: sorted(tensor.shape)
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize(("listings", "expected"), [(1, 0.438744), (3, -2.488059), (4, -4.541727)])
+def test_repeated_sgd_is_that_of_pytorch_0_4(listings, expected):
+    # Three steps of gradient 1 from p = 1: rate 0.1, momentum 0.9, decay 5e-4.
+    parameter = torch.nn.Parameter(torch.ones(1))
+    groups = [{"params": [parameter] * listings, "lr": 0.1}]
+    sgd = torch_reference.RepeatedSGD(groups, momentum=0.9, weight_decay=5e-4)
+    for _ in range(3):
+        parameter.grad = torch.ones(1)
+        sgd.step()
+    assert parameter.item() == pytest.approx(expected, abs=1e-6)
