@@ -1,0 +1,152 @@
+"""Reads the errors of the domain classifier as the paper does, in one sentence.
+
+The reasoning of Cicek et al., ACCV 2020 (sections 3 and 4.3), is about what a discriminator of
+predictions could learn from the layout of classes alone, with predictions as good as labels:
+
+- Whole label maps that are told apart easily differ honestly, by cameras and cities: aligning whole
+  predictions would penalise this.
+- On a patch size near chance a discriminator has nothing to learn.
+- In between, where it is "better than luck" but cannot "reduce validation error below 20%", it can
+  correct shapes without seeing the layout; this was the paper's best patch size, 256 (Figure 8).
+
+The paper gives no numbers but 20 % and "close to luck (50%)". The bounds below are ours; errors are
+means over runs, which are within a few points of the truth where a few hundred maps validate. The
+sentence says what the paper's reasoning suggests, not that it will turn out so.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+EASILY_TOLD_APART = 0.10  # Error at most this.
+NEAR_CHANCE = 0.40  # Error at least this.
+PAPERS_CHOICE = 0.20  # What the paper's best patch size is left with.
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchSummary:
+    """The runs of one patch size; errors in [0, 1].
+
+    Attributes:
+      patch_size: side in pixels; None for whole maps.
+      final_error: mean over runs of each run's last validations.
+      final_error_std: deviation over runs (n - 1), None of a single run.
+      steps_to_20_percent: of each run, the first validated step with at most 20 % error, or None.
+    """
+
+    patch_size: int | None
+    final_error: float
+    final_error_std: float | None
+    steps_to_20_percent: tuple[int | None, ...]
+
+    def describe_error(self) -> str:
+        """Mean ± deviation in percent, without the sign %."""
+        mean = f"{100 * self.final_error:.1f}"
+        return (
+            mean if self.final_error_std is None else f"{mean} ± {100 * self.final_error_std:.1f}"
+        )
+
+    def describe(self) -> str:
+        """Its name and error."""
+        return f"{describe_patch(self.patch_size)}: {self.describe_error()} %"
+
+
+def patch_name(patch_size: int | None) -> str:
+    """Names a patch size in files."""
+    return "whole" if patch_size is None else str(patch_size)
+
+
+def describe_patch(patch_size: int | None) -> str:
+    """Names a patch size for people."""
+    return "whole maps" if patch_size is None else f"patches of {patch_size}"
+
+
+def advise(summaries: Sequence[PatchSummary], *, num_steps: int, size: tuple[int, int]) -> str:
+    """Says in one sentence whether local alignment suits the pair, and on which patch size.
+
+    Among patches that are neither told apart easily nor near chance, the advice is the one whose
+    error is nearest to the paper's 20 %, provided that it is harder than whole maps.
+
+    Args:
+      summaries: whole maps and at least one patch size, in any order.
+      num_steps: of each training.
+      size: (height, width) of the maps, pixels, which patch sizes refer to.
+    """
+    whole = next((s for s in summaries if s.patch_size is None), None)
+    patches = sorted(
+        (s for s in summaries if s.patch_size is not None), key=lambda s: s.patch_size or 0
+    )
+    if whole is None or not patches:
+        return "No advice yet: whole maps and at least one patch size have to be finished."
+    context = f"errors after {num_steps} steps, 50 % is chance"
+    if whole.final_error >= NEAR_CHANCE:
+        return _advise_near_chance(whole, patches, context)
+    between = [
+        s
+        for s in patches
+        if max(EASILY_TOLD_APART, whole.final_error) < s.final_error < NEAR_CHANCE
+    ]
+    if whole.final_error > EASILY_TOLD_APART:
+        return _advise_hard_whole(whole, patches, between, context)
+    if between:
+        best = min(between, key=lambda s: abs(s.final_error - PAPERS_CHOICE))
+        return (
+            f"The paper's reasoning speaks for local alignment on patches of {best.patch_size} "
+            f"(in maps of {size[0]}x{size[1]}): the domains of whole label maps are told apart "
+            f"easily ({whole.describe_error()} %), so that aligning them would penalise honest "
+            f"differences, while patches of that size are told apart less easily "
+            f"({best.describe_error()} %; the paper's best size had about 20 %; {context})."
+        )
+    return _advise_without_between(whole, patches, context)
+
+
+def _advise_near_chance(whole: PatchSummary, patches: Sequence[PatchSummary], context: str) -> str:
+    easiest = min(patches, key=lambda s: s.final_error)
+    if easiest.final_error < NEAR_CHANCE:
+        return (
+            f"No advice: {easiest.describe()} is below {whole.describe()}, although whole maps "
+            f"hold all that patches do, so the classifier has not learned yet ({context}); raise "
+            "--config.num_steps."
+        )
+    return (
+        f"Alignment of any scope will do: even whole label maps can hardly be told apart "
+        f"({whole.describe_error()} %; {context}), so the layouts of classes differ little and "
+        "local alignment has no advantage to expect, unless more --config.num_steps change this."
+    )
+
+
+def _advise_hard_whole(
+    whole: PatchSummary,
+    patches: Sequence[PatchSummary],
+    between: Sequence[PatchSummary],
+    context: str,
+) -> str:
+    start = (
+        "Local alignment has less to gain here than in the paper: whole label maps are not told "
+        f"apart easily ({whole.describe_error()} %; {context})"
+    )
+    if between:
+        best = min(between, key=lambda s: abs(s.final_error - PAPERS_CHOICE))
+        return f"{start}; the size to try is nearest to the paper's 20 %: {best.describe()}."
+    return f"{start}, and no patch size is both harder than that and better than chance."
+
+
+def _advise_without_between(
+    whole: PatchSummary, patches: Sequence[PatchSummary], context: str
+) -> str:
+    """Whole maps are easy; every patch is either easy too or near chance."""
+    hard = [s for s in patches if s.final_error >= NEAR_CHANCE]
+    if hard:
+        lower = hard[-1]
+        upper = next((s for s in patches if (s.patch_size or 0) > (lower.patch_size or 0)), whole)
+        return (
+            "Local alignment may help on a size that was not tried, between "
+            f"{lower.describe()}, near chance, and {upper.describe()}, told apart easily "
+            f"({context}): give --config.patch_sizes in between."
+        )
+    smallest = patches[0]
+    return (
+        f"Patches of these sizes do not help: even the smallest are told apart easily "
+        f"({smallest.describe()}; {whole.describe()}; {context}), so the domains' classes, or how "
+        "they are labelled, differ locally too, and alignment of any scope penalises honest "
+        "differences; try smaller --config.patch_sizes, or check both label sets."
+    )

@@ -1,0 +1,164 @@
+"""Label maps of two domains: what is trained on, what is held out, and patches of both.
+
+Synopsis:
+
+  domains = open_domains(config.data, seed=0, num_validation=500, label_set=label_set)
+  batches = create_train_batches(domains, size, 32, batch_size=8, seed=0, run=0)
+  batches[step]                                   # [16, H, W] uint8: 8 of the source, 8 target
+  wholes = read_validation_maps(domains, size)    # [1000, H, W] uint8: 500 and 500
+  maps = crop_validation_maps(wholes, 32, seed=0)
+
+A patch is resized to the size of the whole map, so that the classifier sees one size only.
+"""
+
+import dataclasses
+
+import grain
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from alp_jax.data import sources
+from alp_jax.data.labels import LabelSet
+from alp_jax.data.pipeline import resize
+from alp_jax.errors import UserError
+
+Size = tuple[int, int]  # (height, width), pixels
+
+# Roles of the random streams made from the experiment's seed.
+_HOLD_OUT, _ORDER, _VALIDATION_CROPS = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some records of a split; reads one of them as [*size, ] uint8 train ids.
+
+    Attributes:
+      source: the split.
+      indices: [N] which of its records.
+    """
+
+    source: sources.SegmentationSource
+    indices: np.ndarray
+
+    def maps(self, size: Size) -> grain.MapDataset:
+        """The maps of this part, resized to the nearest."""
+
+        def read(index: int) -> np.ndarray:
+            label_map = self.source[int(index)]["label"]
+            return resize(label_map, size, Image.Resampling.NEAREST)
+
+        return grain.MapDataset.source(self.indices).map(read)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domains:
+    """(source, target) maps to train on, and as many maps of each to validate with."""
+
+    train: tuple[Part, Part]
+    validation: tuple[Part, Part]
+
+
+def open_domains(
+    config: ml_collections.ConfigDict, *, seed: int, num_validation: int, label_set: LabelSet
+) -> Domains:
+    """Opens both domains and chooses the validation maps.
+
+    Source maps are held out of the training split at random; target maps are chosen at random from
+    the validation split, or held out as well where `target_validation` is empty. The choice is a
+    function of the seed, the same in every run.
+
+    Args:
+      config: `config.data` (fields: configs/domain_shift.py).
+      seed: of the experiment.
+      num_validation: maps of each domain.
+      label_set: classes of both domains.
+    Raises:
+      UserError: if a dataset is missing, has no labels or too few maps.
+    """
+
+    def open_split(role: str) -> sources.SegmentationSource:
+        return sources.open_source(
+            config.data_dir,
+            config[role],
+            config[f"{role}_split"],
+            label_set=label_set,
+            read_images=False,
+        )
+
+    def divide(source: sources.SegmentationSource, stream: int, needed: int) -> tuple[Part, Part]:
+        """(the rest, num_validation records at random)."""
+        if len(source) < needed:
+            raise UserError(
+                f"{source.title} has {len(source)} label maps: expected at least {needed}; lower "
+                f"--config.num_validation ({num_validation}) or name a larger split."
+            )
+        order = np.random.default_rng([seed, _HOLD_OUT, stream]).permutation(len(source))
+        held_out, rest = np.sort(order[:num_validation]), np.sort(order[num_validation:])
+        return Part(source, rest), Part(source, held_out)
+
+    source_train, source_validation = divide(open_split("source"), 0, num_validation + 1)
+    target = open_split("target")
+    if config.target_validation:
+        target_train = Part(target, np.arange(len(target)))
+        _, target_validation = divide(open_split("target_validation"), 1, num_validation)
+    else:
+        target_train, target_validation = divide(target, 1, num_validation + 1)
+    return Domains((source_train, target_train), (source_validation, target_validation))
+
+
+def crop(
+    label_map: np.ndarray, patch_size: int | None, size: Size, rng: np.random.Generator
+) -> np.ndarray:
+    """Cuts a square patch at a uniformly random place and resizes it to the nearest.
+
+    Args:
+      label_map: [H, W] uint8 train ids.
+      patch_size: side in pixels, at most H and W; None keeps the whole map.
+      size: (height, width) to resize to; as the paper's, it stretches squares to 1:2.
+      rng: of the place.
+    Returns:
+      [*size] uint8 train ids.
+    """
+    if patch_size is not None:
+        top, left = (int(rng.integers(side - patch_size + 1)) for side in label_map.shape)
+        label_map = label_map[top : top + patch_size, left : left + patch_size]
+    return resize(np.ascontiguousarray(label_map), size, Image.Resampling.NEAREST)
+
+
+def create_train_batches(
+    domains: Domains, size: Size, patch_size: int | None, *, batch_size: int, seed: int, run: int
+) -> grain.MapDataset:
+    """Creates the batch of every step, a function of (seed, run, step).
+
+    Runs differ in order and places; patch sizes within a run see the same maps in the same order.
+
+    Returns:
+      endless dataset of [2 * batch_size, *size] uint8 train ids, the source's maps first.
+    """
+
+    def stream(domain: int) -> grain.MapDataset:
+        entropy = np.random.SeedSequence([seed, _ORDER, run, domain])
+        maps = domains.train[domain].maps(size).seed(int(entropy.generate_state(1)[0])).shuffle()
+        cropped = maps.random_map(lambda label_map, rng: crop(label_map, patch_size, size, rng))
+        return cropped.repeat().batch(batch_size)
+
+    return grain.experimental.ZipMapDataset([stream(0), stream(1)]).map(np.concatenate)
+
+
+def read_validation_maps(domains: Domains, size: Size) -> np.ndarray:
+    """Reads all validation maps: [2N, *size] uint8, the N of the source first."""
+    return np.stack([m for part in domains.validation for m in part.maps(size).to_iter_dataset()])
+
+
+def crop_validation_maps(wholes: np.ndarray, patch_size: int | None, *, seed: int) -> np.ndarray:
+    """Cuts one patch of each map, at a place that is a function of (seed, map): [2N, H, W]."""
+    if patch_size is None:
+        return wholes
+    size = wholes.shape[1:]
+    return np.stack(
+        [
+            crop(whole, patch_size, size, np.random.default_rng([seed, _VALIDATION_CROPS, index]))
+            for index, whole in enumerate(wholes)
+        ]
+    )
