@@ -81,6 +81,10 @@ class Checkpoints:
         """The last step that was saved whole, or None."""
         return self._manager.latest_step()
 
+    def best_step(self) -> int | None:
+        """The step with the best target validation mean IoU; None where none was scored."""
+        return self._manager.best_step()
+
     def resolve(self, which: str) -> int:
         """Finds the step that "latest", "best" or a number names.
 
@@ -91,9 +95,9 @@ class Checkpoints:
         found: int | None
         match which:
             case "latest":
-                found = self._manager.latest_step()
+                found = self.latest_step()
             case "best":
-                found = self._manager.best_step()
+                found = self.best_step()
             case _ if which.isdigit():
                 found = int(which) if int(which) in steps else None
             case _:

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import ml_collections
 from absl import app, flags
+from ml_collections import config_flags
 
 from alp_jax.errors import UserError
 
@@ -76,24 +78,51 @@ class _StderrHandler(logging.StreamHandler):
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        remaining = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            flags.FLAGS.config.is_locked  # noqa: B018  A file that could not be read raises here.
+        return _parse(flags.FLAGS, argv)
+    except UserError as error:
+        _fail(str(error))
+
+
+def read_config(
+    path: str, variant: str, overrides: Sequence[str] = ()
+) -> ml_collections.ConfigDict:
+    """Reads a configuration as the flags --config=PATH:VARIANT and `overrides` would.
+
+    Args:
+      path: of a Python file with get_config(variant).
+      variant: that it is asked for.
+      overrides: "--config.FIELD=VALUE".
+    Raises:
+      UserError: if the file, the variant, a field or a value is wrong.
+    """
+    values = flags.FlagValues()
+    argv = ["", f"--config={path}:{variant}", *overrides]
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
+    _parse(values, argv)
+    return values.config
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    try:
+        remaining = values(argv)
+        if "config" in values and values.config is not None:
+            values.config.is_locked  # noqa: B018  A file that could not be read raises here.
         return remaining
     except flags.Error as error:
         # ml_collections puts the whole traceback of a config file into the message: its last line
         # is "ValueError: what is wrong".
         *_, last_line = str(error).strip().splitlines()
-        _fail(last_line.removeprefix("ValueError: ").removeprefix("TypeError: "))
-    except OSError:
-        _fail(
+        message = last_line.removeprefix("ValueError: ").removeprefix("TypeError: ")
+        raise UserError(message) from error
+    except OSError as error:
+        raise UserError(
             f"The configuration {_config_path(argv)} cannot be read: expected a Python file such "
             "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
-        )
+        ) from error
     except AttributeError as error:
-        config = flags.FLAGS["config"].parser.parse(_config_path(argv))
+        config = values["config"].parser.parse(_config_path(argv))
         overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
-        _fail(_describe_unknown_field(config, overrides, error))
+        raise UserError(_describe_unknown_field(config, overrides, error)) from error
 
 
 def _config_path(argv: Sequence[str]) -> str:

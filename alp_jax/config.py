@@ -92,6 +92,19 @@ _OPERATIONAL = (
 )
 
 
+# Fields that nothing reads where no target image is used, and where nothing is aligned.
+_OF_THE_TARGET = ("data.target", "objective.batch_norm_update_domains")
+_OF_THE_GAME = (
+    "discriminator.",
+    "objective.adversarial_weight",
+    "objective.aligned_map",
+    "objective.aux_adversarial_weight",
+    "objective.decision",
+    "objective.game",
+    "optimizer.adam_",
+    "optimizer.discriminator_learning_rate",
+)
+
 # Fields of the model that say nothing of what its weights mean.
 _NOT_OF_THE_WEIGHTS = (
     "model.aux_classifier",
@@ -99,6 +112,32 @@ _NOT_OF_THE_WEIGHTS = (
     "model.batch_norm_train_affine",
     "model.kernel_init",
 )
+
+
+def is_used(config: ml_collections.ConfigDict, name: str) -> bool:
+    """Whether a field changes what a method does: no discriminator, say, makes no use of lambda.
+
+    Args:
+      config: a whole, valid configuration.
+      name: of a field, such as "objective.patch_size".
+    """
+    objective = create_objective(config.objective)
+    if name.startswith(("objective.patch_size", "objective.num_patches")):
+        return objective.patch in ("random", "image_crop")
+    if name.startswith(_OF_THE_TARGET):
+        return objective.use_target
+    if name.startswith(_OF_THE_GAME):
+        return objective.aligns
+    return True
+
+
+def is_shared_with_start(name: str) -> bool:
+    """Whether a run and the one that it starts from agree in a field: data, network, crops."""
+    if name == "data.batch_size" or name in _NOT_OF_THE_WEIGHTS:
+        return False
+    if name == "objective.patch_size":
+        return True
+    return name.startswith(("data.", "model.", "evaluation.")) and name != "evaluation.every_steps"
 
 
 def create_objective(config: ml_collections.ConfigDict) -> Objective:
@@ -192,11 +231,17 @@ def _check_model(fields: dict[str, Any]) -> None:
 
 def _check_patch(fields: dict[str, Any]) -> None:
     """A patch must fit in both domains' maps, and leave the discriminator something to decide."""
-    if not fields["objective.use_target"]:
+    patch_kind = fields["objective.patch"]
+    if fields["objective.use_target"] and patch_kind == "none":
+        if fields["model.batch_norm_mode"] == "frozen":
+            expected = 'running or batch with objective.patch "none", or the target changes nothing'
+            refuse("model.batch_norm_mode", "frozen", expected)
+        return
+    if not fields["objective.use_target"] and patch_kind != "image_crop":
         return
     smallest = min_input_size(tuple(fields["discriminator.widths"]))
     maps = {name: fields[f"data.{name}_size"] for name in ("source", "target")}
-    if fields["objective.patch"] == "whole":
+    if patch_kind == "whole":
         for name, size in maps.items():
             if min(size) < smallest:
                 refuse(f"data.{name}_size", size, _enough_for_discriminator(fields, smallest))
@@ -206,7 +251,7 @@ def _check_patch(fields: dict[str, Any]) -> None:
         if patch[0] > size[0] or patch[1] > size[1]:
             expected = f"a patch inside the {name} map of {size[0]}x{size[1]} (data.{name}_size)"
             refuse("objective.patch_size", patch, expected)
-    if min(patch) < smallest:
+    if fields["objective.use_target"] and min(patch) < smallest:
         refuse("objective.patch_size", patch, _enough_for_discriminator(fields, smallest))
 
 
@@ -315,5 +360,5 @@ def check_same_network(
 
 def as_flag(name: str, value: Any) -> str:
     """Writes a field and its value as the flag that overrides it."""
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return f"--config.{name}={text}"

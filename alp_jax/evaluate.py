@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from alp_jax import checkpoint, config, figures, files, metrics, models, steps
+from alp_jax import checkpoint, config, figures, files, label_free, metrics, models, steps
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
@@ -68,6 +68,17 @@ def read_summary(
     summary = json.loads(path.read_text())
     same = (summary["dataset"], summary["split"]) == (evaluation.dataset, evaluation.split)
     return summary if same else None
+
+
+def read_summaries(
+    workdir: pathlib.Path, run_config: ml_collections.ConfigDict
+) -> list[dict[str, Any]]:
+    """Reads the scores of all steps that training evaluated, in order."""
+    evaluation = run_config.evaluation
+    own = (evaluation.dataset, evaluation.split)
+    summaries = [json.loads(path.read_text()) for path in (workdir / FOLDER).glob("step_*.json")]
+    ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}
+    return [ours[step] for step in sorted(ours) if step <= run_config.num_steps]
 
 
 class Evaluator:
@@ -124,7 +135,8 @@ class Evaluator:
           predictions_dir: where to write every prediction (`save_prediction`), or None.
         """
         confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
-        entropy_total, num_images = 0.0, 0
+        entropy_total, density_total, num_images = 0.0, 0.0, 0
+        probs_total = np.zeros(self._label_set.num_classes)
         panels: list[figures.Panel] = []
         count = min(self._config.num_sheet_images, self._num_images)
         chosen = set(np.linspace(0, self._num_images - 1, count).round().astype(int).tolist())
@@ -136,6 +148,8 @@ class Evaluator:
             )
             confusion += np.asarray(outputs["confusion"], np.int64)
             entropy_total += float(outputs["entropy_total"])
+            density_total += float(outputs["density_total"])
+            probs_total += np.asarray(outputs["probs_total"])
             first, num_images = num_images, num_images + int(outputs["num_images"])
             if predictions_dir is not None:
                 predictions = np.asarray(outputs["predictions"])
@@ -150,13 +164,18 @@ class Evaluator:
             ]
         assert num_images == self._num_images, (num_images, self._num_images)
 
+        mean_entropy = entropy_total / num_images
         summary = {
             "step": step,
             "dataset": self._config.dataset,
             "split": self._config.split,
             "num_images": num_images,
             **metrics.summarise(confusion, self._label_set),
-            "mean_entropy": entropy_total / num_images,
+            "mean_entropy": mean_entropy,
+            "soft_neighbourhood_density": density_total / num_images,
+            "information_maximisation": label_free.information_maximisation(
+                probs_total / num_images, mean_entropy
+            ),
         }
         stem = f"step_{step}{self._suffix}"
         return Evaluation(summary, confusion, panels, self._label_set, stem)

@@ -3,6 +3,7 @@
 | method      | use_target | patch      | Cicek et al., Tables 3 and 4        |
 | ----------- | ---------- | ---------- | ----------------------------------- |
 | source_only | no         | -          | cross-entropy on source images only |
+| target_bn   | yes        | none       | the same, batch norm sees the target |
 | ap_ci       | yes        | image_crop | align predictions of cropped images |
 | agp_gi      | yes        | whole      | align global predictions (AdvEnt)   |
 | alp_gi      | yes        | random     | align local predictions: the method |
@@ -14,7 +15,7 @@ from typing import Literal, get_args
 from alp_jax.maps import MapKind
 from alp_jax.patches import Size
 
-PatchKind = Literal["whole", "random", "image_crop"]
+PatchKind = Literal["whole", "random", "image_crop", "none"]
 DecisionKind = Literal["cell", "patch"]
 GameKind = Literal["non_saturating", "minimax"]
 PATCH_KINDS: tuple[str, ...] = get_args(PatchKind)
@@ -29,7 +30,8 @@ class Objective:
     Attributes:
       use_target: False never runs a target image through the network.
       aligned_map: what the discriminator sees (`alp_jax.maps`).
-      patch: "whole" map; "random" patch of the prediction, or "image_crop" of the input.
+      patch: "whole" map; "random" patch of the prediction, or "image_crop" of the input; "none"
+        aligns nothing: target images only move the statistics of batch norm.
       patch_size: (h, w), pixels at the input's resolution; unused when `patch` is "whole".
       num_patches: patches per image.
       decision: "cell" scores each cell of the discriminator's output (published code); "patch"
@@ -53,3 +55,8 @@ class Objective:
     aux_cross_entropy_weight: float
     aux_adversarial_weight: float
     batch_norm_update_domains: tuple[str, ...]
+
+    @property
+    def aligns(self) -> bool:
+        """Whether there is a discriminator."""
+        return self.use_target and self.patch != "none"

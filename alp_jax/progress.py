@@ -1,6 +1,8 @@
 """What a person sees while training: a progress bar, or plain lines where there is no terminal."""
 
+import datetime
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -18,10 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 class TrainProgress:
-    """Shows step, losses, images per second and time left."""
+    """Shows step, losses, images per second and time left.
+
+    A run that is one of many is shown as steps of all of them: it is given `part`s of one display.
+    """
 
     def __init__(self, start_step: int, num_steps: int):
-        self._num_steps = num_steps
+        self._start_step, self._num_steps = start_step, num_steps
+        self._started = time.monotonic()
         self._bar: Progress | None = None
         console = Console()
         if console.is_terminal:
@@ -52,8 +58,15 @@ class TrainProgress:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
-    def report(self, step: int, scalars: Mapping[str, float], seconds_left: float) -> None:
-        """Shows the scalars of the last window of steps."""
+    def seconds_left(self, step: int) -> float:
+        """Estimates the time left from all of the time so far; compare `report`."""
+        done = max(step - self._start_step, 1)
+        return (time.monotonic() - self._started) / done * (self._num_steps - step)
+
+    def report(
+        self, step: int, scalars: Mapping[str, float], seconds_left: float, label: str = ""
+    ) -> None:
+        """Shows the scalars of the last window of steps, after a label."""
         terms = [
             f"{label} {scalars[name]:.3f}"
             for name, label in (
@@ -63,12 +76,43 @@ class TrainProgress:
             )
             if name in scalars
         ]
-        status = "  ".join([*terms, f"{scalars['images_per_second']:.3g} images/s"])
+        labels = [label] if label else []
+        status = "  ".join([*labels, *terms, f"{scalars['images_per_second']:.3g} images/s"])
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=status)
         else:
-            left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
-            logger.info("step %d/%d  %s  %s", step, self._num_steps, status, left)
+            left = datetime.timedelta(seconds=int(seconds_left))
+            logger.info("step %d/%d  %s  %s left", step, self._num_steps, status, left)
+
+
+class PartProgress:
+    """One run's share of a display over many runs, in the place of a `TrainProgress`."""
+
+    def __init__(self, bar: TrainProgress, label: str, first_step: int):
+        """Creates the share.
+
+        Args:
+          bar: of all runs, which somebody else starts and stops.
+          label: of this run.
+          first_step: steps of the runs before it.
+        """
+        self._bar, self._label, self._first_step = bar, label, first_step
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to a step of this run."""
+        self._bar.advance(self._first_step + step)
+
+    def report(self, step: int, scalars: Mapping[str, float], seconds_left: float) -> None:
+        """Shows the scalars; the time left is that of all runs, evaluation and saving included."""
+        del seconds_left
+        done = self._first_step + step
+        self._bar.report(done, scalars, self._bar.seconds_left(done), self._label)
 
 
 def print_scores(summary: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ class DiscriminatorState:
 
 @flax.struct.dataclass
 class TrainState:
-    """Both players after `step` updates; no discriminator when no target is used.
+    """Both players after `step` updates; no discriminator when nothing is aligned.
 
     Random keys and the position in the data are functions of (seed, step) and need no place here.
     """
@@ -48,7 +48,7 @@ def create_train_state(
     discriminator: DomainDiscriminator,
     discriminator_optimizer: Optimizer,
     *,
-    use_target: bool,
+    has_discriminator: bool,
 ) -> TrainState:
     """Creates the state at step 0; the segmenter's start does not depend on the discriminator."""
     segmenter_rng, discriminator_rng = jax.random.split(rng)
@@ -57,7 +57,7 @@ def create_train_state(
         params, model_state, segmenter_optimizer.transform.init(params)
     )
     discriminator_state = None
-    if use_target:
+    if has_discriminator:
         rngs = {MAIN: discriminator_rng, AUX: jax.random.fold_in(discriminator_rng, 1)}
         params = {head: discriminator.init(rngs[head]) for head in segmenter.heads}
         discriminator_state = DiscriminatorState(

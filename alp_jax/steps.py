@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from alp_jax import losses, maps, metrics, patches
+from alp_jax import label_free, losses, maps, metrics, patches
 from alp_jax.models import AUX, MAIN, DomainDiscriminator, Segmenter
 from alp_jax.objective import Objective
 from alp_jax.optim import Optimizer
@@ -62,8 +62,8 @@ def train_step(
     def role_rng(role: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(rng, role), state.step)
 
-    if objective.use_target != (state.discriminator is not None):
-        raise ValueError("The state must hold a discriminator exactly when a target is used.")
+    if objective.aligns != (state.discriminator is not None):
+        raise ValueError("The state must hold a discriminator exactly when something is aligned.")
     batch = _crop_images(batch, role_rng, objective)
 
     def segmenter_loss(params: PyTree) -> tuple[jax.Array, Any]:
@@ -106,8 +106,10 @@ def _crop_images(batch: Batch, role_rng: Any, objective: Objective) -> Batch:
         return [patches.slice_patches(array, offsets, size) for array in arrays]
 
     images, labels = crop(_SOURCE_PATCHES, batch["source_images"], batch["source_labels"])
-    (target_images,) = crop(_TARGET_PATCHES, batch["target_images"])
-    return {"source_images": images, "source_labels": labels, "target_images": target_images}
+    cropped = {"source_images": images, "source_labels": labels}
+    if objective.use_target:
+        (cropped["target_images"],) = crop(_TARGET_PATCHES, batch["target_images"])
+    return cropped
 
 
 def _segmenter_loss(
@@ -140,7 +142,7 @@ def _segmenter_loss(
         cross_entropy = total / jnp.maximum(count, 1)
         scalars[f"loss/cross_entropy{_SUFFIX[head]}"] = cross_entropy
         loss += (1.0 if head == MAIN else objective.aux_cross_entropy_weight) * cross_entropy
-    if state.discriminator is None:
+    if not objective.use_target:
         return loss, (model_state, None, scalars)
 
     target_size = _spatial(batch["target_images"])
@@ -149,6 +151,8 @@ def _segmenter_loss(
     )
     if "target" in objective.batch_norm_update_domains:
         model_state = target_model_state
+    if state.discriminator is None:
+        return loss, (model_state, None, scalars)
     aligned: AlignedMaps = {}
     for head in source_logits:
         aligned[head] = (
@@ -281,8 +285,10 @@ def eval_step(
       segmenter: the network.
       num_classes: C.
     Returns:
-      confusion [C, C] int32 (rows = truth), entropy_total (sum over images of the mean normalised
-      entropy), num_images, predictions [B, H', W'] uint8 and entropy [B, H', W'] in [0, 1].
+      confusion [C, C] int32 (rows = truth); sums over images: entropy_total (of the mean
+      normalised entropy), probs_total [C] (of the mean prediction), density_total (of the soft
+      neighbourhood density, nats), num_images; predictions [B, H', W'] uint8 and entropy
+      [B, H', W'] in [0, 1].
     """
     logits = predict(params, model_state, images, (labels.shape[1], labels.shape[2]), segmenter)
     predictions = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
@@ -291,6 +297,8 @@ def eval_step(
     return {
         "confusion": metrics.compute_confusion(predictions, counted, num_classes),
         "entropy_total": jnp.sum(jnp.mean(entropy, axis=(1, 2)) * mask),
+        "probs_total": mask @ jnp.mean(jax.nn.softmax(logits), axis=(1, 2)),
+        "density_total": jnp.sum(label_free.soft_neighbourhood_density(logits) * mask),
         "num_images": jnp.sum(mask, dtype=jnp.int32),
         "predictions": predictions,
         "entropy": entropy,

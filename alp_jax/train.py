@@ -26,13 +26,17 @@ _INIT, _STEPS = 0, 1
 
 
 def train_and_evaluate(
-    run_config: ml_collections.ConfigDict, workdir: pathlib.Path
+    run_config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    bar: progress.PartProgress | None = None,
 ) -> dict[str, Any]:
     """Trains until `num_steps`, from the workdir's latest checkpoint if there is one.
 
     Args:
       run_config: a whole configuration (configs/default.py).
       workdir: where everything is written (README.md, "The workdir").
+      bar: a share of a display over many runs; None shows this run by itself.
     Returns:
       the scores of the last step's evaluation.
     Raises:
@@ -76,7 +80,8 @@ def train_and_evaluate(
                 statics, train_state, batches[start_step], jax.random.fold_in(rng, _STEPS)
             )
             with writers.MetricsWriter(workdir, from_step=start_step) as writer:
-                loop = _Loop(run_config, workdir, evaluator, checkpoints, writer)
+                shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
+                loop = _Loop(run_config, workdir, evaluator, checkpoints, writer, shown)
                 train_state = loop.run(train_fn, train_state, batches, start_step)
         last_step = int(train_state.step)
         summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
@@ -93,10 +98,10 @@ def train_and_evaluate(
 def create_train_state(statics: dict[str, Any], rng: jax.Array) -> state.TrainState:
     """Creates the state at step 0, compiled as one program: a hundred small ones take longer."""
     players = {name: value for name, value in statics.items() if name != "objective"}
-    use_target = statics["objective"].use_target
-    return jax.jit(functools.partial(state.create_train_state, use_target=use_target, **players))(
-        rng
+    create = functools.partial(
+        state.create_train_state, has_discriminator=statics["objective"].aligns, **players
     )
+    return jax.jit(create)(rng)
 
 
 def _describe(train_state: state.TrainState) -> None:
@@ -107,7 +112,7 @@ def _describe(train_state: state.TrainState) -> None:
     logger.info(
         "Segmenter: %s parameters. Discriminator: %s.",
         f"{count(train_state.segmenter.params):,}",
-        "none, no target is used" if discriminator is None else f"{count(discriminator.params):,}",
+        "none, nothing is aligned" if discriminator is None else f"{count(discriminator.params):,}",
     )
 
 
@@ -187,12 +192,14 @@ class _Loop:
         evaluator: evaluate.Evaluator,
         checkpoints: checkpoint.Checkpoints,
         writer: writers.MetricsWriter,
+        bar: progress.TrainProgress | progress.PartProgress,
     ):
         self._config = run_config
         self._workdir = workdir
         self._evaluator = evaluator
         self._checkpoints = checkpoints
         self._writer = writer
+        self._bar = bar
         domains = 2 if run_config.objective.use_target else 1
         self._images_per_step = domains * run_config.data.batch_size
         self._window: list[Scalars] = []
@@ -215,7 +222,7 @@ class _Loop:
         )
         if start_step == 0:
             self._evaluate(0, train_state)  # The start to compare with; finds faults early.
-        with progress.TrainProgress(start_step, num_steps) as bar:
+        with self._bar as bar:
             for step in range(start_step + 1, num_steps + 1):
                 started = time.monotonic()
                 train_state, scalars = train_fn(train_state, next(iterator))

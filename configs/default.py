@@ -13,9 +13,11 @@ from collections.abc import Collection
 
 import ml_collections
 
-# What each method of the paper's Tables 3 and 4 changes in `config.objective`.
+# What each method of the paper's Tables 3 and 4 changes in `config.objective`; `target_bn` is not
+# in them: source-only training whose batch norm also sees target images.
 METHODS: dict[str, dict[str, object]] = {
     "source_only": {"use_target": False, "patch": "whole"},
+    "target_bn": {"use_target": True, "patch": "none"},
     "ap_ci": {"use_target": True, "patch": "image_crop"},
     "agp_gi": {"use_target": True, "patch": "whole"},
     "alp_gi": {"use_target": True, "patch": "random"},
@@ -28,6 +30,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     config.seed = 0  # Decides data order, flips, patches and initialisation.
     config.num_steps = 150_000  # Updates of both players.
     config.init_from = ""  # Workdir, or converted weights, for the segmenter's start; or none.
+    config.start_variant = ""  # Variant that init_from is a run of; a study trains it by itself.
     config.log_every_steps = 100  # Steps averaged to one line of metrics.jsonl.
     config.data = _data()
     config.model = _model()
@@ -115,7 +118,8 @@ def _objective() -> ml_collections.ConfigDict:
     objective = ml_collections.ConfigDict()
     objective.use_target = True  # False: no target image goes through the network (source-only).
     objective.aligned_map = "self_information"  # or "normalized_self_information", "softmax".
-    objective.patch = "random"  # "random" patch of the prediction, "whole" map, or "image_crop".
+    # "random" patch of the prediction, "whole" map, "image_crop", or "none": nothing is aligned.
+    objective.patch = "random"
     objective.patch_size = (256, 256)  # (height, width) in pixels of the input; unused for "whole".
     objective.num_patches = 1  # Patches per image.
     objective.decision = "cell"  # "cell" (AdvEnt): a score per cell; "patch": their mean, one each.
@@ -151,6 +155,7 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation = ml_collections.ConfigDict()
     evaluation.dataset = "cityscapes/labelled"  # Scored; without labels: entropy, pictures.
     evaluation.split = "validation"
+    evaluation.reported_split = ""  # That a study scores at the end; "": the same.
     evaluation.batch_size = 1  # Images at a time.
     evaluation.every_steps = 2_000  # Evaluate and save a checkpoint; also at the last step.
     evaluation.num_sheet_images = 6  # Rows of the sheet of pictures.

@@ -4,29 +4,44 @@
   python -m alp_jax.main --config=configs/toy_cities.py:warmup --workdir=runs/toy_cities/warmup
   python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/toy_cities/alp_gi
 
-Variants: the paper's methods (source_only, ap_ci, agp_gi, alp_gi) and `warmup`, source-only
-training from scratch that stands in for pretrained weights: every method starts from its
-checkpoint.
+Variants: the methods of default.py; `warmup`, source-only training from scratch that stands in for
+pretrained weights, whose checkpoint every method starts from; for `ap_ci`, which never sees a whole
+image, `warmup_crops`; and `ap_ci_equal_pixels` with `warmup_crops_equal_pixels`, with so many crops
+that a step has as many pixels as one of the other methods.
 """
 
 import ml_collections
 
 from configs import default
 
-WARMUP_WORKDIR = "runs/toy_cities/warmup"
-VARIANTS = ("warmup", *default.METHODS)
+RUNS = "runs/toy_cities"
+# Variant -> the one that it starts from.
+STARTS = dict.fromkeys(default.METHODS, "warmup") | {
+    "ap_ci": "warmup_crops",
+    "ap_ci_equal_pixels": "warmup_crops_equal_pixels",
+}
+VARIANTS = (*STARTS, "warmup", "warmup_crops", "warmup_crops_equal_pixels")
 
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of one of VARIANTS."""
     default.check_variant(variant, VARIANTS)
-    config = default.get_config("source_only" if variant == "warmup" else variant)
+    method = variant.removesuffix("_equal_pixels")
+    config = default.get_config(method if method in default.METHODS else "source_only")
     with config.unlocked():
         _set_data_and_model(config)
-        if variant == "warmup":
-            _set_warmup(config)
-        else:
+        if variant in STARTS:
             _set_adaptation(config)
+            config.start_variant = STARTS[variant]
+            config.init_from = f"{RUNS}/{STARTS[variant]}"
+        else:
+            _set_warmup(config)
+        if method == "warmup_crops":
+            config.objective.patch = "image_crop"
+        if variant.endswith("_equal_pixels"):
+            config.objective.num_patches = 8  # Of 32x32 from 64x128.
+        if variant == "target_bn":
+            config.model.batch_norm_mode = "running"  # Frozen, it would be source_only.
     return config
 
 
@@ -53,7 +68,10 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
     config.discriminator.widths = (16, 32, 64, 128)
     config.optimizer.sgd_preset = "clean"  # The rates below are the real ones.
 
+    config.objective.patch_size = (32, 32)  # Half the height, as 256 of 512 in the paper.
+    config.objective.num_patches = 4
     config.evaluation.dataset = "toy_cities/target"
+    config.evaluation.reported_split = "test"
     config.evaluation.batch_size = 20
     config.log_every_steps = 25
 
@@ -75,14 +93,11 @@ def _set_warmup(config: ml_collections.ConfigDict) -> None:
 
 def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.num_steps = 500
-    config.init_from = WARMUP_WORKDIR
     config.data.batch_size = 4
     # Running statistics that follow target images adapt a network by themselves (README.md): frozen
     # ones show what the alignment does.
     config.model.batch_norm_mode = "frozen"
     config.objective.aligned_map = "normalized_self_information"
-    config.objective.patch_size = (32, 32)  # Half the height, as 256 of 512 in the paper.
-    config.objective.num_patches = 4
     # Of 0.003, 0.01, 0.03 and 0.1 the best on seed 0 by mean IoU on the target validation split, so
     # chosen with target labels; numbers are quoted from the test split.
     config.objective.adversarial_weight = 0.01
@@ -90,5 +105,5 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.gradient_clip_norm = 5.0
     config.optimizer.horizon_steps = 500
-    config.evaluation.every_steps = 100
+    config.evaluation.every_steps = 50  # Ten evaluations, whose mean a study reports, too.
     config.checkpoint.every_steps = 100

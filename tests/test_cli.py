@@ -21,7 +21,7 @@ CONFIG = "--config=configs/toy_cities.py"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([f"{CONFIG}:alp"], "Unknown variant 'alp': expected one of warmup, source_only, ap_ci"),
+        ([f"{CONFIG}:alp"], "Unknown variant 'alp': expected one of source_only, target_bn, ap_ci"),
         (["--config=configs/nothing.py"], "configs/nothing.py cannot be read: expected a"),
         (
             [CONFIG, "--config.data.batchsize=2"],

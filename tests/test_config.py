@@ -86,9 +86,43 @@ def test_the_built_in_configurations_are_valid(variant):
 
 def test_methods_differ_only_in_the_objective():
     flat = {v: config.flatten(toy_cities.get_config(v)) for v in default.METHODS}
+    allowed = {"objective.patch", "objective.use_target"}
+    more = {
+        "ap_ci": {"start_variant", "init_from"},  # Never sees a whole image.
+        "target_bn": {"model.batch_norm_mode"},  # Nothing else would adapt.
+    }
     for variant, fields in flat.items():
         different = {name for name in fields if fields[name] != flat["alp_gi"][name]}
-        assert different <= {"objective.patch", "objective.use_target"}, variant
+        assert different <= allowed | more.get(variant, set()), variant
+
+
+def test_crops_of_equal_pixels_cover_an_image():
+    run_config = toy_cities.get_config("ap_ci_equal_pixels")
+    height, width = run_config.objective.patch_size
+    source_height, source_width = run_config.data.source_size
+    assert run_config.objective.num_patches * height * width == source_height * source_width
+    start = toy_cities.get_config(run_config.start_variant)
+    assert start.objective.num_patches == run_config.objective.num_patches
+    assert start.objective.patch == "image_crop"
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "used"),
+    [
+        ("source_only", "objective.adversarial_weight", False),
+        ("source_only", "objective.patch_size", False),
+        ("source_only", "data.target_split", False),
+        ("source_only", "optimizer.momentum", True),
+        ("target_bn", "objective.batch_norm_update_domains", True),
+        ("target_bn", "discriminator.widths", False),
+        ("agp_gi", "objective.patch_size", False),
+        ("agp_gi", "objective.adversarial_weight", True),
+        ("ap_ci", "objective.num_patches", True),
+        ("alp_gi", "objective.patch_size", True),
+    ],
+)
+def test_a_method_uses_the_fields_that_its_step_reads(variant, name, used):
+    assert config.is_used(default.get_config(variant), name) == used
 
 
 @pytest.mark.parametrize("module", [default, toy_cities, image_folders, *PAPER.values()])
@@ -126,6 +160,10 @@ def test_an_unknown_variant_lists_those_there_are(module):
         (
             {"objective.patch": "whole", "data.target_size": (16, 1024)},
             r"data.target_size is \[16, 1024\]: expected at least 32x32",
+        ),
+        (
+            {"objective.patch": "none", "model.batch_norm_mode": "frozen"},
+            "batch_norm_mode is 'frozen': expected running or batch",
         ),
         (
             {"objective.patch": "image_crop", "objective.patch_size": (16, 16)},

@@ -36,6 +36,19 @@ def test_a_dataset_without_labels_gives_entropy_and_pictures_but_no_scores(data_
     assert len(list((tmp_path / "predictions").iterdir())) == tiny.NUM_TRAIN - 2
 
 
+def test_padding_does_not_change_any_score(data_dir):
+    evaluator, weights = make_evaluator(data_dir, "tiny/target", "validation")
+    padded = evaluator.evaluate(*weights, step=0).summary  # 7 images in batches of 3.
+    config = tiny.get_config(data_dir)
+    config.evaluation.batch_size = 1
+    segmenter = models.create_segmenter(config.model, 16)
+    single = evaluate.Evaluator(config, segmenter, LABEL_SET).evaluate(*weights, step=0).summary
+    for name in ("mean_entropy", "soft_neighbourhood_density", "information_maximisation"):
+        assert padded[name] == pytest.approx(single[name], rel=1e-5)
+    assert padded["mean_iou"] == single["mean_iou"]
+    assert 0 < padded["information_maximisation"] < 1
+
+
 def test_predictions_are_label_ids_and_give_the_confusion(data_dir, tmp_path):
     evaluator, weights = make_evaluator(data_dir, "tiny/target", "validation")
     result = evaluator.evaluate(*weights, step=0, predictions_dir=tmp_path)

@@ -33,7 +33,7 @@ def make_sgd(learning_rate: float) -> optim.Optimizer:
 
 
 @functools.cache
-def create_players(mode: str, widths: tuple[int, ...], use_target: bool):
+def create_players(mode: str, widths: tuple[int, ...], has_discriminator: bool):
     config = tiny.get_config(pathlib.Path("unused"))
     with config.unlocked():
         config.model.batch_norm_mode = mode
@@ -43,7 +43,12 @@ def create_players(mode: str, widths: tuple[int, ...], use_target: bool):
     discriminator = models.create_discriminator(config.discriminator, NUM_CLASSES)
     optimizer = make_sgd(0.0)
     entry = state.create_train_state(
-        jax.random.key(0), segmenter, optimizer, discriminator, optimizer, use_target=use_target
+        jax.random.key(0),
+        segmenter,
+        optimizer,
+        discriminator,
+        optimizer,
+        has_discriminator=has_discriminator,
     )
     return segmenter, discriminator, entry
 
@@ -60,7 +65,7 @@ class Game:
     ):
         self.objective = objective
         self.segmenter, self.discriminator, self.state = create_players(
-            mode, widths, objective.use_target
+            mode, widths, objective.aligns
         )
         optimizers = make_sgd(rates[0]), make_sgd(rates[1])
         self.step = jax.jit(
@@ -262,6 +267,33 @@ def test_source_only_never_sees_a_target_image():
     new, metrics = game.step(game.state, game.batch, RNG)
     assert trees_equal(new, game.step(game.state, with_target, RNG)[0])
     assert not any("adversarial" in name or "discriminator" in name for name in metrics)
+
+
+def test_aligning_nothing_is_source_only_but_for_the_statistics():
+    nothing = Game(replace(patch="none"), mode="running")
+    source_only = Game(replace(use_target=False), mode="running")
+    aligned = Game(mode="running")
+    assert nothing.state.discriminator is None
+    new, metrics = nothing.step(nothing.state, nothing.batch, RNG)
+    new_source_only, _ = source_only.step(source_only.state, source_only.batch, RNG)
+    new_aligned, _ = aligned.step(aligned.state, aligned.batch, RNG)
+    for found, expected in (
+        (new.segmenter.params, new_source_only.segmenter.params),
+        (new.segmenter.model_state, new_aligned.segmenter.model_state),
+    ):
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert not trees_equal(new.segmenter.model_state, new_source_only.segmenter.model_state)
+    assert not any("adversarial" in name or "discriminator" in name for name in metrics)
+
+
+def test_source_only_on_crops_needs_no_target():
+    game = Game(replace(use_target=False, patch="image_crop"))
+    batch = {name: game.batch[name] for name in ("source_images", "source_labels")}
+    _, metrics = game.step(game.state, batch, RNG)
+    whole = Game(replace(use_target=False, patch="whole"))
+    _, whole_metrics = whole.step(whole.state, batch, RNG)
+    assert metrics["loss/cross_entropy"] != whole_metrics["loss/cross_entropy"]
 
 
 @pytest.mark.parametrize("domains", [("source", "target"), ("source",), ("target",), ()])

@@ -12,11 +12,8 @@ import io
 import json
 import math
 import pathlib
-import platform
 from typing import Any
 
-import flax
-import jax
 import ml_collections
 import numpy as np
 from matplotlib import colormaps
@@ -24,8 +21,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-import alp_jax
-from alp_jax import files
+from alp_jax import files, versions
 from alp_jax.domain_shift import advice
 from alp_jax.domain_shift.advice import PatchSummary, describe_patch, patch_name
 
@@ -146,20 +142,12 @@ def _to_json(result: Report) -> str:
         }
         for s in result.summaries
     }
-    versions = {
-        "alp_jax": alp_jax.__version__,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "numpy": np.__version__,
-        "device": jax.local_devices()[0].device_kind,
-    }
     content = {
         "advice": result.advice,
         "summary": summary,
         "seconds": sum(curve.seconds for curve in result.curves),
         "settings": result.settings,
-        "versions": versions,
+        "versions": versions.describe(),
     }
     return json.dumps(content, indent=2) + "\n"
 

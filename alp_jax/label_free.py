@@ -1,0 +1,64 @@
+"""Criteria that judge a segmenter on the target without labels, to choose checkpoints by.
+
+Synopsis:
+
+  density = soft_neighbourhood_density(logits)                     # of each image
+  information = information_maximisation(mean_probs, mean_entropy)  # of a whole split
+
+Mean entropy, the third criterion, is `alp_jax.maps.entropy`. All are computed at every evaluation;
+`python -m alp_jax.study` tells how well each ranks checkpoints.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TEMPERATURE = 0.05  # Of Saito et al.
+# Deviation: Saito et al. take all images of a classification set; of the pixels of each image, these
+# many on a grid are enough, and their similarities fit in memory.
+GRID = (16, 32)
+
+
+def soft_neighbourhood_density(logits: jax.Array) -> jax.Array:
+    """Computes how many neighbours each prediction has among those of its image; more is better.
+
+    The entropy, in nats, of the softmax over the other points' cosine similarities, divided by
+    TEMPERATURE, of predicted probabilities; averaged over the points of a GRID. Saito et al., "Tune
+    it the Right Way: Unsupervised Validation of Domain Adaptation via Soft Neighborhood Density",
+    ICCV 2021.
+
+    Args:
+      logits: [B, H, W, C] float, unnormalised; a side that is shorter than GRID's is taken whole.
+    Returns:
+      [B] nats, each in [0, log(number of points - 1)].
+    """
+    rows, columns = (
+        jnp.linspace(0, size - 1, min(size, count)).round().astype(jnp.int32)
+        for size, count in zip(logits.shape[1:3], GRID, strict=True)
+    )
+    points = jax.nn.softmax(logits[:, rows][:, :, columns])
+    points = points.reshape(logits.shape[0], -1, logits.shape[-1])
+    points /= jnp.linalg.norm(points, axis=-1, keepdims=True)
+    similarities = jnp.einsum("bic,bjc->bij", points, points) / TEMPERATURE
+    itself = jnp.eye(points.shape[1], dtype=bool)
+    log_probs = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, similarities))
+    entropies = -jnp.sum(jnp.where(itself, 0.0, jnp.exp(log_probs) * log_probs), axis=-1)
+    return jnp.mean(entropies, axis=-1)
+
+
+def information_maximisation(mean_probs: np.ndarray, mean_entropy: float) -> float:
+    """Computes the mutual information of image and prediction; more is better.
+
+    The entropy of the mean prediction minus the mean entropy of predictions: sure of each pixel, and
+    not of the same class everywhere. Bridle et al., "Unsupervised Classifiers, Mutual Information
+    and 'Phantom Targets'", NIPS 1991.
+
+    Args:
+      mean_probs: [C], mean over all pixels of all images, of sum 1.
+      mean_entropy: mean over the same, divided by log C.
+    Returns:
+      divided by log C, in [0, 1].
+    """
+    probs = np.asarray(mean_probs, np.float64)
+    terms = probs * np.log(np.where(probs > 0, probs, 1.0))
+    return float(-terms.sum() / np.log(len(probs)) - mean_entropy)
