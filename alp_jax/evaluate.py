@@ -158,7 +158,7 @@ class Evaluator:
                 ):
                     save_prediction(predictions_dir, name, prediction, self._label_set)
             panels += [
-                _make_panel(batch, outputs, i)
+                make_panel(batch, outputs, i)
                 for i in range(num_images - first)
                 if first + i in chosen
             ]
@@ -209,17 +209,29 @@ def evaluate_checkpoint(
     run_config = run_config.copy_and_resolve_references()
     run_config.evaluation.split = split or run_config.evaluation.split
     label_set = LABEL_SETS[run_config.data.num_classes]
-    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     suffix = _suffix(run_config.evaluation, saved.evaluation)
+    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     evaluator = Evaluator(run_config, segmenter, label_set, suffix=suffix)
+    params, model_state, step = restore_segmenter(workdir, segmenter, checkpoint_name)
+    return evaluator.evaluate(params, model_state, step=step, predictions_dir=predictions_dir)
+
+
+def restore_segmenter(
+    workdir: pathlib.Path, segmenter: Segmenter, checkpoint_name: str
+) -> tuple[PyTree, PyTree, int]:
+    """Restores (params, model_state, step) of "latest", "best" or the number of a step.
+
+    Raises:
+      UserError: if there is no such checkpoint, or it is of another network.
+    """
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
         params, model_state = checkpoints.restore_segmenter(step, params, model_state)
-    return evaluator.evaluate(params, model_state, step=step, predictions_dir=predictions_dir)
+    return params, model_state, step
 
 
-def _make_panel(batch: dict[str, Any], outputs: dict[str, jax.Array], i: int) -> figures.Panel:
+def make_panel(batch: dict[str, Any], outputs: dict[str, jax.Array], i: int) -> figures.Panel:
     """Shows image i of a batch, everything at the resolution that the network saw."""
     image = batch["images"][i]
     size = (image.shape[0], image.shape[1])

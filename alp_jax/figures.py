@@ -6,8 +6,12 @@ Synopsis:
 """
 
 import dataclasses
+import io
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -17,6 +21,26 @@ from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 
 ENTROPY_COLOURS = "viridis"  # Purple to yellow as entropy grows, as in the paper's Figure 6.
 COLUMNS = ("image", "prediction", "label", "entropy")
+# Okabe and Ito, "Color Universal Design", 2008: told apart by the colour-blind, on light and dark.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+
+
+def _style(ink: str, paper: str, grid: str) -> dict[str, Any]:
+    inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return {
+        **dict.fromkeys(inks, ink),
+        "figure.facecolor": paper,
+        "axes.facecolor": paper,
+        "savefig.facecolor": paper,
+        "grid.color": grid,
+        "axes.axisbelow": True,
+    }
+
+
+_STYLES: dict[str, Any] = {
+    "light": _style("#1f2328", "#ffffff", "#e4e7eb"),
+    "dark": _style("#d6dbe1", "#16191d", "#343a41"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +72,14 @@ class Panel:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure as PNGs for light and dark pages."""
+
+    light: bytes
+    dark: bytes
+
+
 def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> None:
     """Writes a PNG with one row for each panel and a legend of the classes in it."""
     width = 3.2
@@ -66,11 +98,38 @@ def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> 
             axis.set_axis_off()
             if index == 0:
                 axis.set_title("entropy (0 to 1)" if title == "entropy" else title)
+    not_evaluated = any((panel.label == IGNORE_LABEL).any() for panel in panels)
+    handles = class_handles(label_set, not_evaluated=not_evaluated)
+    figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
+    """Entries of a legend: every class with its colour, and black for ignored labels."""
     handles = [
         Patch(facecolor=f"#{bytes(scene.colour).hex()}", label=scene.name)
         for scene in label_set.classes
     ]
-    if any((panel.label == IGNORE_LABEL).any() for panel in panels):
-        handles.append(Patch(facecolor="black", label="not evaluated"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
-    figure.savefig(path)
+    return handles + [Patch(facecolor="black", label="not evaluated")] * not_evaluated
+
+
+def render(draw: Callable[[], Figure]) -> Picture:
+    """Draws a figure in a light and a dark style.
+
+    Args:
+      draw: creates the figure anew, without colours of its own for text, axes and background.
+    """
+    pngs = {}
+    for name, style in _STYLES.items():
+        with matplotlib.rc_context(style):
+            buffer = io.BytesIO()
+            draw().savefig(buffer, format="png")
+            pngs[name] = buffer.getvalue()
+    return Picture(**pngs)
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Writes a PNG in one step, replacing the one that is there."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 TEMPERATURE = 0.05  # Of Saito et al.
-# Deviation: Saito et al. take all images of a classification set; of the pixels of each image, these
-# many on a grid are enough, and their similarities fit in memory.
+# Deviation: Saito et al. compare the images of a whole set. Here points of the same image are
+# compared, so many on a grid, whose similarities fit in memory.
 GRID = (16, 32)
 
 
@@ -49,9 +49,9 @@ def soft_neighbourhood_density(logits: jax.Array) -> jax.Array:
 def information_maximisation(mean_probs: np.ndarray, mean_entropy: float) -> float:
     """Computes the mutual information of image and prediction; more is better.
 
-    The entropy of the mean prediction minus the mean entropy of predictions: sure of each pixel, and
-    not of the same class everywhere. Bridle et al., "Unsupervised Classifiers, Mutual Information
-    and 'Phantom Targets'", NIPS 1991.
+    The entropy of the mean prediction minus the mean entropy of predictions: sure of each pixel,
+    and not of the same class everywhere. Bridle et al., "Unsupervised Classifiers, Mutual
+    Information and 'Phantom Targets'", NIPS 1991.
 
     Args:
       mean_probs: [C], mean over all pixels of all images, of sum 1.

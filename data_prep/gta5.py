@@ -12,7 +12,7 @@ import io
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import io as scipy_io  # type: ignore[import-untyped]
+from scipy import io as scipy_io
 
 from alp_jax.data.labels import GTA5
 from alp_jax.errors import UserError

@@ -132,6 +132,11 @@ def open_source(
     return SegmentationSource(records, title, label_set if read_labels else None, read_images)
 
 
+def split_names(data_dir: str, name: str) -> list[str]:
+    """Lists the splits of a prepared dataset; raises UserError if there is none."""
+    return sorted(_open_builder(data_dir, name).info.splits)
+
+
 def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
     root = pathlib.Path(data_dir).expanduser() / name
     versions = sorted(

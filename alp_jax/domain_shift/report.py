@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from alp_jax import files, versions
+from alp_jax import figures, files, versions
 from alp_jax.domain_shift import advice
 from alp_jax.domain_shift.advice import PatchSummary, describe_patch, patch_name
 
@@ -184,9 +184,7 @@ def _save_figure(result: Report, path: pathlib.Path) -> None:
     figure.legend(
         handles[::-1], labels[::-1], loc="outside right center", frameon=False, fontsize=9
     )
-    temporary = path.with_name(f"{path.name}.tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    figures.save(figure, path)
 
 
 def print_summary(result: Report) -> None:

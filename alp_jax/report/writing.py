@@ -1,0 +1,174 @@
+"""Puts a report together: pictures beside it, and one HTML page with all of them.
+
+Synopsis:
+
+  write_report({"source-only": workdir, "ALP-GI": other}, output, title="Toy cities", split="test")
+"""
+
+import functools
+import logging
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+
+from alp_jax import config, figures, files
+from alp_jax.data import sources
+from alp_jax.errors import UserError
+from alp_jax.report import charts, pictures
+from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
+from alp_jax.report.runs import ReportRun, read_runs
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "report.html"
+
+
+def write_report(
+    workdirs: Mapping[str, pathlib.Path],
+    output: pathlib.Path,
+    *,
+    title: str,
+    split: str | None = None,
+    num_images: int = 4,
+    sections: Sequence[Section] = (),
+) -> pathlib.Path:
+    """Evaluates the last checkpoints of runs, and writes the page and its pictures.
+
+    Args:
+      workdirs: name of a run -> its workdir; the baseline first, the run of interest last.
+      output: folder for the files.
+      title: of the page.
+      split: that is scored and shown; None is that of the first run's evaluation.
+      num_images: that are shown.
+      sections: in front of the report's own.
+    Returns:
+      the page.
+    Raises:
+      UserError: if a workdir holds no finished run, or the runs cannot be compared.
+    """
+    runs = read_runs(workdirs)
+    split = split or str(runs[0].config.evaluation.split)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the report to {output} ({error.strerror}): give another folder."
+        ) from error
+    own = [
+        _scores_and_confusion(runs, split, output),
+        _predictions(runs, split, num_images, output),
+        _entropy(runs, split, num_images, output),
+        _curves(runs, output),
+        _settings(runs),
+    ]
+    page = render_page(title, [*sections, *own])
+    files.write_text(output / FILE_NAME, page)
+    return output / FILE_NAME
+
+
+def _save(picture: figures.Picture, output: pathlib.Path, stem: str) -> figures.Picture:
+    safe = re.sub(r"[^A-Za-z0-9_.=-]+", "_", stem)
+    (output / f"{safe}.png").write_bytes(picture.light)
+    return picture
+
+
+def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib.Path) -> Section:
+    """Figure 7, after the scores that come from the same counts."""
+    dataset = runs[0].config.evaluation.dataset
+    rows: dict[str, list[str]] = {}
+    parts: list[Figure] = []
+    for run in runs:
+        logger.info("Evaluating %s on %s %s.", run.name, dataset, split)
+        summary, confusion = run.score(split)
+        scores = {
+            "mean IoU": summary["mean_iou"],
+            **summary["iou_per_class"],
+            "pixel accuracy": summary["pixel_accuracy"],
+        }
+        for name, score in scores.items():
+            rows.setdefault(name, []).append("-" if score is None else f"{100 * score:.2f}")
+        rows.setdefault("step", []).append(str(summary["step"]))
+        if not summary["num_pixels"]:
+            continue
+        title = f"{run.name}: {dataset} {split}"
+        draw = functools.partial(charts.draw_confusion, confusion, run.label_set, title)
+        picture = figures.render(draw)
+        parts.append(
+            Figure(
+                _save(picture, output, f"confusion_{run.name}"),
+                f"{run.name}: row, the true class; column, the predicted one; colours are "
+                "logarithmic (Figure 7 of the paper).",
+                f"Confusion matrix of {run.name}.",
+            )
+        )
+    note = f"IoU in percent on {dataset} {split}, after each run's last step."
+    if not parts:
+        note += " There are no labels, so no scores."
+    heads = ["", *(run.name for run in runs)]
+    table = Table(heads, [[name, *cells] for name, cells in rows.items()])
+    return Section("Scores and confusion", [Paragraph(note), table, *parts])
+
+
+def _predictions(
+    runs: Sequence[ReportRun], split: str, count: int, output: pathlib.Path
+) -> Section:
+    dataset = runs[0].config.evaluation.dataset
+    panels = {run.name: pictures.predict(run, dataset, split, count=count) for run in runs}
+    picture = figures.render(lambda: pictures.draw_predictions(panels, runs[0].label_set))
+    figure = Figure(
+        _save(picture, output, "predictions"),
+        "Images of the target, what each run makes of them, and the truth where it is labelled "
+        "(Figures 4 and 5).",
+        "Images with the predictions of each run.",
+    )
+    return Section("Predictions", [figure])
+
+
+def _entropy(runs: Sequence[ReportRun], split: str, count: int, output: pathlib.Path) -> Section:
+    """Figure 6: the first and the last run."""
+    shown = list({run.name: run for run in (runs[0], runs[-1])}.values())
+    data = runs[0].config.data
+    held_out = "validation" in sources.split_names(data.data_dir, data.source)
+    source_split = "validation" if held_out else data.source_split
+    pairs = max(count // 2, 1)
+    source, target = (
+        {run.name: pictures.predict(run, dataset, part, count=pairs) for run in shown}
+        for dataset, part in (
+            (data.source, source_split),
+            (runs[0].config.evaluation.dataset, split),
+        )
+    )
+    picture = figures.render(lambda: pictures.draw_entropy(source, target))
+    figure = Figure(
+        _save(picture, output, "entropy"),
+        f"Entropy of predictions on source images ({data.source} {source_split}) and target images "
+        "(Figure 6): adaptation should lower it on the target.",
+        "Entropy maps of source and target images.",
+    )
+    return Section("Entropy", [figure])
+
+
+def _curves(runs: Sequence[ReportRun], output: pathlib.Path) -> Section:
+    picture = figures.render(lambda: charts.draw_curves(runs))
+    evaluation = runs[0].config.evaluation
+    figure = Figure(
+        _save(picture, output, "curves"),
+        f"Above, averages over {runs[0].config.log_every_steps} steps; below, evaluations on "
+        f"{evaluation.dataset} {evaluation.split}. All but mean IoU need no labels.",
+        "Learning curves of each run.",
+    )
+    return Section("Curves", [figure])
+
+
+def _settings(runs: Sequence[ReportRun]) -> Section:
+    """The fields in which the runs differ, and where they are."""
+    flat = [config.flatten(run.config) for run in runs]
+    names = sorted({name for fields in flat for name in fields})
+    rows = [
+        [name, *(str(fields.get(name)) for fields in flat)]
+        for name in names
+        if len({str(fields.get(name)) for fields in flat}) > 1
+    ]
+    rows.append(["workdir", *(str(run.workdir) for run in runs)])
+    heads = ["field", *(run.name for run in runs)]
+    return Section("Settings that differ", [Table(heads, rows)])

@@ -1,0 +1,122 @@
+"""Trains and scores methods over seeds, and writes the paper's tables and figures.
+
+python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/study --seeds=5
+python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/lambda \\
+    --methods=agp_gi,alp_gi --sweep=adversarial_weight:0.001,0.003,0.01,0.03,0.1
+python -m alp_jax.study --mode=report --workdir=runs/study
+
+Tables 3 and 4 of Cicek et al., ACCV 2020, and Figure 8a with --sweep; --mode=report adds Figures 4
+to 7. The same command continues a study: finished runs are not repeated, interrupted ones go on
+from their checkpoints.
+"""
+
+import logging
+import pathlib
+import shlex
+import sys
+import time
+
+from absl import flags
+from ml_collections import config_flags
+
+from alp_jax import cli
+from alp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Python file with get_config(VARIANT), such as configs/toy_cities.py; the variants are taken "
+    "from --methods. --config.FIELD=VALUE overrides a field of every method.",
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study: tables, figures and runs.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "run",
+    ["run", "report"],
+    "run: train and score what is not finished, and write tables; report: of what is finished, "
+    "write confusion, entropy, pictures, curves and one HTML page.",
+)
+_METHODS = flags.DEFINE_list(
+    "methods",
+    ["source_only", "ap_ci", "agp_gi", "alp_gi"],
+    "Variants of the configuration, in the order of the tables, the baseline first.",
+)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds, from 0.", lower_bound=1)
+_SWEEP = flags.DEFINE_string(
+    "sweep",
+    None,
+    "FIELD:VALUE,VALUE,...: a field to vary, such as patch_size:32,48,64 or "
+    "adversarial_weight:0.001,0.01. A method that does not use it is trained once for each seed.",
+)
+_STARTS = flags.DEFINE_string(
+    "starts",
+    None,
+    "Folder of the runs that methods start from, which several studies may share; "
+    "WORKDIR/starts when not given.",
+)
+
+
+def main() -> None:
+    """Runs the mode that the flags select."""
+    if _WORKDIR.value is None:
+        raise UserError(
+            "Give --workdir, the folder of the study: for example --workdir=runs/study."
+        )
+    workdir = pathlib.Path(_WORKDIR.value).expanduser()
+    if _MODE.value == "run":
+        _run(workdir)
+    else:
+        _report(workdir)
+
+
+def _run(workdir: pathlib.Path) -> None:
+    if _CONFIG.value is None:
+        raise UserError("A study needs --config: for example --config=configs/toy_cities.py.")
+    config_path = config_flags.get_config_filename(flags.FLAGS["config"])
+    if ":" in config_path:
+        path, _, variant = config_path.partition(":")
+        raise UserError(
+            f"A study takes the variants from --methods: give --config={path} --methods={variant}."
+        )
+    # Imported here so that --help and wrong flags answer at once.
+    import jax
+
+    from alp_jax import config
+    from alp_jax.study import outputs, plan, runner
+
+    started = time.monotonic()
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    overrides = [config.as_flag(name, value) for name, value in given.items()]
+    planned = plan.create_plan(
+        workdir,
+        config_path,
+        overrides,
+        methods=_METHODS.value,
+        num_seeds=_SEEDS.value,
+        sweep=_SWEEP.value,
+        starts_dir=_STARTS.value and pathlib.Path(_STARTS.value).expanduser(),
+    )
+    logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
+    command = f"python -m alp_jax.study {shlex.join(sys.argv[1:])}"
+    about = outputs.describe(planned, config_path, overrides, command)
+    study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))
+    outputs.print_scores(study)
+    logger.info(
+        "Finished in %.0f s. Tables: %s and beside it; pictures: the same with --mode=report.",
+        time.monotonic() - started,
+        workdir / "study.md",
+    )
+
+
+def _report(workdir: pathlib.Path) -> None:
+    from alp_jax.study import outputs
+
+    started = time.monotonic()
+    path = outputs.write_report(workdir)
+    logger.info("Finished in %.0f s. Report: %s", time.monotonic() - started, path)
+
+
+if __name__ == "__main__":
+    cli.run(main)

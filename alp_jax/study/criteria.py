@@ -1,0 +1,105 @@
+"""How well criteria that need no labels choose between checkpoints and between settings.
+
+Synopsis:
+
+  for ranking in rank_criteria(study): print(ranking.criterion, ranking.over_steps)
+
+An analysis: it compares with mean IoU, so with target labels, on the evaluation split.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from alp_jax.study.scores import Study, Summary
+from alp_jax.study.statistics import mean_and_std
+
+# Name in a summary -> sign that makes more better.
+CRITERIA = {
+    "mean_entropy": -1,
+    "soft_neighbourhood_density": 1,
+    "information_maximisation": 1,
+}
+LAST_STEP = "last_step"
+
+MeanStd = tuple[float, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """How well one criterion ranks; the last step is a criterion, too.
+
+    Attributes:
+      criterion: name in a summary, or LAST_STEP.
+      over_steps: Spearman correlation with mean IoU over the evaluations of a run; mean and
+        standard deviation over runs. 1 ranks as mean IoU does, 0 not at all.
+      over_settings: the same over the last steps of all settings of a seed, over seeds.
+      regret: mean IoU of a run's best evaluation minus that of the one the criterion picks, in
+        [0, 1], over runs.
+      num_runs, num_seeds: that the first and last, and the second, are of; those where scores are
+        undefined or do not differ are left out.
+    """
+
+    criterion: str
+    over_steps: MeanStd | None
+    over_settings: MeanStd | None
+    regret: MeanStd | None
+    num_runs: int
+    num_seeds: int
+
+
+def rank_criteria(study: Study) -> list[Ranking]:
+    """Ranks every criterion, and taking the last step."""
+    histories = [run.history(len(run.evaluations)) for run in study.runs]
+    seeds = sorted({run.seed for run in study.runs})
+    finals = [
+        [run.history(1)[0] for run in study.runs if run.seed == seed and run.history(1)]
+        for seed in seeds
+    ]
+    rankings = []
+    for criterion, sign in {**CRITERIA, LAST_STEP: 1}.items():
+        name = "step" if criterion == LAST_STEP else criterion
+        steps = _defined(_correlation(history, name, sign) for history in histories)
+        settings = _defined(_correlation(final, name, sign) for final in finals)
+        regrets = _defined(_regret(history, name, sign) for history in histories)
+        rankings.append(
+            Ranking(
+                criterion,
+                mean_and_std(steps) if steps else None,
+                mean_and_std(settings) if settings else None,
+                mean_and_std(regrets) if regrets else None,
+                num_runs=len(regrets),
+                num_seeds=len(settings),
+            )
+        )
+    return rankings
+
+
+def _defined(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _columns(summaries: Sequence[Summary], name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The criterion and mean IoU of each; None where one lacks either."""
+    pairs = [(summary.get(name), summary["mean_iou"]) for summary in summaries]
+    if any(value is None for pair in pairs for value in pair):
+        return None
+    values = np.array(pairs, np.float64).reshape(-1, 2)
+    return values[:, 0], values[:, 1]
+
+
+def _correlation(summaries: Sequence[Summary], name: str, sign: int) -> float | None:
+    columns = _columns(summaries, name)
+    if columns is None or any(len(np.unique(column)) < 2 for column in columns):
+        return None
+    return float(sign * stats.spearmanr(*columns).statistic)
+
+
+def _regret(summaries: Sequence[Summary], name: str, sign: int) -> float | None:
+    columns = _columns(summaries, name)
+    if columns is None or len(columns[0]) == 0:
+        return None
+    values, mean_ious = columns
+    return float(mean_ious.max() - mean_ious[np.argmax(sign * values)])

@@ -1,0 +1,66 @@
+"""Tables of text as Markdown and LaTeX.
+
+Synopsis:
+
+  markdown_table(["method", "mIoU"], [["alp_gi", "35.1 ± 0.4"]])
+"""
+
+from collections.abc import Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def markdown_table(heads: Sequence[str], rows: Rows) -> str:
+    """Writes a table; the first column to the left, the others to the right."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join([line(heads), line(rule), *(line(row) for row in rows)])
+
+
+def latex_table(heads: Sequence[str], rows: Rows, last_row: Sequence[str] | None) -> str:
+    """Writes a table of booktabs, the highest mean of a column in bold.
+
+    Args:
+      heads: of the columns: a name, a count, and numbers.
+      rows: numbers are "mean" or "mean ± std", or "-".
+      last_row: below a rule, without bold numbers; or None.
+    """
+    best = [None, None, *(_best_row(rows, column) for column in range(2, len(heads)))]
+    lines = [
+        f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        "\\toprule",
+        " & ".join(_escape_latex(head) for head in heads) + r" \\",
+        "\\midrule",
+        *(_latex_row(row, [index == winner for winner in best]) for index, row in enumerate(rows)),
+    ]
+    if last_row:
+        lines += ["\\midrule", _latex_row(last_row, [False] * len(heads))]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _best_row(rows: Rows, column: int) -> int | None:
+    """The row with the highest mean in a column; the first of equals."""
+    means = {i: float(row[column].split()[0]) for i, row in enumerate(rows) if row[column] != "-"}
+    return max(means, key=lambda index: means[index]) if means else None
+
+
+def _latex_row(row: Sequence[str], bold: Sequence[bool]) -> str:
+    numbers = [_latex_number(*pair) for pair in zip(row[2:], bold[2:], strict=True)]
+    return " & ".join([_escape_latex(row[0]), row[1], *numbers]) + r" \\"
+
+
+def _latex_number(cell: str, bold: bool) -> str:
+    mean, _, std = cell.partition(" ± ")
+    if mean == "-":
+        return "--"
+    body = f"\\mathbf{{{mean}}}" if bold else mean
+    return f"${body}_{{\\pm {std}}}$" if std else f"${body}$"
+
+
+def _escape_latex(text: str) -> str:
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,131 @@
+"""The files of a study, and what a person sees of it at the end.
+
+Synopsis:
+
+  save(study, workdir)     # study.json, .csv, .md, .tex; sweep.png, .csv
+  write_report(workdir)    # report/report.html and its pictures
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from alp_jax import figures, versions
+from alp_jax.errors import UserError
+from alp_jax.report import writing
+from alp_jax.report.page import Figure, Paragraph, Section, Table
+from alp_jax.study import scores, statistics, sweep, tables
+from alp_jax.study.plan import Plan
+from alp_jax.study.scores import About, Study
+
+REPORT_FOLDER = "report"
+
+
+def describe(plan: Plan, config_path: str, overrides: Sequence[str], command: str) -> About:
+    """Collects what the tables say of how they were made."""
+    first = plan.runs[0]
+    return About(
+        command=command,
+        config=config_path,
+        overrides=tuple(overrides),
+        methods=tuple(dict.fromkeys(run.method for run in plan.runs)),
+        num_classes=first.config.data.num_classes,
+        source=first.config.data.source,
+        dataset=first.config.evaluation.dataset,
+        evaluation_split=first.config.evaluation.split,
+        reported_split=first.reported_split,
+        sweep_field=plan.sweep_field,
+        sweep_values=plan.sweep_values,
+        seeds=tuple(dict.fromkeys(run.seed for run in plan.runs)),
+        versions=versions.describe(),
+    )
+
+
+def save(study: Study, workdir: pathlib.Path) -> None:
+    """Writes the numbers, the tables and, with a sweep, its plot; replaces what is there."""
+    scores.save(study, workdir)
+    if not study.runs:
+        return
+    tables.save(study, workdir)
+    if study.about.sweep_field:
+        sweep.save_sweep(study, workdir)
+
+
+def write_report(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes the page of a study: its tables, then the runs of the first seed.
+
+    With a sweep, a method is shown with the first of the values that are finished.
+
+    Returns:
+      the page.
+    Raises:
+      UserError: if no run of a study is finished there.
+    """
+    study = scores.load(workdir)
+    shown: dict[str, pathlib.Path] = {}
+    for runs in study.by_setting().values():
+        shown.setdefault(runs[0].method, workdir / runs[0].workdir)
+    if not shown:
+        raise UserError(f"No run of the study in {workdir} is finished: continue it first.")
+    about = study.about
+    return writing.write_report(
+        shown,
+        workdir / REPORT_FOLDER,
+        title=f"{about.config}: {', '.join(about.methods)}",
+        split=about.reported_split,
+        sections=_sections(study),
+    )
+
+
+def _sections(study: Study) -> list[Section]:
+    about = study.about
+    heads, rows = tables.score_table(study)
+    relative = tables.relative_row(study)
+    found = [
+        Section(
+            "Scores over seeds",
+            [
+                Paragraph(tables.describe_scores(study)),
+                Table(heads, [*rows, *([relative] if relative else [])]),
+                Paragraph(tables.DIFFERENCES_NOTE),
+                Table(*tables.difference_table(study)),
+            ],
+        ),
+        Section(
+            "Best checkpoint, chosen with target labels",
+            [
+                Paragraph(tables.describe_best(study)),
+                Table(*tables.score_table(study, lambda run: run.best)),
+            ],
+        ),
+        Section(
+            "Criteria without labels",
+            [Paragraph(tables.describe_criteria(study)), Table(*tables.criterion_table(study))],
+        ),
+    ]
+    published_heads, published_rows = tables.published_table(study)
+    if published_rows:
+        table = Table(published_heads, published_rows)
+        found.append(Section("Published", [Paragraph("As the paper prints them."), table]))
+    if about.sweep_field:
+        picture = figures.render(lambda: sweep.draw_sweep(study))
+        caption = "Dots are seeds; a dashed line is a method that does not use the field."
+        plot = Figure(picture, caption, f"Mean IoU over values of {about.sweep_field}.")
+        found.insert(1, Section(f"Sweep of {about.sweep_field}", [plot]))
+    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    how = Section("How", [Paragraph(about.command, code=True), Paragraph(versions)])
+    return [*found, how]
+
+
+def print_scores(study: Study) -> None:
+    """Prints the mean IoU of every setting, in percent."""
+    about = study.about
+    table = RichTable("method", "mean IoU %", "seeds")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, runs in study.by_setting().items():
+        found = [run.last["mean_iou"] for run in runs if run.last["mean_iou"] is not None]
+        table.add_row(name, statistics.format_percent(found), str(len(found)))
+    print(f"{about.dataset} {about.reported_split}, last step:")
+    Console().print(table)

@@ -1,0 +1,180 @@
+"""Which runs a study consists of: methods x values of a swept field x seeds, and their starts.
+
+Synopsis:
+
+  plan = create_plan(workdir, "configs/toy_cities.py", [], methods=("source_only", "alp_gi"),
+                     num_seeds=5, sweep="patch_size:16,32")
+  for run in (*plan.starts, *plan.runs): ...
+"""
+
+import dataclasses
+import difflib
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from alp_jax import cli, config
+from alp_jax.errors import UserError
+from alp_jax.study.scores import describe_value
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+      method: variant of the configuration.
+      value: of the swept field as JSON has it; None where the method does not use it.
+      seed: of the run.
+      root: of all runs, or of all starts.
+      folder: of the run, under the root.
+      config: the whole configuration.
+    """
+
+    method: str
+    value: Any
+    seed: int
+    root: pathlib.Path
+    folder: str
+    config: ml_collections.ConfigDict
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """Of the run."""
+        return self.root / self.folder
+
+    @property
+    def reported_split(self) -> str:
+        """The split whose scores are reported."""
+        evaluation = self.config.evaluation
+        return str(evaluation.reported_split or evaluation.split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All runs of a study.
+
+    Attributes:
+      starts: trained first; `runs` begin from their last checkpoints.
+      runs: that are scored: all methods of the first seed, then of the second.
+      sweep_field: dotted name of the swept field, or None.
+      sweep_values: as JSON has them.
+    """
+
+    starts: tuple[Run, ...]
+    runs: tuple[Run, ...]
+    sweep_field: str | None
+    sweep_values: tuple[Any, ...]
+
+
+def create_plan(
+    workdir: pathlib.Path,
+    config_path: str,
+    overrides: Sequence[str],
+    *,
+    methods: Sequence[str],
+    num_seeds: int,
+    sweep: str | None,
+    starts_dir: pathlib.Path | None = None,
+) -> Plan:
+    """Reads the configuration of every run.
+
+    Args:
+      workdir: of the study.
+      config_path: Python file with get_config(variant), without a variant.
+      overrides: flags --config.FIELD=VALUE for every method; a start takes those that concern data
+        and network.
+      methods: variants of the configuration.
+      num_seeds: seeds 0 to num_seeds - 1.
+      sweep: "FIELD:VALUE,VALUE,..." or None; FIELD may be the last part of a name, and a pair is
+        written 32x64, or 32 for 32x32.
+      starts_dir: of the starts, which several studies may share; None is workdir/starts.
+    Raises:
+      UserError: for an unknown method, field or value.
+    """
+    field, sweep_flags = _parse_sweep(sweep, cli.read_config(config_path, methods[0], overrides))
+    starts: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
+    values: list[Any] = []
+    for seed in range(num_seeds):
+        for method in methods:
+            for sweep_flag in sweep_flags or [[]]:
+                flags = [*overrides, *sweep_flag, f"--config.seed={seed}"]
+                run_config = cli.read_config(config_path, method, flags)
+                value = config.flatten(run_config)[field] if field else None
+                if value is not None and value not in values:
+                    values.append(value)
+                if field and not config.is_used(run_config, field):
+                    value = None
+                folder = _folder(method, field, value, seed)
+                if folder in runs:
+                    continue
+                if run_config.start_variant:
+                    root = starts_dir or workdir / "starts"
+                    start = _create_start(root, config_path, run_config, flags, field, value)
+                    starts.setdefault(start.folder, start)
+                    with run_config.unlocked():
+                        run_config.init_from = str(start.workdir)
+                config.validate(run_config)
+                runs[folder] = Run(method, value, seed, workdir, folder, run_config)
+    return Plan(tuple(starts.values()), tuple(runs.values()), field, tuple(values))
+
+
+def _parse_sweep(
+    sweep: str | None, run_config: ml_collections.ConfigDict
+) -> tuple[str | None, list[list[str]]]:
+    """Returns the dotted name of the field, and a list with the flag of each of its values."""
+    if sweep is None:
+        return None, []
+    name, _, values = sweep.partition(":")
+    fields = config.flatten(run_config)
+    found = [field for field in fields if field == name or field.endswith(f".{name}")]
+    if len(found) != 1 or not values:
+        near = difflib.get_close_matches(name, [f.rsplit(".", 1)[-1] for f in fields], n=1)
+        hint = f" (did you mean {near[0]}?)" if near and not found else ""
+        raise UserError(
+            f"--sweep is {sweep!r}{hint}: expected FIELD:VALUE,VALUE with a field of the "
+            "configuration, such as patch_size:32,48 or adversarial_weight:0.001,0.01"
+            + (f"; {name} may be {' or '.join(found)}." if len(found) > 1 else ".")
+        )
+    (field,) = found
+    if field == "seed":
+        raise UserError("--sweep cannot vary the seed: give --seeds, the number of them.")
+    flags = []
+    for value in values.split(","):
+        text = value.replace("x", ",")
+        if isinstance(fields[field], list) and "," not in text:
+            text = ",".join([text] * len(fields[field]))
+        flags.append([f"--config.{field}={text if isinstance(fields[field], list) else value}"])
+    return field, flags
+
+
+def _folder(method: str, field: str | None, value: Any, seed: int) -> str:
+    setting = f"-{field}-{describe_value(value)}" if value is not None else ""
+    return f"{method}{setting}/seed_{seed}"
+
+
+def _create_start(
+    root: pathlib.Path,
+    config_path: str,
+    run_config: ml_collections.ConfigDict,
+    flags: Sequence[str],
+    field: str | None,
+    value: Any,
+) -> Run:
+    """The run that `run_config` starts from: what they share (`config.is_shared_with_start`)."""
+    variant, seed = run_config.start_variant, run_config.seed
+    shared_flags = [flag for flag in flags if config.is_shared_with_start(_field_of(flag))]
+    start_config = cli.read_config(config_path, variant, [*shared_flags, f"--config.seed={seed}"])
+    config.validate(start_config)
+    if not field or not (
+        config.is_shared_with_start(field) and config.is_used(start_config, field)
+    ):
+        value = None
+    return Run(variant, value, seed, root, _folder(variant, field, value, seed), start_config)
+
+
+def _field_of(flag: str) -> str:
+    return flag.removeprefix("--config.").partition("=")[0]

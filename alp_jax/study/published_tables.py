@@ -1,0 +1,81 @@
+"""The paper's Tables 1 to 4, as data (published/table_N.csv), to print beside a full-size study.
+
+Synopsis:
+
+  task = task_of("gta5/all_720x1280", num_classes=19)      # "gta5_to_cityscapes"
+  for row in published_rows(task): print(row.table, row.method, row.mean_iou)
+"""
+
+import csv
+import dataclasses
+import functools
+import importlib.resources
+from collections.abc import Mapping
+
+from alp_jax.data.labels import LABEL_SETS
+
+TABLES = (1, 2, 3, 4)
+# Source dataset -> (classes, task).
+_TASKS = {
+    "gta5": (19, "gta5_to_cityscapes"),
+    "synthia_rand_cityscapes": (16, "synthia_to_cityscapes"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedRow:
+    """One row as printed, in percent; None where the paper has no number, or our copy is illegible.
+
+    Attributes:
+      table: 1 to 4.
+      task: gta5_to_cityscapes or synthia_to_cityscapes.
+      method: as printed.
+      variant: ours of the same method, or "".
+      iou_per_class: by class name.
+      mean_iou, mean_iou_13: as printed, also where they are not the mean of the row.
+      note: on what is missing.
+    """
+
+    table: int
+    task: str
+    method: str
+    variant: str
+    iou_per_class: Mapping[str, float | None]
+    mean_iou: float | None
+    mean_iou_13: float | None
+    note: str
+
+
+def task_of(source: str, *, num_classes: int) -> str | None:
+    """Names the paper's task that has this source dataset and these classes, or None."""
+    expected, task = _TASKS.get(source.partition("/")[0], (0, None))
+    return task if num_classes == expected else None
+
+
+@functools.cache
+def published_rows(task: str | None) -> tuple[PublishedRow, ...]:
+    """Reads the rows of one task, in the order of the tables; none for None."""
+    folder = importlib.resources.files("alp_jax.study") / "published"
+    rows: list[PublishedRow] = []
+    for table in TABLES:
+        text = (folder / f"table_{table}.csv").read_text(encoding="utf-8")
+        rows += [_parse(row) for row in csv.DictReader(text.splitlines())]
+    return tuple(row for row in rows if row.task == task)
+
+
+def _parse(row: dict[str, str]) -> PublishedRow:
+    names = [name for name in LABEL_SETS[19].names if name in row]
+    return PublishedRow(
+        table=int(row["table"]),
+        task=row["task"],
+        method=row["method"],
+        variant=row["variant"],
+        iou_per_class={name: _number(row[name]) for name in names},
+        mean_iou=_number(row["mean_iou"]),
+        mean_iou_13=_number(row.get("mean_iou_13", "")),
+        note=row["note"],
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,110 @@
+"""Trains and scores every run of a plan that is not finished; keeps what is.
+
+Synopsis:
+
+  study = run(plan, about, save)   # calls save(study) after every run
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+
+import jax
+
+from alp_jax import checkpoint, config, evaluate, files, progress, train
+from alp_jax.errors import UserError
+from alp_jax.study.plan import Plan, Run
+from alp_jax.study.scores import About, RunScores, Study, Summary
+
+logger = logging.getLogger(__name__)
+
+# In the workdir of a run; written last, so that it says that the run is finished.
+SCORES_FILE = "scores.json"
+
+
+def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
+    """Trains the starts, then the runs, and scores each; an interrupted one continues.
+
+    Args:
+      plan: what to run.
+      about: goes into the study.
+      save: is given what is finished so far after every run.
+    Raises:
+      UserError: as `train.train_and_evaluate`, or if a finished run is another than planned.
+    """
+    runs = (*plan.starts, *plan.runs)
+    finished = {planned.workdir: _read_scores(planned) for planned in runs}
+    waiting = [planned for planned in runs if finished[planned.workdir] is None]
+    total_steps = sum(planned.config.num_steps for planned in runs)
+    done_steps = total_steps - sum(planned.config.num_steps for planned in waiting)
+    if len(waiting) < len(runs):
+        logger.info("%d of %d runs are finished already.", len(runs) - len(waiting), len(runs))
+
+    def study() -> Study:
+        scores = (finished[planned.workdir] for planned in plan.runs)
+        return Study(about, tuple(found for found in scores if found is not None))
+
+    with progress.TrainProgress(done_steps, total_steps) as bar:
+        for planned in waiting:
+            number = len(runs) - sum(found is None for found in finished.values()) + 1
+            logger.info("Run %d of %d: %s", number, len(runs), planned.workdir)
+            part = progress.PartProgress(bar, planned.folder, done_steps)
+            finished[planned.workdir] = _train_and_score(planned, part)
+            done_steps += planned.config.num_steps
+            jax.clear_caches()  # Compiled programs of runs that are over.
+            if planned in plan.runs:
+                save(study())
+    save(study())
+    return study()
+
+
+def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
+    folder = planned.workdir
+    train.train_and_evaluate(planned.config, folder, bar=bar)
+    last = _evaluate(planned, "latest")
+    with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
+        best_step = checkpoints.best_step()
+    best = None
+    if best_step is not None:
+        best = last if best_step == last["step"] else _evaluate(planned, str(best_step))
+    scores = RunScores(
+        method=planned.method,
+        value=planned.value,
+        seed=planned.seed,
+        workdir=planned.folder,
+        last=last,
+        best=best,
+        evaluations=tuple(evaluate.read_summaries(folder, planned.config)),
+    )
+    files.write_text(folder / SCORES_FILE, json.dumps(dataclasses.asdict(scores), indent=1) + "\n")
+    return scores
+
+
+def _evaluate(planned: Run, checkpoint_name: str) -> Summary:
+    result = evaluate.evaluate_checkpoint(
+        planned.workdir,
+        planned.config,
+        checkpoint_name=checkpoint_name,
+        split=planned.reported_split,
+    )
+    result.save(planned.workdir)
+    return result.summary
+
+
+def _read_scores(planned: Run) -> RunScores | None:
+    """Reads the scores of a run if it was finished with this configuration."""
+    path = planned.workdir / SCORES_FILE
+    if not path.exists():
+        return None
+    config.check_same_run(planned.config, config.load(planned.workdir), planned.workdir)
+    try:
+        scores = RunScores.from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): expected the scores that a study wrote; "
+            "remove that file, and the run is scored again."
+        ) from error
+    asked = (planned.config.num_steps, planned.config.evaluation.dataset, planned.reported_split)
+    found = (scores.last["step"], scores.last["dataset"], scores.last["split"])
+    return scores if found == asked else None

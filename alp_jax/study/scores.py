@@ -1,0 +1,158 @@
+"""What a study found: one record for each run, and the file that keeps them.
+
+Synopsis:
+
+  study = Study(about, runs)
+  save(study, workdir)          # study.json
+  study = load(workdir)
+  study.by_setting()["alp_gi"]  # its runs, in the order of their seeds
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from alp_jax import files
+from alp_jax.errors import UserError
+
+FILE_NAME = "study.json"
+
+# What evaluate.Evaluation.summary holds.
+Summary = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunScores:
+    """Scores of one finished run.
+
+    Attributes:
+      method: variant of the configuration, such as "alp_gi".
+      value: of the swept field as JSON has it; None where nothing is swept, or where the method
+        does not use that field.
+      seed: of the run; runs with the same seed started from the same weights, so they are pairs.
+      workdir: of the run, relative to the study's.
+      last: summary of the last step on the reported split.
+      best: the same of the checkpoint with the best mean IoU on the evaluation split, so chosen
+        with target labels; None where there are no labels.
+      evaluations: summaries on the evaluation split while training, step 0 first.
+    """
+
+    method: str
+    value: Any
+    seed: int
+    workdir: str
+    last: Summary
+    best: Summary | None
+    evaluations: tuple[Summary, ...]
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "RunScores":
+        """Undoes `dataclasses.asdict` and JSON; raises TypeError or KeyError for other fields."""
+        return cls(**fields | {"evaluations": tuple(fields["evaluations"])})
+
+    def history(self, count: int) -> list[Summary]:
+        """The last `count` evaluations, without that of step 0."""
+        return [summary for summary in self.evaluations if summary["step"] > 0][-count:]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What was run.
+
+    Attributes:
+      command: the command line.
+      config: path of the configuration file.
+      overrides: flags that changed it.
+      methods: in the order of the tables; the first is what others are compared to where the
+        tables show a relative row.
+      num_classes: 19, 16 or 13.
+      source: dataset of the labelled domain.
+      dataset: that was scored.
+      evaluation_split, reported_split: scored while training, and at the end.
+      sweep_field: dotted name of the swept field, or None.
+      sweep_values: in order, as JSON has them.
+      seeds: in order.
+      versions: name of a package -> version; "commit" is that of the working tree.
+    """
+
+    command: str
+    config: str
+    overrides: tuple[str, ...]
+    methods: tuple[str, ...]
+    num_classes: int
+    source: str
+    dataset: str
+    evaluation_split: str
+    reported_split: str
+    sweep_field: str | None
+    sweep_values: tuple[Any, ...]
+    seeds: tuple[int, ...]
+    versions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """All of a study; while it goes on, the runs that are finished."""
+
+    about: About
+    runs: tuple[RunScores, ...]
+
+    def by_setting(self) -> dict[str, list[RunScores]]:
+        """Groups the runs that differ in their seed only: name of the setting -> runs by seed.
+
+        In the order of the methods, then of the swept values.
+        """
+        about = self.about
+        order = {method: index for index, method in enumerate(about.methods)}
+        values = [None, *about.sweep_values]
+        runs = sorted(
+            self.runs, key=lambda run: (order[run.method], values.index(run.value), run.seed)
+        )
+        grouped: dict[str, list[RunScores]] = {}
+        for run in runs:
+            grouped.setdefault(self.setting_name(run.method, run.value), []).append(run)
+        return grouped
+
+    def setting_name(self, method: str, value: Any) -> str:
+        """Names a method, with the value of the swept field where it uses it."""
+        if value is None or self.about.sweep_field is None:
+            return method
+        return f"{method}, {self.about.sweep_field.rsplit('.', 1)[-1]} {describe_value(value)}"
+
+
+def describe_value(value: Any) -> str:
+    """Writes a field's value briefly: [32, 32] as 32x32."""
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def save(study: Study, workdir: pathlib.Path) -> pathlib.Path:
+    """Writes `workdir/study.json`; returns its path."""
+    path = workdir / FILE_NAME
+    files.write_text(path, json.dumps(dataclasses.asdict(study), indent=1) + "\n")
+    return path
+
+
+def load(workdir: pathlib.Path) -> Study:
+    """Reads what `save` wrote.
+
+    Raises:
+      UserError: if there is no study, or its file is damaged.
+    """
+    path = workdir / FILE_NAME
+    try:
+        fields = json.loads(path.read_text())
+        about: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields["about"].items()
+        }
+        return Study(About(**about), tuple(RunScores.from_dict(run) for run in fields["runs"]))
+    except FileNotFoundError:
+        raise UserError(
+            f"No study in {workdir}: expected {path}; give the --workdir of a study that was run."
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): expected the JSON that a study "
+            "wrote; remove it and give the study's command again, which repeats no finished run."
+        ) from error

@@ -1,0 +1,123 @@
+"""Means over seeds, and differences between settings on the same seeds with their intervals.
+
+Synopsis:
+
+  mean, std = mean_and_std([0.31, 0.33])
+  for difference in paired_differences(study): ...
+"""
+
+import dataclasses
+import itertools
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from alp_jax.study.scores import RunScores, Study
+
+CONFIDENCE = 0.95
+_RESAMPLES = 10_000
+
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedDifference:
+    """How much better the first setting is than the second, on the seeds that both have.
+
+    Runs of a seed share their start and the order of the source images, so the spread of a
+    difference is smaller than that of the scores.
+
+    Attributes:
+      first, second: names of the settings.
+      differences: of each seed, in the scores' unit.
+      mean, std: of the differences; std (ddof 1) is None for one.
+      bootstrap: BCa interval of the mean; None for fewer than two seeds. With few seeds it is
+        somewhat too narrow.
+      student: Student's t interval of the mean, which takes the differences as normal.
+    """
+
+    first: str
+    second: str
+    differences: tuple[float, ...]
+    mean: float
+    std: float | None
+    bootstrap: Interval | None
+    student: Interval | None
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Computes the mean and the standard deviation (ddof 1; None for one value)."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), std
+
+
+def format_percent(values: Sequence[float | None], digits: int = 1) -> str:
+    """Writes mean ± standard deviation of values in [0, 1], in percent; "-" where none is."""
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return "-"
+    mean, std = mean_and_std(defined)
+    text = f"{100 * mean:.{digits}f}"
+    return text if std is None else f"{text} ± {100 * std:.{digits}f}"
+
+
+def paired_differences(study: Study, score: str = "mean_iou") -> list[PairedDifference]:
+    """Compares every two settings, the later one of the tables first.
+
+    Args:
+      study: with the scores of the last step.
+      score: name of a number in a summary.
+    Returns:
+      one for every two settings that have a seed in common where both have the score.
+    """
+    settings = study.by_setting()
+    found = []
+    for second, first in itertools.combinations(settings, 2):
+        ours, theirs = (_by_seed(settings[name], score) for name in (first, second))
+        seeds = sorted(ours.keys() & theirs.keys())
+        if seeds:
+            differences = tuple(ours[seed] - theirs[seed] for seed in seeds)
+            found.append(compare(first, second, differences))
+    return found
+
+
+def compare(first: str, second: str, differences: tuple[float, ...]) -> PairedDifference:
+    """Describes the differences of two settings, one for each seed."""
+    mean, std = mean_and_std(differences)
+    bootstrap = student = None
+    if std is not None:
+        bootstrap = _bootstrap(differences)
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * std
+        half /= float(np.sqrt(len(differences)))
+        student = (mean - half, mean + half)
+    return PairedDifference(first, second, differences, mean, std, bootstrap, student)
+
+
+def _by_seed(runs: Sequence[RunScores], score: str) -> dict[int, float]:
+    return {run.seed: run.last[score] for run in runs if run.last.get(score) is not None}
+
+
+def _bootstrap(differences: tuple[float, ...]) -> Interval:
+    """The BCa interval of Efron; where that is undefined, the percentile interval."""
+    if np.ptp(differences) == 0:
+        return differences[0], differences[0]
+    low, high = _interval(differences, "BCa")
+    if np.isnan(low) or np.isnan(high):
+        low, high = _interval(differences, "percentile")
+    return float(low), float(high)
+
+
+def _interval(differences: tuple[float, ...], method: str) -> tuple[float, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            (np.asarray(differences),),
+            np.mean,
+            confidence_level=CONFIDENCE,
+            n_resamples=_RESAMPLES,
+            method=method,
+            rng=np.random.default_rng(0),
+        )
+    return result.confidence_interval.low, result.confidence_interval.high

@@ -1,0 +1,141 @@
+"""The plot of a sweep: Figure 8a of Cicek et al., ACCV 2020, for any field.
+
+Synopsis:
+
+  save_sweep(study, workdir)     # sweep.png and sweep.csv
+"""
+
+import csv
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alp_jax import figures, files
+from alp_jax.study.scores import Study, describe_value
+from alp_jax.study.statistics import mean_and_std
+
+STEM = "sweep"
+_MARKERS = "osD^vP*"
+_AXIS_NAMES = {
+    "patch_size": "side of the patch (pixels)",
+    "adversarial_weight": "adversarial weight \N{GREEK SMALL LETTER LAMDA}",
+}
+
+
+def save_sweep(study: Study, workdir: pathlib.Path) -> None:
+    """Draws mean IoU over the values of the swept field, and writes the numbers beside it.
+
+    A line with the standard deviation over seeds for each method that uses the field, each seed as
+    a dot; a band for each method that does not.
+    """
+    files.write_text(workdir / f"{STEM}.csv", _to_csv(study))
+    figures.save(draw_sweep(study), workdir / f"{STEM}.png")
+
+
+def draw_sweep(study: Study) -> Figure:
+    """Draws the plot of `save_sweep`."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=150)
+    _draw(study, figure.subplots())
+    return figure
+
+
+def _scores(study: Study, method: str, value: Any) -> list[float]:
+    """Mean IoU of the last step, in percent, of each seed."""
+    return [
+        100 * run.last["mean_iou"]
+        for run in study.runs
+        if (run.method, run.value) == (method, value) and run.last["mean_iou"] is not None
+    ]
+
+
+def _to_csv(study: Study) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", study.about.sweep_field, "mean_iou", "std", "seeds"])
+    for method in study.about.methods:
+        for value in (None, *study.about.sweep_values):
+            scores = _scores(study, method, value)
+            if scores:
+                mean, std = mean_and_std(scores)
+                cells = [f"{mean:.4f}", "" if std is None else f"{std:.4f}", len(scores)]
+                writer.writerow([method, "" if value is None else describe_value(value), *cells])
+    return text.getvalue()
+
+
+def positions(values: tuple[Any, ...]) -> tuple[list[float], bool]:
+    """Places values on the axis: numbers and squares by size, others one after the other.
+
+    Returns:
+      (positions, whether they are numbers).
+    """
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return [float(value) for value in values], True
+    if all(isinstance(value, list) and len(set(value)) == 1 for value in values):
+        sides = [value[0] for value in values]
+        if all(isinstance(side, int | float) for side in sides):
+            return [float(side) for side in sides], True
+    return [float(index) for index in range(len(values))], False
+
+
+def _draw(study: Study, axis: Axes) -> None:
+    about = study.about
+    assert about.sweep_field is not None
+    places, numeric = positions(about.sweep_values)
+    for index, method in enumerate(about.methods):
+        colour = figures.COLOURS[index % len(figures.COLOURS)]
+        constant = _scores(study, method, None)
+        if constant:
+            mean, std = mean_and_std(constant)
+            axis.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=method)
+            axis.axhspan(mean - (std or 0), mean + (std or 0), color=colour, alpha=0.12, lw=0)
+            continue
+        found = [_scores(study, method, value) for value in about.sweep_values]
+        points = [
+            (place, *mean_and_std(scores))
+            for place, scores in zip(places, found, strict=True)
+            if scores
+        ]
+        if not points:
+            continue
+        xs, means, stds = zip(*points, strict=True)
+        axis.errorbar(
+            xs,
+            means,
+            yerr=[std or 0.0 for std in stds],
+            color=colour,
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=5,
+            capsize=3,
+            linewidth=1.6,
+            label=method,
+        )
+        for place, scores in zip(places, found, strict=True):
+            axis.plot([place] * len(scores), scores, ".", color=colour, alpha=0.35, markersize=5)
+    _label(study, axis, places, numeric)
+
+
+def _label(study: Study, axis: Axes, places: list[float], numeric: bool) -> None:
+    about = study.about
+    assert about.sweep_field is not None
+    if numeric and min(places) > 0 and max(places) / min(places) >= 10:
+        axis.set_xscale("log")
+        axis.minorticks_off()
+    axis.set_xticks(places, [describe_value(value) for value in about.sweep_values])
+    if not numeric:
+        axis.set_xlim(min(places) - 0.5, max(places) + 0.5)
+    name = about.sweep_field.rsplit(".", 1)[-1]
+    axis.set_xlabel(_AXIS_NAMES.get(name, name.replace("_", " ")))
+    axis.set_ylabel(f"mean IoU, {about.dataset} {about.reported_split} (%)")
+    num_seeds = len({run.seed for run in study.runs})
+    spread = "one seed" if num_seeds == 1 else f"mean and standard deviation of {num_seeds} seeds"
+    axis.set_title(f"Last step, {spread}", fontsize=10)
+    axis.grid(visible=True)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    if np.ptp(places) == 0 and numeric:
+        axis.set_xlim(0.9 * places[0], 1.1 * places[0])

@@ -1,0 +1,286 @@
+"""A study's statistics, tables and plot, against values worked by hand and loops."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import stats
+
+from alp_jax.data.labels import LABEL_SETS
+from alp_jax.study import criteria, markup, published_tables, scores, statistics, sweep, tables
+
+NAMES = LABEL_SETS[16].names
+
+
+def summarise(mean_iou, step=500, split="test", **criteria_values) -> scores.Summary:
+    return {
+        "step": step,
+        "dataset": "toy_cities/target",
+        "split": split,
+        "mean_iou": mean_iou,
+        "mean_iou_16": mean_iou,
+        "mean_iou_13": mean_iou,
+        "iou_per_class": {name: None if name == "bus" else mean_iou for name in NAMES},
+        "mean_entropy": 0.1,
+        "soft_neighbourhood_density": 2.0,
+        "information_maximisation": 0.3,
+        **criteria_values,
+    }
+
+
+def make_run(method, seed, mean_iou, value=None, evaluations=()) -> scores.RunScores:
+    last = summarise(mean_iou)
+    return scores.RunScores(
+        method, value, seed, f"{method}/seed_{seed}", last, last, tuple(evaluations)
+    )
+
+
+def make_study(*runs: scores.RunScores, field=None, values=(), source="toy_cities/source"):
+    about = scores.About(
+        command="python -m alp_jax.study --config=a_b.py",
+        config="a_b.py",
+        overrides=(),
+        methods=tuple(dict.fromkeys(run.method for run in runs)),
+        num_classes=16,
+        source=source,
+        dataset="toy_cities/target",
+        evaluation_split="validation",
+        reported_split="test",
+        sweep_field=field,
+        sweep_values=values,
+        seeds=(0, 1),
+        versions={"jax": "0"},
+    )
+    return scores.Study(about, runs)
+
+
+TWO = make_study(
+    make_run("source_only", 0, 0.30),
+    make_run("source_only", 1, 0.32),
+    make_run("alp_gi", 0, 0.35),
+    make_run("alp_gi", 1, 0.36),
+    make_run("alp_gi", 2, 0.50),  # Without a partner.
+)
+
+
+def test_mean_and_deviation_by_hand():
+    assert statistics.mean_and_std([0.3, 0.5]) == pytest.approx((0.4, np.sqrt(0.02)))
+    assert statistics.mean_and_std([0.3]) == (0.3, None)
+    assert statistics.format_percent([0.3, None, 0.5]) == "40.0 ± 14.1"
+    assert statistics.format_percent([None]) == "-"
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    (found,) = statistics.paired_differences(TWO)
+    assert (found.first, found.second) == ("alp_gi", "source_only")
+    assert found.differences == pytest.approx((0.05, 0.04))
+    assert (found.mean, found.std) == pytest.approx((0.045, 0.005 * np.sqrt(2)))
+    # t(0.975, 1 degree) = tan(0.475 pi) = 12.706; standard error 0.005.
+    assert found.student == pytest.approx((0.045 - 0.06353, 0.045 + 0.06353), abs=1e-5)
+
+
+def test_one_seed_has_no_interval():
+    found = statistics.compare("a", "b", (0.1,))
+    assert (found.std, found.bootstrap, found.student) == (None, None, None)
+
+
+def test_equal_differences_are_an_interval_of_a_point():
+    assert statistics.compare("a", "b", (0.5, 0.5)).bootstrap == (0.5, 0.5)
+
+
+def test_the_bootstrap_interval_equals_the_definition_of_bca():
+    differences = np.array([0.028, 0.023, 0.03, 0.01, 0.041])
+    rng = np.random.default_rng(1)
+    means = np.array([rng.choice(differences, 5).mean() for _ in range(20_000)])
+    below = (np.sum(means < differences.mean()) + np.sum(means <= differences.mean())) / 2
+    bias = stats.norm.ppf(below / len(means))
+    jackknife = np.array([np.delete(differences, i).mean() for i in range(5)])
+    away = jackknife.mean() - jackknife
+    acceleration = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
+    shifted = bias + stats.norm.ppf([0.025, 0.975])
+    levels = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+    found = statistics.compare("a", "b", tuple(differences))
+    np.testing.assert_allclose(found.bootstrap, np.quantile(means, levels), atol=6e-4)
+
+
+def test_the_table_has_a_row_for_each_setting_and_a_column_for_each_class():
+    heads, rows = tables.score_table(TWO)
+    assert heads[:6] == ["method", "seeds", "mIoU", "mIoU-13", "Road", "SW"]
+    assert len(heads) == 4 + 16
+    assert rows[0][:3] == ["source_only", "2", "31.0 ± 1.4"]
+    assert rows[1][:2] == ["alp_gi", "3"]
+    assert rows[0][heads.index("Bus")] == "-"
+    relative = tables.relative_row(TWO)
+    assert relative is not None
+    assert relative[:3] == ["alp_gi minus source_only", "2", "4.5 ± 0.7"]
+
+
+def test_csv_holds_every_run_in_percent():
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(TWO))))
+    assert len(rows) == 2 * 5  # Last and best; no evaluations while training.
+    assert {row["kind"] for row in rows} == {"last", "best"}
+    assert float(rows[0]["mean_iou"]) == 30.0
+    assert rows[0]["bus"] == ""
+    assert rows[0]["mean_entropy"] == "0.100000"
+
+
+def test_markdown_tables_are_rectangular_and_say_what_used_labels():
+    text = tables.to_markdown(TWO)
+    assert "chosen with target labels" in text
+    blocks = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 5
+    for block in blocks:
+        assert len({line.count(" | ") for line in block.splitlines()}) == 1
+    assert "## Published" not in text
+
+
+def test_published_numbers_stand_beside_a_study_of_the_papers_task():
+    study = make_study(*TWO.runs, source="synthia_rand_cityscapes/all_760x1280")
+    text = tables.to_markdown(study)
+    assert "| 3 | ALP-GI | 44.84 | 51.99 | 90.6 |" in text
+
+
+def test_latex_has_equal_columns_and_bold_for_the_best():
+    text = markup.latex_table(
+        ["method", "seeds", "mIoU", "Road"],
+        [["a_b", "2", "31.0 ± 1.4", "-"], ["c", "2", "34.2", "50.0 ± 0.1"]],
+        ["c minus a_b", "2", "3.2 ± 1.0", "-"],
+    )
+    assert "a\\_b & 2 & $31.0_{\\pm 1.4}$ & -- \\\\" in text
+    assert "c & 2 & $\\mathbf{34.2}$ & $\\mathbf{50.0}_{\\pm 0.1}$ \\\\" in text
+    rows = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert {row.count("&") for row in rows} == {3}
+    assert "\\begin{tabular}{lrrr}" in text
+    latex_rows = [line for line in tables.to_latex(TWO).splitlines() if line.endswith("\\\\")]
+    assert {row.count(" & ") for row in latex_rows} == {19}
+
+
+def make_history(pairs) -> list[scores.Summary]:
+    """Evaluations with (mean IoU, mean entropy)."""
+    return [
+        summarise(iou, step=50 * (i + 1), split="validation", mean_entropy=entropy)
+        for i, (iou, entropy) in enumerate(pairs)
+    ]
+
+
+def test_a_criterion_is_ranked_by_correlation_and_regret():
+    # Entropy falls as mean IoU rises, but for the last: ranks 1 2 3 4 and 1 2 4 3, so 0.8.
+    history = make_history([(0.1, 0.9), (0.2, 0.8), (0.3, 0.1), (0.4, 0.2)])
+    study = make_study(make_run("alp_gi", 0, 0.4, evaluations=history))
+    rankings = {ranking.criterion: ranking for ranking in criteria.rank_criteria(study)}
+    entropy = rankings["mean_entropy"]
+    assert entropy.over_steps == (pytest.approx(0.8), None)
+    assert entropy.regret == (pytest.approx(0.1), None)
+    assert entropy.over_settings is None  # One setting.
+    assert rankings["soft_neighbourhood_density"].over_steps is None  # Constant.
+    assert rankings["last_step"].regret == (pytest.approx(0.0), None)
+    assert rankings["last_step"].over_steps == (pytest.approx(1.0), None)
+
+
+def test_a_criterion_is_ranked_over_the_settings_of_a_seed():
+    runs = [
+        make_run(method, seed, iou, evaluations=make_history([(0.0, 1.0), (iou, entropy)]))
+        for seed in (0, 1)
+        for method, iou, entropy in (("a", 0.2, 0.5), ("b", 0.3, 0.6), ("c", 0.4, 0.4))
+    ]
+    rankings = {r.criterion: r for r in criteria.rank_criteria(make_study(*runs))}
+    # Ranks of mean IoU 1 2 3, of minus entropy 2 1 3: 1 - 6 * 2 / 24 = 0.5.
+    assert rankings["mean_entropy"].over_settings == (pytest.approx(0.5), pytest.approx(0.0))
+    assert rankings["mean_entropy"].num_seeds == 2
+
+
+def test_runs_without_labels_have_no_ranking():
+    history = [summarise(None, step=50), summarise(None, step=100)]
+    study = make_study(make_run("alp_gi", 0, None, evaluations=history))
+    assert all(ranking.num_runs == 0 for ranking in criteria.rank_criteria(study))
+    assert "| alp_gi | 1 | - |" in tables.to_markdown(study)
+
+
+SWEEP = make_study(
+    *[make_run("source_only", seed, 0.3 + 0.01 * seed) for seed in (0, 1)],
+    *[
+        make_run("alp_gi", seed, 0.3 + side / 1000 + 0.01 * seed, [side, side])
+        for seed in (0, 1)
+        for side in (16, 32, 64)
+    ],
+    field="objective.patch_size",
+    values=([16, 16], [32, 32], [64, 64]),
+)
+
+
+def test_settings_of_a_sweep_are_named_with_their_value():
+    assert list(SWEEP.by_setting()) == [
+        "source_only",
+        "alp_gi, patch_size 16x16",
+        "alp_gi, patch_size 32x32",
+        "alp_gi, patch_size 64x64",
+    ]
+
+
+def test_the_plot_of_a_sweep_has_its_numbers_beside_it(tmp_path):
+    sweep.save_sweep(SWEEP, tmp_path)
+    with Image.open(tmp_path / "sweep.png") as image:
+        assert image.size == (960, 630)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text())))
+    assert [row["objective.patch_size"] for row in rows] == ["", "16x16", "32x32", "64x64"]
+    assert float(rows[1]["mean_iou"]) == pytest.approx(32.1)
+    assert float(rows[1]["std"]) == pytest.approx(100 * 0.01 / np.sqrt(2), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.001, 0.1), ([0.001, 0.1], True)),
+        (([16, 16], [32, 32]), ([16.0, 32.0], True)),
+        (([16, 16], [32, 48]), ([0.0, 1.0], False)),
+        (("cell", "patch"), ([0.0, 1.0], False)),
+        ((True, False), ([0.0, 1.0], False)),
+    ],
+)
+def test_values_are_placed_by_size_where_they_have_one(values, expected):
+    assert sweep.positions(values) == expected
+
+
+def test_a_sweep_axis_is_logarithmic_over_a_decade():
+    study = make_study(
+        *[make_run("alp_gi", 0, 0.3, value) for value in (0.001, 0.01, 0.1)],
+        field="objective.adversarial_weight",
+        values=(0.001, 0.01, 0.1),
+    )
+    axis = Figure().subplots()
+    sweep._draw(study, axis)
+    assert axis.get_xscale() == "log"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.001", "0.01", "0.1"]
+
+
+# Means that the paper prints and that are not the mean of the row.
+MISPRINTS = {(1, "MCD [15]", 13)}
+
+
+def test_published_rows_average_to_their_printed_means():
+    checked = 0
+    for task, size in (("synthia_to_cityscapes", 16), ("gta5_to_cityscapes", 19)):
+        rows = published_tables.published_rows(task)
+        for row in rows:
+            assert list(row.iou_per_class) == list(LABEL_SETS[size].names)
+            for classes, mean in ((size, row.mean_iou), (13, row.mean_iou_13)):
+                ious = [row.iou_per_class[name] for name in LABEL_SETS[classes].names]
+                if mean is None or None in ious or (row.table, row.method, classes) in MISPRINTS:
+                    continue
+                assert np.mean(ious) == pytest.approx(mean, abs=0.055), row
+                checked += 1
+    # Table 1: 12 of 16 classes, 14 of 13; Table 3 twice 3; Table 2 18; Table 4 4.
+    assert checked == 12 + 14 + 6 + 18 + 4
+
+
+def test_published_tables_have_the_methods_of_the_ablations():
+    rows = published_tables.published_rows("gta5_to_cityscapes")
+    found = {row.variant: row.mean_iou for row in rows if row.table == 4}
+    assert found == {"source_only": 37.76, "ap_ci": 20.62, "agp_gi": 40.56, "alp_gi": 46.98}
+    assert published_tables.task_of("gta5/all", num_classes=19) == "gta5_to_cityscapes"
+    assert published_tables.task_of("gta5/all", num_classes=16) is None
+    assert published_tables.task_of("toy_cities/source", num_classes=16) is None
+    assert published_tables.published_rows(None) == ()
