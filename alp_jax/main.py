@@ -1,8 +1,9 @@
-"""Trains a segmenter, or evaluates a checkpoint.
+"""Trains a segmenter, evaluates a checkpoint, or writes a report of runs.
 
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
+python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
 """
 
 import logging
@@ -29,7 +30,7 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "Folder of the run. Training resumes from its latest checkpoint.",
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "report"], "What to do.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
@@ -37,13 +38,18 @@ _CHECKPOINT = flags.DEFINE_string(
     "target labels), or the number of a step.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "Split to evaluate; that of config.evaluation when not given."
+    "split", None, "Split to evaluate or report; that of config.evaluation when not given."
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions",
     None,
     "Folder to write predictions to while evaluating: NAME_labelIds.png with Cityscapes label ids "
     "at the labels' resolution, the format of its benchmark.",
+)
+_COMPARE = flags.DEFINE_list(
+    "compare",
+    [],
+    "Workdirs of other runs in the report, the baseline (source-only) first.",
 )
 
 
@@ -84,6 +90,9 @@ def main() -> None:
         if folder:
             logger.info("Predictions: %s", folder)
         return
+    if _MODE.value == "report":
+        _report(workdir)
+        return
     from alp_jax import train  # Imports TensorFlow, which evaluation does without.
 
     summary = train.train_and_evaluate(_CONFIG.value, workdir)
@@ -94,6 +103,19 @@ def main() -> None:
         workdir / evaluate.FOLDER,
         workdir,
     )
+
+
+def _report(workdir: pathlib.Path) -> None:
+    """Writes the page into the workdir; runs are called by their folders."""
+    from alp_jax.report import writing
+
+    runs = [pathlib.Path(path).expanduser() for path in _COMPARE.value] + [workdir]
+    names = [run.name for run in runs]
+    named = {run.name if names.count(run.name) == 1 else str(run): run for run in runs}
+    path = writing.write_report(
+        named, workdir / "report", title=", ".join(named), split=_SPLIT.value
+    )
+    logger.info("Report: %s; its pictures are beside it.", path)
 
 
 if __name__ == "__main__":

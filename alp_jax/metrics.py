@@ -15,6 +15,9 @@ import numpy as np
 
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 
+# Name in a summary -> what people call it.
+MEANS = {"mean_iou": "mean IoU", "mean_iou_16": "mean IoU-16", "mean_iou_13": "mean IoU-13"}
+
 
 def compute_confusion(predictions: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
     """Counts (label, prediction) pairs over the pixels whose label is in [0, num_classes).

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from alp_jax.metrics import MEANS
+
 logger = logging.getLogger(__name__)
 
 
@@ -122,8 +124,7 @@ def print_scores(summary: Mapping[str, Any]) -> None:
     for name, iou in summary["iou_per_class"].items():
         table.add_row(name, _percent(iou))
     table.add_section()
-    means = {"mean_iou": "mean IoU", "mean_iou_16": "mean IoU-16", "mean_iou_13": "mean IoU-13"}
-    for key, name in means.items():
+    for key, name in MEANS.items():
         if key in summary:
             table.add_row(name, _percent(summary[key]))
     table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))

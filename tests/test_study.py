@@ -104,7 +104,7 @@ def config_file(data_dir, tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("config") / "tiny_study.py"
     path.write_text(
         "import pathlib\nfrom tests import tiny\n\n"
-        "def get_config(variant):\n"
+        "def get_config(variant='alp_gi'):\n"
         f"    config = tiny.get_config(pathlib.Path({str(data_dir)!r}), variant)\n"
         "    with config.unlocked():\n"
         "        config.start_variant = '' if variant == 'warmup' else 'warmup'\n"
@@ -206,6 +206,35 @@ def test_damaged_scores_are_named(study_and_workdir, config_file, tmp_path):
     path.unlink()
     study, _ = study_and_workdir
     assert runner.run(plan, about, save=lambda _: None).runs == study.runs
+
+
+def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
+    arguments = [
+        f"--config={config_file}",
+        f"--workdir={tmp_path / 'study'}",
+        f"--starts={tmp_path / 'starts'}",
+        "--methods=source_only,alp_gi",
+        "--seeds=1",
+        "--sweep=adversarial_weight:0.01,0.1",
+        "--config.num_steps=4",
+    ]
+    result = run_module("alp_jax.study", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "run" in result.stderr.lower()
+    assert "alp_gi, adversarial_weight 0.1" in result.stdout
+    study = scores.load(tmp_path / "study")
+    assert [run.value for run in study.runs] == [None, 0.01, 0.1]
+    assert study.about.overrides == ("--config.num_steps=4",)
+    assert {run.last["step"] for run in study.runs} == {4}
+    for name in ("study.csv", "study.md", "study.tex", "sweep.png", "sweep.csv"):
+        assert (tmp_path / "study" / name).stat().st_size > 0
+    assert (tmp_path / "starts" / "warmup" / "seed_0" / "scores.json").exists()
+
+    result = run_module("alp_jax.study", "--mode=report", f"--workdir={tmp_path / 'study'}")
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "study" / "report" / "report.html").read_text()
+    assert "Sweep of objective.adversarial_weight" in page
+    assert "Criteria without labels" in page
 
 
 @pytest.mark.parametrize(

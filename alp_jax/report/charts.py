@@ -61,8 +61,7 @@ def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Fi
     """
     figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
     axis = figure.subplots()
-    colours = colormaps["viridis"].copy()
-    colours.set_bad("0.6")
+    colours = colormaps["viridis"].with_extremes(bad="0.6")
     highest = max(int(confusion.max()), 2)
     picture = axis.imshow(
         np.ma.masked_equal(confusion, 0), cmap=colours, norm=LogNorm(1, highest), aspect="equal"

@@ -86,7 +86,7 @@ def draw_entropy(
         for name in source
     }
     first = next(iter(pairs.values()))
-    titles = [f"{('source', 'target')[i % 2]} {panel.name}" for i, panel in enumerate(first)]
+    titles = [f"{('source', 'target')[i % 2]}: {panel.name}" for i, panel in enumerate(first)]
     rows = {"image": first, **{f"entropy, {name}": found for name, found in pairs.items()}}
     figure, axes = _create_grid(rows, titles, extra_height=0.6, caption_height=0.22)
     norm = Normalize(0.0, 1.0)

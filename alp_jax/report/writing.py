@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from alp_jax import config, figures, files
 from alp_jax.data import sources
 from alp_jax.errors import UserError
+from alp_jax.metrics import MEANS
 from alp_jax.report import charts, pictures
 from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
 from alp_jax.report.runs import ReportRun, read_runs
@@ -81,7 +82,7 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         logger.info("Evaluating %s on %s %s.", run.name, dataset, split)
         summary, confusion = run.score(split)
         scores = {
-            "mean IoU": summary["mean_iou"],
+            **{head: summary[name] for name, head in MEANS.items() if name in summary},
             **summary["iou_per_class"],
             "pixel accuracy": summary["pixel_accuracy"],
         }

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from alp_jax import files
 from alp_jax.data.labels import LABEL_SETS
+from alp_jax.metrics import MEANS
 from alp_jax.study import criteria, markup, published_tables, statistics
 from alp_jax.study.scores import RunScores, Study, Summary, describe_value
 
@@ -36,7 +37,6 @@ _SHORT_NAMES = {
     "motorcycle": "Motor",
     "bicycle": "Bike",
 }
-_MEANS = {"mean_iou": "mIoU", "mean_iou_16": "mIoU-16", "mean_iou_13": "mIoU-13"}
 
 
 def save(study: Study, workdir: pathlib.Path) -> None:
@@ -79,8 +79,8 @@ def _means(study: Study) -> dict[str, str]:
     """The means that the label set defines, and their heads; that of 16 of 16 is the mean."""
     held = study.runs[0].last
     return {
-        name: head
-        for name, head in _MEANS.items()
+        name: head.replace("mean IoU", "mIoU")
+        for name, head in MEANS.items()
         if name in held and not (name == "mean_iou_16" and study.about.num_classes == 16)
     }
 
@@ -96,7 +96,7 @@ def _average(run: RunScores) -> Summary | None:
         return sum(defined) / len(defined) if len(defined) == len(values) else None
 
     last = history[-1]
-    numbers = [name for name in (*_MEANS, *criteria.CRITERIA) if name in last]
+    numbers = [name for name in (*MEANS, *criteria.CRITERIA) if name in last]
     return {
         "step": last["step"],
         "split": last["split"],

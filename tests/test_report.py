@@ -1,0 +1,172 @@
+"""The report of runs: a page without a network, with whole pictures and escaped names."""
+
+import base64
+import dataclasses
+import html.parser
+import io
+import pathlib
+
+import pytest
+from PIL import Image
+
+from alp_jax import train
+from alp_jax.data import sources
+from alp_jax.errors import UserError
+from alp_jax.figures import Picture
+from alp_jax.report import page, pictures, runs, writing
+from tests import tiny
+from tests.commands import run_module
+
+PIXEL = io.BytesIO()
+Image.new("RGB", (1, 1)).save(PIXEL, format="png")
+PICTURE = Picture(PIXEL.getvalue(), PIXEL.getvalue())
+
+
+class Collector(html.parser.HTMLParser):
+    """Tags and their attributes, and all text; checks that every tag is closed."""
+
+    VOID = ("meta", "source", "img")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def pictures(self) -> list[str]:
+        return [a.get("src") or a["srcset"] for tag, a in self.tags if tag in ("img", "source")]
+
+
+@pytest.fixture(scope="module")
+def workdirs(data_dir, tmp_path_factory) -> dict[str, pathlib.Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    for variant in ("source_only", "alp_gi"):
+        config = tiny.get_config(data_dir, variant)
+        train.train_and_evaluate(config, folder / variant)
+    return {"source_only": folder / "source_only", "<script>alp": folder / "alp_gi"}
+
+
+@pytest.fixture(scope="module")
+def report(workdirs, tmp_path_factory) -> pathlib.Path:
+    output = tmp_path_factory.mktemp("report")
+    return writing.write_report(workdirs, output, title="a & b", split="test")
+
+
+def test_the_page_needs_nothing_else(report):
+    collected = Collector(report.read_text())
+    assert "script" not in {tag for tag, _ in collected.tags}
+    links = [a["href"] for tag, a in collected.tags if tag == "a"]
+    ids = {a.get("id") for _, a in collected.tags}
+    assert links
+    assert all(link is not None and link.startswith("#") and link[1:] in ids for link in links)
+    for uri in collected.pictures():
+        kind, _, data = uri.partition(",")
+        assert kind == "data:image/png;base64"
+        Image.open(io.BytesIO(base64.b64decode(data))).load()
+    assert all(a.get("alt") for tag, a in collected.tags if tag == "img")
+
+
+def test_every_figure_is_there_for_light_and_dark_and_beside_the_page(report):
+    collected = Collector(report.read_text())
+    assert len(collected.pictures()) == 2 * 5  # Two confusions, predictions, entropy, curves.
+    assert len(set(collected.pictures())) == 10
+    assert {path.name for path in report.parent.glob("*.png")} == {
+        "confusion_source_only.png",
+        "confusion__script_alp.png",
+        "predictions.png",
+        "entropy.png",
+        "curves.png",
+    }
+    assert "<script>alp: row, the true class" in collected.text
+
+
+def test_the_scores_are_those_of_the_split(report, workdirs):
+    (run, _) = runs.read_runs(workdirs)
+    summary, _ = run.score("test")
+    assert f"{100 * summary['mean_iou']:.2f}" in Collector(report.read_text()).text
+    assert summary["split"] == "test"
+
+
+def test_fields_in_which_runs_differ_are_listed(report):
+    text = Collector(report.read_text()).text
+    assert "objective.use_target" in text
+    assert "optimizer.momentum" not in text
+
+
+def test_the_pictures_are_of_the_chosen_images_only(workdirs):
+    run = runs.read_runs(workdirs)[0]
+    panels = pictures.predict(run, "tiny/target", "test", count=3)
+    source = sources.open_source(
+        run.config.data.data_dir, "tiny/target", "test", label_set=run.label_set
+    )
+    assert [panel.name for panel in panels] == [source[i]["name"] for i in (0, 3, 6)]
+    assert panels[0].prediction.shape == (tiny.HEIGHT, tiny.WIDTH)
+    assert len(pictures.predict(run, "tiny/target", "test", count=50)) == tiny.NUM_EVAL
+
+
+def test_a_target_without_labels_has_pictures_and_no_scores(workdirs, data_dir, tmp_path):
+    config = tiny.get_config(data_dir, "source_only")
+    with config.unlocked():
+        config.evaluation.dataset = "tiny/target_unlabelled"
+        config.evaluation.split = "train"
+    train.train_and_evaluate(config, tmp_path / "run")
+    path = writing.write_report({"run": tmp_path / "run"}, tmp_path / "report", title="t")
+    collected = Collector(path.read_text())
+    assert "There are no labels, so no scores." in collected.text
+    assert len(collected.pictures()) == 2 * 3
+    with pytest.raises(UserError, match=r"evaluation\.dataset .* expected the same, to compare"):
+        runs.read_runs({"a": tmp_path / "run", "b": workdirs["source_only"]})
+
+
+def test_everything_that_is_given_is_escaped():
+    bad = '<b x="1">&'
+    parts = [
+        page.Paragraph(bad),
+        page.Paragraph(bad, code=True),
+        page.Table([bad, bad], [[bad, bad]]),
+        page.Figure(PICTURE, bad, bad),
+    ]
+    collected = Collector(page.render_page(bad, [page.Section(bad, parts)]))
+    assert "b" not in {tag for tag, _ in collected.tags}
+    assert collected.text.count(bad) == 2 + 2 + 2 + 4 + 1  # Title, heading, text, cells, caption.
+    assert [a["alt"] for tag, a in collected.tags if tag == "img"] == [bad]
+
+
+def test_damaged_metrics_are_named(workdirs, tmp_path):
+    run = runs.read_runs(workdirs)[0]
+    (tmp_path / "config.json").write_text((run.workdir / "config.json").read_text())
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        runs.read_runs({"a": tmp_path})
+    assert dataclasses.is_dataclass(run)
+
+
+def test_the_command_writes_a_report_into_the_workdir(workdirs):
+    source_only, alp = workdirs.values()
+    result = run_module(
+        "alp_jax.main", "--mode=report", f"--workdir={alp}", f"--compare={source_only}"
+    )
+    assert result.returncode == 0, result.stderr
+    collected = Collector((alp / "report" / "report.html").read_text())
+    assert "source_only, alp_gi" in collected.text
+
+
+def test_a_folder_without_a_run_ends_in_one_sentence(tmp_path):
+    result = run_module("alp_jax.main", "--mode=report", f"--workdir={tmp_path / 'none'}")
+    assert result.returncode == 2
+    assert "No run in" in result.stderr
+    assert "Traceback" not in result.stderr
