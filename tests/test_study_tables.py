@@ -10,7 +10,16 @@ from PIL import Image
 from scipy import stats
 
 from alp_jax.data.labels import LABEL_SETS
-from alp_jax.study import criteria, markup, published_tables, scores, statistics, sweep, tables
+from alp_jax.study import (
+    criteria,
+    documents,
+    markup,
+    published_tables,
+    scores,
+    statistics,
+    sweep,
+    tables,
+)
 
 NAMES = LABEL_SETS[16].names
 
@@ -118,6 +127,15 @@ def test_the_table_has_a_row_for_each_setting_and_a_column_for_each_class():
     assert relative[:3] == ["alp_gi minus source_only", "2", "4.5 ± 0.7"]
 
 
+def test_the_last_evaluations_are_averaged_with_their_deviation():
+    history = [summarise(iou, step=50 * i) for i, iou in enumerate([0.9, *[0.2] * 5, *[0.4] * 5])]
+    study = make_study(make_run("alp_gi", 0, 0.4, evaluations=history))
+    heads, rows = tables.history_table(study)
+    assert heads[:4] == ["method", "seeds", "std within a run", "mIoU"]
+    # Step 0 is left out: five of 0.2 and five of 0.4, whose variance is 0.1 / 9.
+    assert rows == [["alp_gi", "1", f"{100 * np.sqrt(0.1 / 9):.2f}", "30.0", *rows[0][4:]]]
+
+
 def test_csv_holds_every_run_in_percent():
     rows = list(csv.DictReader(io.StringIO(tables.to_csv(TWO))))
     assert len(rows) == 2 * 5  # Last and best; no evaluations while training.
@@ -128,7 +146,7 @@ def test_csv_holds_every_run_in_percent():
 
 
 def test_markdown_tables_are_rectangular_and_say_what_used_labels():
-    text = tables.to_markdown(TWO)
+    text = documents.to_markdown(TWO)
     assert "chosen with target labels" in text
     blocks = [block for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == 5
@@ -139,7 +157,7 @@ def test_markdown_tables_are_rectangular_and_say_what_used_labels():
 
 def test_published_numbers_stand_beside_a_study_of_the_papers_task():
     study = make_study(*TWO.runs, source="synthia_rand_cityscapes/all_760x1280")
-    text = tables.to_markdown(study)
+    text = documents.to_markdown(study)
     assert "| 3 | ALP-GI | 44.84 | 51.99 | 90.6 |" in text
 
 
@@ -154,7 +172,7 @@ def test_latex_has_equal_columns_and_bold_for_the_best():
     rows = [line for line in text.splitlines() if line.endswith("\\\\")]
     assert {row.count("&") for row in rows} == {3}
     assert "\\begin{tabular}{lrrr}" in text
-    latex_rows = [line for line in tables.to_latex(TWO).splitlines() if line.endswith("\\\\")]
+    latex_rows = [line for line in documents.to_latex(TWO).splitlines() if line.endswith("\\\\")]
     assert {row.count(" & ") for row in latex_rows} == {19}
 
 
@@ -196,7 +214,7 @@ def test_runs_without_labels_have_no_ranking():
     history = [summarise(None, step=50), summarise(None, step=100)]
     study = make_study(make_run("alp_gi", 0, None, evaluations=history))
     assert all(ranking.num_runs == 0 for ranking in criteria.rank_criteria(study))
-    assert "| alp_gi | 1 | - |" in tables.to_markdown(study)
+    assert "| alp_gi | 1 | - |" in documents.to_markdown(study)
 
 
 SWEEP = make_study(

@@ -16,7 +16,7 @@ from alp_jax import figures, versions
 from alp_jax.errors import UserError
 from alp_jax.report import writing
 from alp_jax.report.page import Figure, Paragraph, Section, Table
-from alp_jax.study import scores, statistics, sweep, tables
+from alp_jax.study import documents, scores, statistics, sweep, tables
 from alp_jax.study.plan import Plan
 from alp_jax.study.scores import About, Study
 
@@ -48,7 +48,7 @@ def save(study: Study, workdir: pathlib.Path) -> None:
     scores.save(study, workdir)
     if not study.runs:
         return
-    tables.save(study, workdir)
+    documents.save(study, workdir)
     if study.about.sweep_field:
         sweep.save_sweep(study, workdir)
 
@@ -87,22 +87,22 @@ def _sections(study: Study) -> list[Section]:
         Section(
             "Scores over seeds",
             [
-                Paragraph(tables.describe_scores(study)),
+                Paragraph(documents.describe_scores(study)),
                 Table(heads, [*rows, *([relative] if relative else [])]),
-                Paragraph(tables.DIFFERENCES_NOTE),
+                Paragraph(documents.DIFFERENCES_NOTE),
                 Table(*tables.difference_table(study)),
             ],
         ),
         Section(
             "Best checkpoint, chosen with target labels",
             [
-                Paragraph(tables.describe_best(study)),
+                Paragraph(documents.describe_best(study)),
                 Table(*tables.score_table(study, lambda run: run.best)),
             ],
         ),
         Section(
             "Criteria without labels",
-            [Paragraph(tables.describe_criteria(study)), Table(*tables.criterion_table(study))],
+            [Paragraph(documents.describe_criteria(study)), Table(*tables.criterion_table(study))],
         ),
     ]
     published_heads, published_rows = tables.published_table(study)

@@ -1,30 +1,23 @@
-"""Writes a study's scores as CSV, Markdown and LaTeX, in the layout of the paper's Tables 3 and 4.
+"""A study's scores as tables of text, in the layout of the paper's Tables 3 and 4.
 
 Synopsis:
 
-  save(study, workdir)     # study.csv, study.md, study.tex
+  heads, rows = score_table(study)
 """
 
 import csv
 import io
-import pathlib
 from collections.abc import Callable
 
-from alp_jax import files
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.metrics import MEANS
-from alp_jax.study import criteria, markup, published_tables, statistics
+from alp_jax.study import criteria, published_tables, statistics
 from alp_jax.study.scores import RunScores, Study, Summary, describe_value
 
-STEM = "study"
 LAST_EVALUATIONS = 10
 
 Rows = list[list[str]]
 
-DIFFERENCES_NOTE = (
-    "Runs with the same seed start from the same weights and see the same source images. With few "
-    "seeds the bootstrap interval (BCa) is somewhat too narrow; Student's is beside it."
-)
 
 # The paper's heads of columns.
 _SHORT_NAMES = {
@@ -37,13 +30,6 @@ _SHORT_NAMES = {
     "motorcycle": "Motor",
     "bicycle": "Bike",
 }
-
-
-def save(study: Study, workdir: pathlib.Path) -> None:
-    """Writes all three files; expects at least one run."""
-    files.write_text(workdir / f"{STEM}.csv", to_csv(study))
-    files.write_text(workdir / f"{STEM}.md", to_markdown(study))
-    files.write_text(workdir / f"{STEM}.tex", to_latex(study))
 
 
 def to_csv(study: Study) -> str:
@@ -135,6 +121,22 @@ def score_table(
     return heads, rows
 
 
+def history_table(study: Study) -> tuple[list[str], Rows]:
+    """The same of the mean of each run's last evaluations, and how mIoU varies among them."""
+    heads, rows = score_table(study, _average)
+    heads.insert(2, "std within a run")
+    settings = study.by_setting()
+    for row in rows:
+        deviations = [
+            statistics.mean_and_std(values)[1]
+            for run in settings[row[0]]
+            if None not in (values := [s["mean_iou"] for s in run.history(LAST_EVALUATIONS)])
+            and len(values) > 1
+        ]
+        row.insert(2, statistics.format_percent(deviations, 2).partition(" ")[0])
+    return heads, rows
+
+
 def relative_row(study: Study) -> list[str] | None:
     """The paper's last row: the last setting minus the first, on the seeds that both have."""
     settings = study.by_setting()
@@ -223,73 +225,3 @@ def published_table(study: Study) -> tuple[list[str], Rows]:
         cells = ["-" if number is None else f"{number:g}" for number in numbers]
         rows.append([str(row.table), row.method, *cells])
     return ["table", "method", "mIoU", "mIoU-13", *(_short_name(name) for name in names)], rows
-
-
-def describe_scores(study: Study) -> str:
-    """Says what the first table holds."""
-    about = study.about
-    return (
-        f"IoU in percent on {about.dataset} {about.reported_split} after the last step, mean ± "
-        "standard deviation over seeds. No target label was used to choose a checkpoint."
-    )
-
-
-def describe_best(study: Study) -> str:
-    """Says what the table of the best checkpoints holds."""
-    return (
-        f"By mean IoU on {study.about.evaluation_split}, as AdvEnt's code does: not a score of a "
-        "method that uses no target labels."
-    )
-
-
-def describe_criteria(study: Study) -> str:
-    """Says what the table of criteria holds."""
-    return (
-        f"How well they rank the evaluations of a run on {study.about.evaluation_split} "
-        "(Spearman's correlation with mean IoU: 1 as well, 0 not at all) and the settings of a "
-        "seed, and the mean IoU that the criterion's choice loses against the best evaluation. An "
-        "analysis: it uses target labels."
-    )
-
-
-def to_markdown(study: Study) -> str:
-    """All tables with what they say."""
-    about = study.about
-    heads, rows = score_table(study)
-    relative = relative_row(study)
-    parts = [
-        f"# {about.config}: {', '.join(about.methods)}",
-        describe_scores(study),
-        markup.markdown_table(heads, [*rows, *([relative] if relative else [])]),
-        "## Paired differences",
-        DIFFERENCES_NOTE,
-        markup.markdown_table(*difference_table(study)),
-        f"## The last {LAST_EVALUATIONS} evaluations",
-        f"Mean of each run's last {LAST_EVALUATIONS} evaluations, on {about.evaluation_split}.",
-        markup.markdown_table(*score_table(study, _average)),
-        "## Best checkpoint, chosen with target labels",
-        describe_best(study),
-        markup.markdown_table(*score_table(study, lambda run: run.best)),
-        "## Criteria without labels",
-        describe_criteria(study),
-        markup.markdown_table(*criterion_table(study)),
-    ]
-    published_heads, published_rows = published_table(study)
-    if published_rows:
-        table = markup.markdown_table(published_heads, published_rows)
-        parts += ["## Published", "As the paper prints them.", table]
-    return "\n\n".join([*parts, *_footer(study)]) + "\n"
-
-
-def _footer(study: Study) -> list[str]:
-    about = study.about
-    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
-    seeds = ", ".join(map(str, about.seeds))
-    return ["## How", f"```\n{about.command}\n```", f"Seeds {seeds}; {versions}."]
-
-
-def to_latex(study: Study) -> str:
-    """The table of the last step for a paper: \\usepackage{booktabs}."""
-    heads, rows = score_table(study)
-    relative = relative_row(study)
-    return f"% {study.about.command}\n" + markup.latex_table(heads, rows, relative)

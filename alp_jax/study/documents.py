@@ -1,0 +1,97 @@
+"""Writes a study's tables as CSV, Markdown and LaTeX.
+
+Synopsis:
+
+  save(study, workdir)     # study.csv, study.md, study.tex
+"""
+
+import pathlib
+
+from alp_jax import files
+from alp_jax.study import markup, tables
+from alp_jax.study.scores import Study
+
+STEM = "study"
+DIFFERENCES_NOTE = (
+    "Runs with the same seed start from the same weights and see the same source images. With few "
+    "seeds the bootstrap interval (BCa) is somewhat too narrow; Student's is beside it."
+)
+
+
+def save(study: Study, workdir: pathlib.Path) -> None:
+    """Writes all three files; expects at least one run."""
+    files.write_text(workdir / f"{STEM}.csv", tables.to_csv(study))
+    files.write_text(workdir / f"{STEM}.md", to_markdown(study))
+    files.write_text(workdir / f"{STEM}.tex", to_latex(study))
+
+
+def describe_scores(study: Study) -> str:
+    """Says what the first table holds."""
+    about = study.about
+    return (
+        f"IoU in percent on {about.dataset} {about.reported_split} after the last step, mean ± "
+        "standard deviation over seeds. No target label was used to choose a checkpoint."
+    )
+
+
+def describe_best(study: Study) -> str:
+    """Says what the table of the best checkpoints holds."""
+    return (
+        f"By mean IoU on {study.about.evaluation_split}, as AdvEnt's code does: not a score of a "
+        "method that uses no target labels."
+    )
+
+
+def describe_criteria(study: Study) -> str:
+    """Says what the table of criteria holds."""
+    return (
+        f"How well they rank the evaluations of a run on {study.about.evaluation_split} "
+        "(Spearman's correlation with mean IoU: 1 as well, 0 not at all) and the settings of a "
+        "seed, and the mean IoU that the criterion's choice loses against the best evaluation. An "
+        "analysis: it uses target labels."
+    )
+
+
+def to_markdown(study: Study) -> str:
+    """All tables with what they say."""
+    about = study.about
+    heads, rows = tables.score_table(study)
+    relative = tables.relative_row(study)
+    parts = [
+        f"# {about.config}: {', '.join(about.methods)}",
+        describe_scores(study),
+        markup.markdown_table(heads, [*rows, *([relative] if relative else [])]),
+        "## Paired differences",
+        DIFFERENCES_NOTE,
+        markup.markdown_table(*tables.difference_table(study)),
+        f"## The last {tables.LAST_EVALUATIONS} evaluations",
+        f"Mean of each run's last {tables.LAST_EVALUATIONS} evaluations, on "
+        f"{about.evaluation_split}; and the standard deviation of mIoU over them, averaged over "
+        "seeds.",
+        markup.markdown_table(*tables.history_table(study)),
+        "## Best checkpoint, chosen with target labels",
+        describe_best(study),
+        markup.markdown_table(*tables.score_table(study, lambda run: run.best)),
+        "## Criteria without labels",
+        describe_criteria(study),
+        markup.markdown_table(*tables.criterion_table(study)),
+    ]
+    published_heads, published_rows = tables.published_table(study)
+    if published_rows:
+        table = markup.markdown_table(published_heads, published_rows)
+        parts += ["## Published", "As the paper prints them.", table]
+    return "\n\n".join([*parts, *_footer(study)]) + "\n"
+
+
+def _footer(study: Study) -> list[str]:
+    about = study.about
+    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    seeds = ", ".join(map(str, about.seeds))
+    return ["## How", f"```\n{about.command}\n```", f"Seeds {seeds}; {versions}."]
+
+
+def to_latex(study: Study) -> str:
+    """The table of the last step for a paper: \\usepackage{booktabs}."""
+    heads, rows = tables.score_table(study)
+    relative = tables.relative_row(study)
+    return f"% {study.about.command}\n" + markup.latex_table(heads, rows, relative)
