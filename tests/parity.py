@@ -296,7 +296,7 @@ def _create_state(
     """
     rng = np.random.default_rng(0)
     arguments = {name: value for name, value in statics.items() if name != "objective"}
-    arguments["use_target"] = statics["objective"].use_target
+    arguments["has_discriminator"] = statics["objective"].aligns
     create = functools.partial(state.create_train_state, **arguments)
     # A unit that rounding puts above zero on one side and below on the other has another gradient:
     # in single precision biases keep most units far from zero.
