@@ -92,8 +92,9 @@ _OPERATIONAL = (
 )
 
 
-# Fields that nothing reads where no target image is used, and where nothing is aligned.
-_OF_THE_TARGET = ("data.target", "objective.batch_norm_update_domains")
+# Fields that nothing reads where no target image is used, and where nothing is aligned. Not
+# data.target_size: evaluation has images of that size, too.
+_OF_THE_TARGET = ("data.target", "data.target_split", "objective.batch_norm_update_domains")
 _OF_THE_GAME = (
     "discriminator.",
     "objective.adversarial_weight",
@@ -124,7 +125,7 @@ def is_used(config: ml_collections.ConfigDict, name: str) -> bool:
     objective = create_objective(config.objective)
     if name.startswith(("objective.patch_size", "objective.num_patches")):
         return objective.patch in ("random", "image_crop")
-    if name.startswith(_OF_THE_TARGET):
+    if name in _OF_THE_TARGET:
         return objective.use_target
     if name.startswith(_OF_THE_GAME):
         return objective.aligns

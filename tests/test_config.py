@@ -112,6 +112,7 @@ def test_crops_of_equal_pixels_cover_an_image():
         ("source_only", "objective.adversarial_weight", False),
         ("source_only", "objective.patch_size", False),
         ("source_only", "data.target_split", False),
+        ("source_only", "data.target_size", True),
         ("source_only", "optimizer.momentum", True),
         ("target_bn", "objective.batch_norm_update_domains", True),
         ("target_bn", "discriminator.widths", False),

@@ -78,6 +78,15 @@ def test_a_start_has_the_swept_crops_data_and_network_and_its_own_schedule():
     assert [run.config.model.widths for run in widths.starts] == [(8, 8, 8), (16, 16, 16)]
 
 
+def test_studies_of_several_targets_may_share_their_starts():
+    overrides = ["--config.data.target=other/unlabelled", "--config.data.target_size=32,64"]
+    here, there = plan_toy("alp_gi"), plan_toy("alp_gi", overrides=overrides)
+    assert there.runs[0].config.data.target == "other/unlabelled"
+    (ours,), (theirs,) = here.starts, there.starts
+    assert (ours.folder, ours.config.data.target) == (theirs.folder, theirs.config.data.target)
+    assert theirs.config.data.target_size == (32, 64)  # Its evaluation has images of that size.
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

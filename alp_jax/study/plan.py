@@ -164,9 +164,18 @@ def _create_start(
     field: str | None,
     value: Any,
 ) -> Run:
-    """The run that `run_config` starts from: what they share (`config.is_shared_with_start`)."""
+    """The run that `run_config` starts from: what they share (`config.is_shared_with_start`).
+
+    What the start makes no use of stays as it is, so that studies of several targets may share it.
+    """
     variant, seed = run_config.start_variant, run_config.seed
-    shared_flags = [flag for flag in flags if config.is_shared_with_start(_field_of(flag))]
+    alone = cli.read_config(config_path, variant, [])
+    names = {flag: flag.removeprefix("--config.").partition("=")[0] for flag in flags}
+    shared_flags = [
+        flag
+        for flag, name in names.items()
+        if config.is_shared_with_start(name) and config.is_used(alone, name)
+    ]
     start_config = cli.read_config(config_path, variant, [*shared_flags, f"--config.seed={seed}"])
     config.validate(start_config)
     if not field or not (
@@ -174,7 +183,3 @@ def _create_start(
     ):
         value = None
     return Run(variant, value, seed, root, _folder(variant, field, value, seed), start_config)
-
-
-def _field_of(flag: str) -> str:
-    return flag.removeprefix("--config.").partition("=")[0]
