@@ -16,6 +16,7 @@ from alp_jax.study import (
     markup,
     published_tables,
     scores,
+    selection,
     statistics,
     sweep,
     tables,
@@ -302,3 +303,62 @@ def test_published_tables_have_the_methods_of_the_ablations():
     assert published_tables.task_of("gta5/all", num_classes=16) is None
     assert published_tables.task_of("toy_cities/source", num_classes=16) is None
     assert published_tables.published_rows(None) == ()
+
+
+def evaluated(method, seed, value, validation, test, entropy) -> scores.RunScores:
+    history = summarise(validation, 500, "validation", mean_entropy=entropy)
+    start = summarise(0.9, 0, "validation", mean_entropy=0.0)  # Of step 0: never chosen by.
+    return make_run(method, seed, test, value, [start, history])
+
+
+def test_each_method_is_compared_at_its_own_value():
+    study = make_study(
+        make_run("source_only", 0, 0.30, None, [summarise(0.3, 500, "validation")]),
+        make_run("source_only", 1, 0.31, None, [summarise(0.3, 500, "validation")]),
+        evaluated("agp_gi", 0, 0.001, 0.40, 0.33, entropy=0.2),
+        evaluated("agp_gi", 1, 0.001, 0.30, 0.34, entropy=0.2),
+        evaluated("agp_gi", 0, 0.1, 0.41, 0.90, entropy=0.1),
+        evaluated("agp_gi", 1, 0.1, 0.25, 0.90, entropy=0.1),
+        evaluated("alp_gi", 0, 0.001, 0.10, 0.99, entropy=0.3),
+        evaluated("alp_gi", 1, 0.001, 0.10, 0.99, entropy=0.3),
+        evaluated("alp_gi", 0, 0.1, 0.50, 0.36, entropy=0.4),
+        evaluated("alp_gi", 1, 0.1, 0.40, 0.35, entropy=0.4),
+        field="objective.adversarial_weight",
+        values=(0.001, 0.1),
+    )
+    by_labels = selection.choose(study, selection.LABELS)
+    assert [(choice.method, choice.value) for choice in by_labels] == [
+        ("source_only", None),
+        ("agp_gi", 0.001),  # Means on validation 0.35 and 0.33, whatever test says.
+        ("alp_gi", 0.1),
+    ]
+    assert by_labels[2].evaluated == pytest.approx(0.45)
+    (_, _, ours) = selection.compare_choices(by_labels)
+    assert (ours.first, ours.second) == ("alp_gi", "agp_gi")
+    assert ours.differences == pytest.approx((0.03, 0.01))
+    by_entropy = selection.choose(study, "mean_entropy")  # Lower is better.
+    assert [choice.value for choice in by_entropy] == [None, 0.1, 0.001]
+
+    heads, rows = tables.choice_table(study)
+    assert heads[-2:] == ["mIoU, validation", "mIoU, test"]
+    assert rows[1] == [
+        "mean IoU (target labels)",
+        "alp_gi",
+        "0.1",
+        "45.0 ± 7.1",
+        "35.5 ± 0.7",
+    ]
+    text = documents.to_markdown(study)
+    assert "## Best against best: each method's own objective.adversarial_weight" in text
+    assert "| mean entropy | alp_gi minus agp_gi |" in text
+    assert "Best against best" not in documents.to_markdown(TWO)
+
+
+def test_a_method_without_labels_chooses_nothing_by_mean_iou():
+    study = make_study(
+        evaluated("alp_gi", 0, 0.1, None, None, entropy=0.4),
+        field="objective.adversarial_weight",
+        values=(0.1,),
+    )
+    assert selection.choose(study, selection.LABELS) == []
+    assert [choice.value for choice in selection.choose(study, "mean_entropy")] == [0.1]

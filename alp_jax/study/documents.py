@@ -52,6 +52,21 @@ def describe_criteria(study: Study) -> str:
     )
 
 
+def choice_title(study: Study) -> str:
+    """Heads the tables of best against best, in a study with a swept field."""
+    return f"Best against best: each method's own {study.about.sweep_field}"
+
+
+def describe_choices(study: Study) -> str:
+    """Says what the tables of best against best hold."""
+    about = study.about
+    return (
+        f"The value that is best on {about.evaluation_split} after the last step, averaged over "
+        f"seeds, and its score on {about.reported_split}: by mean IoU, which uses target labels, "
+        "and by criteria that use none. A method that makes no use of the field has no choice."
+    )
+
+
 def to_markdown(study: Study) -> str:
     """All tables with what they say."""
     about = study.about
@@ -76,6 +91,13 @@ def to_markdown(study: Study) -> str:
         describe_criteria(study),
         markup.markdown_table(*tables.criterion_table(study)),
     ]
+    if about.sweep_field:
+        parts += [
+            f"## {choice_title(study)}",
+            describe_choices(study),
+            markup.markdown_table(*tables.choice_table(study)),
+            markup.markdown_table(*tables.choice_difference_table(study)),
+        ]
     published_heads, published_rows = tables.published_table(study)
     if published_rows:
         table = markup.markdown_table(published_heads, published_rows)

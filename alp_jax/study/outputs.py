@@ -113,7 +113,15 @@ def _sections(study: Study) -> list[Section]:
         picture = figures.render(lambda: sweep.draw_sweep(study))
         caption = "Dots are seeds; a dashed line is a method that does not use the field."
         plot = Figure(picture, caption, f"Mean IoU over values of {about.sweep_field}.")
-        found.insert(1, Section(f"Sweep of {about.sweep_field}", [plot]))
+        choices: list[Paragraph | Table | Figure] = [
+            Paragraph(documents.describe_choices(study)),
+            Table(*tables.choice_table(study)),
+            Table(*tables.choice_difference_table(study)),
+        ]
+        found[1:1] = [
+            Section(f"Sweep of {about.sweep_field}", [plot]),
+            Section(documents.choice_title(study), choices),
+        ]
     versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
     how = Section("How", [Paragraph(about.command, code=True), Paragraph(versions)])
     return [*found, how]

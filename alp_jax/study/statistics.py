@@ -73,14 +73,26 @@ def paired_differences(study: Study, score: str = "mean_iou") -> list[PairedDiff
       one for every two settings that have a seed in common where both have the score.
     """
     settings = study.by_setting()
-    found = []
-    for second, first in itertools.combinations(settings, 2):
-        ours, theirs = (_by_seed(settings[name], score) for name in (first, second))
-        seeds = sorted(ours.keys() & theirs.keys())
-        if seeds:
-            differences = tuple(ours[seed] - theirs[seed] for seed in seeds)
-            found.append(compare(first, second, differences))
-    return found
+    found = (
+        compare_runs(first, settings[first], second, settings[second], score)
+        for second, first in itertools.combinations(settings, 2)
+    )
+    return [difference for difference in found if difference is not None]
+
+
+def compare_runs(
+    first: str,
+    first_runs: Sequence[RunScores],
+    second: str,
+    second_runs: Sequence[RunScores],
+    score: str = "mean_iou",
+) -> PairedDifference | None:
+    """Compares the runs of two settings by the seeds that both have; None if there are none."""
+    ours, theirs = (_by_seed(runs, score) for runs in (first_runs, second_runs))
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    return compare(first, second, tuple(ours[seed] - theirs[seed] for seed in seeds))
 
 
 def compare(first: str, second: str, differences: tuple[float, ...]) -> PairedDifference:

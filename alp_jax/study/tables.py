@@ -11,13 +11,20 @@ from collections.abc import Callable
 
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.metrics import MEANS
-from alp_jax.study import criteria, published_tables, statistics
+from alp_jax.study import criteria, published_tables, selection, statistics
 from alp_jax.study.scores import RunScores, Study, Summary, describe_value
 
 LAST_EVALUATIONS = 10
 
 Rows = list[list[str]]
 
+_DIFFERENCE_HEADS = [
+    "difference in mIoU",
+    "mean ± std",
+    "95 % bootstrap",
+    "95 % Student's t",
+    "seeds above 0",
+]
 
 # The paper's heads of columns.
 _SHORT_NAMES = {
@@ -167,26 +174,47 @@ def _short_name(name: str) -> str:
 
 def difference_table(study: Study) -> tuple[list[str], Rows]:
     """Every two settings: their paired difference in mean IoU, in points of percent."""
-    heads = [
-        "difference in mIoU",
-        "mean ± std",
-        "95 % bootstrap",
-        "95 % Student's t",
-        "seeds above 0",
-    ]
+    found = statistics.paired_differences(study)
+    return _DIFFERENCE_HEADS, [_difference_row(difference) for difference in found]
+
+
+def choice_table(study: Study) -> tuple[list[str], Rows]:
+    """Best against best: what each method chooses by each rule, and what it then scores."""
+    heads = ["chosen by", "method", "value", f"mIoU, {study.about.evaluation_split}"]
+    heads.append(f"mIoU, {study.about.reported_split}")
     rows = []
-    for found in statistics.paired_differences(study):
-        above = sum(difference > 0 for difference in found.differences)
-        rows.append(
-            [
-                f"{found.first} minus {found.second}",
-                statistics.format_percent(found.differences, 2),
-                _interval(found.bootstrap),
-                _interval(found.student),
-                f"{above} of {len(found.differences)}",
-            ]
-        )
+    for rule in selection.RULES:
+        for choice in selection.choose(study, rule):
+            if choice.value is not None:
+                validation = [run.history(1)[0]["mean_iou"] for run in choice.runs]
+                scores = [run.last["mean_iou"] for run in choice.runs]
+                cells = [statistics.format_percent(column) for column in (validation, scores)]
+                rows.append([_rule_name(rule), choice.method, describe_value(choice.value), *cells])
     return heads, rows
+
+
+def choice_difference_table(study: Study) -> tuple[list[str], Rows]:
+    """The paired differences of every two methods at the values that they chose."""
+    rows = []
+    for rule in selection.RULES:
+        for difference in selection.compare_choices(selection.choose(study, rule)):
+            rows.append([_rule_name(rule), *_difference_row(difference)])
+    return ["chosen by", *_DIFFERENCE_HEADS], rows
+
+
+def _rule_name(rule: str) -> str:
+    return "mean IoU (target labels)" if rule == selection.LABELS else rule.replace("_", " ")
+
+
+def _difference_row(found: statistics.PairedDifference) -> list[str]:
+    above = sum(difference > 0 for difference in found.differences)
+    return [
+        f"{found.first} minus {found.second}",
+        statistics.format_percent(found.differences, 2),
+        _interval(found.bootstrap),
+        _interval(found.student),
+        f"{above} of {len(found.differences)}",
+    ]
 
 
 def _interval(interval: statistics.Interval | None) -> str:

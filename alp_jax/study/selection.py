@@ -1,0 +1,77 @@
+"""Best against best: each method at the value of the swept field that it would choose for itself.
+
+Synopsis:
+
+  for rule in RULES:
+      choices = choose(study, rule)               # one for each method
+      differences = compare_choices(choices)      # of the reported split, paired by seed
+
+A value is chosen on the evaluation split, by the mean over all seeds of the last evaluation: with
+target labels if the rule is mean IoU, without any if it is a criterion of `criteria.CRITERIA`.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alp_jax.study import criteria
+from alp_jax.study.scores import RunScores, Study
+from alp_jax.study.statistics import PairedDifference, compare_runs
+
+LABELS = "mean_iou"
+# Name in a summary -> sign that makes more better.
+RULES = {LABELS: 1, **criteria.CRITERIA}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What one method takes by one rule.
+
+    Attributes:
+      method: variant of the configuration.
+      value: of the swept field; None for a method that does not use it.
+      evaluated: what the rule was decided by: its mean over seeds, on the evaluation split.
+      runs: of that value, by seed.
+    """
+
+    method: str
+    value: Any
+    evaluated: float
+    runs: Sequence[RunScores]
+
+
+def choose(study: Study, rule: str) -> list[Choice]:
+    """Chooses a value for each method.
+
+    Args:
+      study: with a swept field.
+      rule: one of RULES.
+    Returns:
+      one for each method whose every run has what the rule reads, in the order of the tables.
+    """
+    found: dict[str, list[Choice]] = {}
+    for runs in study.by_setting().values():
+        values = [run.history(1)[0].get(rule) for run in runs if run.history(1)]
+        method, value = runs[0].method, runs[0].value
+        defined = [number for number in values if number is not None]
+        choices = found.setdefault(method, [])
+        if len(defined) == len(runs):
+            choices.append(Choice(method, value, float(np.mean(defined)), runs))
+    sign = RULES[rule]
+    return [
+        max(choices, key=lambda choice: sign * choice.evaluated)
+        for choices in found.values()
+        if choices
+    ]
+
+
+def compare_choices(choices: Sequence[Choice]) -> list[PairedDifference]:
+    """Compares what every two methods score with their own values, the later one first."""
+    found = (
+        compare_runs(first.method, first.runs, second.method, second.runs)
+        for second, first in itertools.combinations(choices, 2)
+    )
+    return [difference for difference in found if difference is not None]
