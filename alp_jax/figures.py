@@ -23,6 +23,7 @@ ENTROPY_COLOURS = "viridis"  # Purple to yellow as entropy grows, as in the pape
 COLUMNS = ("image", "prediction", "label", "entropy")
 # Okabe and Ito, "Color Universal Design", 2008: told apart by the colour-blind, on light and dark.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+MARKERS = "osD^vP*"  # Beside the colours.
 
 
 def _style(ink: str, paper: str, grid: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/study --se
 python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/lambda \\
     --methods=agp_gi,alp_gi --sweep=adversarial_weight:0.001,0.003,0.01,0.03,0.1
 python -m alp_jax.study --mode=report --workdir=runs/study
+python -m alp_jax.study --mode=compare --workdir=runs/compared --studies=runs/study,runs/other
 
 Tables 3 and 4 of Cicek et al., ACCV 2020, and Figure 8a with --sweep; --mode=report adds Figures 4
 to 7. The same command continues a study: finished runs are not repeated, interrupted ones go on
@@ -34,9 +35,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study: tables, fi
 _MODE = flags.DEFINE_enum(
     "mode",
     "run",
-    ["run", "report"],
+    ["run", "report", "compare"],
     "run: train and score what is not finished, and write tables; report: of what is finished, "
-    "write confusion, entropy, pictures, curves and one HTML page.",
+    "write confusion, entropy, pictures, curves and one HTML page; compare: write how differences "
+    "between methods change from one of --studies to the next.",
 )
 _METHODS = flags.DEFINE_list(
     "methods",
@@ -56,6 +58,9 @@ _STARTS = flags.DEFINE_string(
     "Folder of the runs that methods start from, which several studies may share; "
     "WORKDIR/starts when not given.",
 )
+_STUDIES = flags.DEFINE_list(
+    "studies", [], "With --mode=compare: folders of studies, the one to compare with first."
+)
 
 
 def main() -> None:
@@ -65,10 +70,7 @@ def main() -> None:
             "Give --workdir, the folder of the study: for example --workdir=runs/study."
         )
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    if _MODE.value == "run":
-        _run(workdir)
-    else:
-        _report(workdir)
+    {"run": _run, "report": _report, "compare": _compare}[_MODE.value](workdir)
 
 
 def _run(workdir: pathlib.Path) -> None:
@@ -99,8 +101,7 @@ def _run(workdir: pathlib.Path) -> None:
         starts_dir=_STARTS.value and pathlib.Path(_STARTS.value).expanduser(),
     )
     logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
-    command = f"python -m alp_jax.study {shlex.join(sys.argv[1:])}"
-    about = outputs.describe(planned, config_path, overrides, command)
+    about = outputs.describe(planned, config_path, overrides, _command())
     study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))
     outputs.print_scores(study)
     logger.info(
@@ -110,12 +111,25 @@ def _run(workdir: pathlib.Path) -> None:
     )
 
 
+def _command() -> str:
+    return f"python -m alp_jax.study {shlex.join(sys.argv[1:])}"
+
+
 def _report(workdir: pathlib.Path) -> None:
     from alp_jax.study import outputs
 
     started = time.monotonic()
     path = outputs.write_report(workdir)
     logger.info("Finished in %.0f s. Report: %s", time.monotonic() - started, path)
+
+
+def _compare(workdir: pathlib.Path) -> None:
+    from alp_jax.study import comparison
+
+    folders = [pathlib.Path(folder).expanduser() for folder in _STUDIES.value]
+    path = comparison.save(comparison.compare_studies(folders), workdir, _command())
+    print(path.read_text())
+    logger.info("Tables: %s; plot beside it.", path)
 
 
 if __name__ == "__main__":

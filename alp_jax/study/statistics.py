@@ -63,6 +63,13 @@ def format_percent(values: Sequence[float | None], digits: int = 1) -> str:
     return text if std is None else f"{text} ± {100 * std:.{digits}f}"
 
 
+def format_interval(interval: Interval | None) -> str:
+    """Writes an interval of numbers in [0, 1] in percent, with signs."""
+    if interval is None:
+        return "one seed: none"
+    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+
+
 def paired_differences(study: Study, score: str = "mean_iou") -> list[PairedDifference]:
     """Compares every two settings, the later one of the tables first.
 
@@ -88,11 +95,16 @@ def compare_runs(
     score: str = "mean_iou",
 ) -> PairedDifference | None:
     """Compares the runs of two settings by the seeds that both have; None if there are none."""
+    found = differences_by_seed(first_runs, second_runs, score)
+    return compare(first, second, tuple(found.values())) if found else None
+
+
+def differences_by_seed(
+    first_runs: Sequence[RunScores], second_runs: Sequence[RunScores], score: str = "mean_iou"
+) -> dict[int, float]:
+    """Subtracts the second setting's score from the first's: seed -> difference, by seed."""
     ours, theirs = (_by_seed(runs, score) for runs in (first_runs, second_runs))
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return None
-    return compare(first, second, tuple(ours[seed] - theirs[seed] for seed in seeds))
+    return {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
 
 
 def compare(first: str, second: str, differences: tuple[float, ...]) -> PairedDifference:

@@ -19,7 +19,6 @@ from alp_jax.study.scores import Study, describe_value
 from alp_jax.study.statistics import mean_and_std
 
 STEM = "sweep"
-_MARKERS = "osD^vP*"
 _AXIS_NAMES = {
     "patch_size": "side of the patch (pixels)",
     "adversarial_weight": "adversarial weight \N{GREEK SMALL LETTER LAMDA}",
@@ -107,7 +106,7 @@ def _draw(study: Study, axis: Axes) -> None:
             means,
             yerr=[std or 0.0 for std in stds],
             color=colour,
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=figures.MARKERS[index % len(figures.MARKERS)],
             markersize=5,
             capsize=3,
             linewidth=1.6,

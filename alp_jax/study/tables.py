@@ -211,16 +211,10 @@ def _difference_row(found: statistics.PairedDifference) -> list[str]:
     return [
         f"{found.first} minus {found.second}",
         statistics.format_percent(found.differences, 2),
-        _interval(found.bootstrap),
-        _interval(found.student),
+        statistics.format_interval(found.bootstrap),
+        statistics.format_interval(found.student),
         f"{above} of {len(found.differences)}",
     ]
-
-
-def _interval(interval: statistics.Interval | None) -> str:
-    if interval is None:
-        return "one seed: none"
-    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
 
 
 def criterion_table(study: Study) -> tuple[list[str], Rows]:
