@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
+import platformdirs
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -22,6 +23,16 @@ from alp_jax.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+# What the libraries read when they are imported, where the user has not set it.
+_ENVIRONMENT = {
+    # TensorFlow only writes event files here; it announces oneDNN at every start.
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    # Compiled programs are kept for the next run.
+    "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("alp_jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags, runs `main` and exits.
@@ -29,9 +40,8 @@ def run(main: Callable[[], None]) -> None:
     Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
     Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
-    # TensorFlow only writes event files here; it announces oneDNN at every start.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
     def guarded(argv: Sequence[str]) -> None:
         _configure_logging()

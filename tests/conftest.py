@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import jax
@@ -8,8 +9,10 @@ from tests import tiny
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
-    jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "jax"))
+    cache_dir = str(config.rootpath / ".pytest_cache" / "jax")
+    jax.config.update("jax_compilation_cache_dir", cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache_dir  # Of the commands that tests start.
 
 
 @pytest.fixture(scope="session")

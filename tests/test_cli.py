@@ -113,3 +113,31 @@ def test_train_resume_and_evaluate_by_command(data_dir, tmp_path):
     assert scores["num_images"] == tiny.NUM_EVAL
     # No library's log lines beside ours.
     assert not [line for line in result.stderr.splitlines() if "orbax" in line.lower()]
+
+
+@pytest.fixture
+def tiny_config(tmp_path, data_dir):
+    path = tmp_path / "tiny_config.py"
+    path.write_text(
+        "import pathlib\n"
+        "from tests import tiny\n"
+        "def get_config():\n"
+        f"    return tiny.get_config(pathlib.Path({str(data_dir)!r}))\n"
+    )
+    return f"--config={path}"
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, tiny_config, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = run_main(tiny_config, "--config.num_steps=1", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    kept = [path.name for path in (tmp_path / "cache" / "alp_jax").glob("*-cache")]
+    assert any(name.startswith("jit_train_step") for name in kept), kept
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/dev/null/cache")
+    result = run_main(tiny_config, "--config.num_steps=1", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "evaluation" / "step_1.json").exists()
