@@ -8,12 +8,13 @@ Synopsis:
 import dataclasses
 import io
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -134,3 +135,16 @@ def save(figure: Figure, path: pathlib.Path) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     figure.savefig(temporary, format="png")
     temporary.replace(path)
+
+
+def draw_seeds(axis: Axes, place: float, scores: Sequence[float], colour: str) -> None:
+    """Draws each seed's score as a faint dot."""
+    axis.plot([place] * len(scores), scores, ".", color=colour, alpha=0.35, markersize=5)
+
+
+def tidy(axis: Axes) -> None:
+    """Gives a plot a faint grid, two spines and a legend without a frame."""
+    axis.grid(visible=True, alpha=0.4)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)

@@ -265,6 +265,7 @@ def test_values_are_placed_by_size_where_they_have_one(values, expected):
 
 def test_a_sweep_axis_is_logarithmic_over_a_decade():
     study = make_study(
+        *[make_run("agp_gi", 0, 0.2, value) for value in (0.001, 0.01, 0.1)],
         *[make_run("alp_gi", 0, 0.3, value) for value in (0.001, 0.01, 0.1)],
         field="objective.adversarial_weight",
         values=(0.001, 0.01, 0.1),
@@ -273,6 +274,13 @@ def test_a_sweep_axis_is_logarithmic_over_a_decade():
     sweep._draw(study, axis)
     assert axis.get_xscale() == "log"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0.001", "0.01", "0.1"]
+    low, high = axis.get_ylim()
+    assert low < 20 < 30 < high
+    global_line, local_line = (container.lines[0] for container in axis.containers)
+    left, right = (np.asarray(line.get_xdata(), float) for line in (global_line, local_line))
+    assert np.all(left < right)  # Neither hides the other's error bars.
+    np.testing.assert_allclose(np.sqrt(left * right), [0.001, 0.01, 0.1])
+    assert axis.get_xlim()[0] < left[0] < right[-1] < axis.get_xlim()[1]
 
 
 # Means that the paper prints and that are not the mean of the row.

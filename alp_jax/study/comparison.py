@@ -202,8 +202,7 @@ def _draw(comparison: Comparison, axis: Axes) -> None:
     count = len(comparison.differences)
     for index, ((first, second), found) in enumerate(comparison.differences.items()):
         colour = figures.COLOURS[index % len(figures.COLOURS)]
-        shift = 0.6 * ((index + 0.5) / count - 0.5)
-        places = [study + shift for study in range(len(found))]
+        places = [study + 0.6 * ((index + 0.5) / count - 0.5) for study in range(len(found))]
         means = [100 * difference.mean for difference in found]
         errors = [
             100 * (difference.student[1] - difference.mean) if difference.student else 0.0
@@ -222,14 +221,11 @@ def _draw(comparison: Comparison, axis: Axes) -> None:
         )
         for place, difference in zip(places, found, strict=True):
             seeds = [100 * value for value in difference.differences]
-            axis.plot([place] * len(seeds), seeds, ".", color=colour, alpha=0.35, markersize=5)
+            figures.draw_seeds(axis, place, seeds, colour)
     axis.axhline(0.0, color="#808080", linewidth=0.8)
     axis.set_xticks(range(len(comparison.studies)), list(comparison.studies))
     axis.set_xlim(-0.5, len(comparison.studies) - 0.5)
     axis.set_xlabel("study")
     axis.set_ylabel("difference in mean IoU (points)")
     axis.set_title("Last step, paired by seed: mean and 95 % interval (Student's t)", fontsize=10)
-    axis.grid(visible=True, axis="y")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    figures.tidy(axis)

@@ -84,6 +84,11 @@ def _draw(study: Study, axis: Axes) -> None:
     about = study.about
     assert about.sweep_field is not None
     places, numeric = positions(about.sweep_values)
+    if numeric and min(places) > 0 and max(places) / min(places) >= 10:
+        axis.set_xscale("log")
+        axis.minorticks_off()
+    swept = [method for method in about.methods if not _scores(study, method, None)]
+    ordered = numeric or not any(isinstance(value, str | bool) for value in about.sweep_values)
     for index, method in enumerate(about.methods):
         colour = figures.COLOURS[index % len(figures.COLOURS)]
         constant = _scores(study, method, None)
@@ -93,9 +98,10 @@ def _draw(study: Study, axis: Axes) -> None:
             axis.axhspan(mean - (std or 0), mean + (std or 0), color=colour, alpha=0.12, lw=0)
             continue
         found = [_scores(study, method, value) for value in about.sweep_values]
+        dodged = _dodge(places, swept.index(method), len(swept), log=axis.get_xscale() == "log")
         points = [
             (place, *mean_and_std(scores))
-            for place, scores in zip(places, found, strict=True)
+            for place, scores in zip(dodged, found, strict=True)
             if scores
         ]
         if not points:
@@ -110,19 +116,26 @@ def _draw(study: Study, axis: Axes) -> None:
             markersize=5,
             capsize=3,
             linewidth=1.6,
+            linestyle="-" if ordered else "none",
             label=method,
         )
-        for place, scores in zip(places, found, strict=True):
-            axis.plot([place] * len(scores), scores, ".", color=colour, alpha=0.35, markersize=5)
+        for place, scores in zip(dodged, found, strict=True):
+            figures.draw_seeds(axis, place, scores, colour)
     _label(study, axis, places, numeric)
+
+
+def _dodge(places: list[float], index: int, count: int, *, log: bool) -> list[float]:
+    """Moves the index-th of `count` curves sideways, so that none hides another's error bars."""
+    shift = 0.008 * (index - (count - 1) / 2)
+    low, high = min(places), max(places)
+    if log:
+        return [place * (high / low) ** shift for place in places]
+    return [place + shift * (high - low) for place in places]
 
 
 def _label(study: Study, axis: Axes, places: list[float], numeric: bool) -> None:
     about = study.about
     assert about.sweep_field is not None
-    if numeric and min(places) > 0 and max(places) / min(places) >= 10:
-        axis.set_xscale("log")
-        axis.minorticks_off()
     axis.set_xticks(places, [describe_value(value) for value in about.sweep_values])
     if not numeric:
         axis.set_xlim(min(places) - 0.5, max(places) + 0.5)
@@ -132,9 +145,6 @@ def _label(study: Study, axis: Axes, places: list[float], numeric: bool) -> None
     num_seeds = len({run.seed for run in study.runs})
     spread = "one seed" if num_seeds == 1 else f"mean and standard deviation of {num_seeds} seeds"
     axis.set_title(f"Last step, {spread}", fontsize=10)
-    axis.grid(visible=True)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    figures.tidy(axis)
     if np.ptp(places) == 0 and numeric:
         axis.set_xlim(0.9 * places[0], 1.1 * places[0])
