@@ -1,5 +1,6 @@
 # make demo     train the paper's method on the built-in cities, from nothing, in minutes
 # make test     lint, types and every test, from nothing
+# make results  every table and figure of docs/results, hours; continues where it was stopped
 # make lint     lint and types only
 # make format   mend what the linter can
 PYTHON ?= python3
@@ -10,7 +11,13 @@ RUNS := runs/toy_cities
 TRAIN := $(BIN)/python -m alp_jax.main
 CONFIG := configs/toy_cities.py
 
-.PHONY: demo test lint format clean
+STUDY := $(BIN)/python -m alp_jax.study --config=$(CONFIG) --starts=runs/starts --seeds=5
+BOTH := --methods=source_only,agp_gi,alp_gi
+SHIFT := $(BIN)/python -m alp_jax.domain_shift --config=configs/domain_shift.py:toy_cities
+NO_SHIFT := --config.data.target=toy_cities/target_unlabelled_camera0.00 \
+    --config.evaluation.dataset=toy_cities/target_camera0.00
+
+.PHONY: demo test results lint format clean
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +35,27 @@ demo: $(INSTALLED)
 	@echo "  evaluation/step_500_test.json   scores on the target's test split"
 	@echo "  evaluation/step_500_test.png    pictures"
 	@echo "  metrics.jsonl                   losses; or: $(BIN)/tensorboard --logdir=$(RUNS)"
+
+results: $(INSTALLED)
+	$(BIN)/python -m data_prep.toy_cities --data_dir=datasets
+	$(BIN)/python -m data_prep.toy_cities --data_dir=datasets --camera_shift=0
+	$(STUDY) --workdir=runs/toy_study \
+	    --methods=source_only,ap_ci,ap_ci_equal_pixels,agp_gi,alp_gi
+	$(BIN)/python -m alp_jax.study --mode=report --workdir=runs/toy_study
+	$(STUDY) --workdir=runs/lambda $(BOTH) --sweep=adversarial_weight:0.001,0.003,0.01,0.03,0.1
+	$(STUDY) --workdir=runs/patch_size $(BOTH) --config.discriminator.widths=16,32,64 \
+	    --sweep=patch_size:16,24,32,48,64
+	$(STUDY) --workdir=runs/decision $(BOTH) --sweep=decision:cell,patch
+	$(STUDY) --workdir=runs/batch_norm --config.model.batch_norm_mode=running \
+	    --methods=source_only,target_bn,agp_gi,alp_gi
+	$(STUDY) --workdir=runs/camera_1 $(BOTH)
+	$(STUDY) --workdir=runs/camera_0 $(NO_SHIFT) $(BOTH)
+	$(BIN)/python -m alp_jax.study --mode=compare --workdir=runs/camera_shift \
+	    --studies=runs/camera_1,runs/camera_0
+	$(SHIFT) --output=runs/shift_camera_1
+	$(SHIFT) --output=runs/shift_camera_0 \
+	    --config.data.target=toy_cities/target_train_labels_camera0.00 \
+	    --config.data.target_validation=toy_cities/target_camera0.00
 
 test: lint
 	$(BIN)/python -m pytest -n 2

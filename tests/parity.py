@@ -120,7 +120,7 @@ class Pair:
         self._step = None
         self.state = _create_state(self._statics, dtype, discriminator_scale)
 
-        self._segmenter = _create_segmenter(config)
+        self._segmenter = create_torch_segmenter(config)
         discriminators = {
             player: torch_reference.create_discriminator(
                 config.data.num_classes, config.discriminator.widths
@@ -133,7 +133,7 @@ class Pair:
             self._networks[player].to(torch.float64 if dtype == np.float64 else torch.float32)
             _fill(self._networks[player], tensors)
         self._trainer = torch_reference.Trainer(
-            self._segmenter, discriminators, _create_settings(config)
+            self._segmenter, discriminators, create_torch_settings(config)
         )
         self._calibrate(make_batch(config, seed=0)["source_images"])
         self._start = self.tensors().ours
@@ -335,24 +335,28 @@ def _create_state(
     )
 
 
-def _create_segmenter(config: ml_collections.ConfigDict) -> torch_reference.DeepLabV2:
+def create_torch_segmenter(config: ml_collections.ConfigDict) -> torch_reference.DeepLabV2:
+    return torch_reference.DeepLabV2(**torch_segmenter_arguments(config))
+
+
+def torch_segmenter_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
     model = config.model
-    return torch_reference.DeepLabV2(
-        num_classes=config.data.num_classes,
-        stem_width=model.stem_widths[0],
-        depths=model.depths,
-        widths=model.widths,
-        strides=model.strides,
-        dilations=model.dilations,
-        classifier_dilations=model.classifier_dilations,
-        stride_in=model.stride_in,
-        batch_norm=model.batch_norm_mode,
-        train_affine=model.batch_norm_train_affine,
-        multi_level=model.aux_classifier,
-    )
+    return {
+        "num_classes": config.data.num_classes,
+        "stem_width": model.stem_widths[0],
+        "depths": model.depths,
+        "widths": model.widths,
+        "strides": model.strides,
+        "dilations": model.dilations,
+        "classifier_dilations": model.classifier_dilations,
+        "stride_in": model.stride_in,
+        "batch_norm": model.batch_norm_mode,
+        "train_affine": model.batch_norm_train_affine,
+        "multi_level": model.aux_classifier,
+    }
 
 
-def _create_settings(config: ml_collections.ConfigDict) -> torch_reference.Settings:
+def create_torch_settings(config: ml_collections.ConfigDict) -> torch_reference.Settings:
     objective, optimizer = config.objective, config.optimizer
     method = {"whole": "agp_gi", "random": "alp_gi", "image_crop": "ap_ci"}[objective.patch]
     return torch_reference.Settings(

@@ -1,0 +1,1 @@
+"""Speed, measured as ratios: against PyTorch, or against what the machine attains."""

@@ -1,0 +1,265 @@
+"""Times the train step against published code restated in PyTorch, on the same cores.
+
+  python -m benchmarks.train_step --scales=4,2,1 --cores=1,2
+
+Both sides train the paper's network (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels
+divided by the scale) in float32. Processes of the two sides alternate, each alone on its cores;
+what is printed is the ratio of median step times, the peak memory of a whole process, and the
+share of the machine's measured rate of matrix products that the arithmetic of the step reaches.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import pickle
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[1]
+SIDES = ("alp_jax", "torch")
+SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
+# Sides of the matrices of the attainable rate.
+_MATMUL_SIZE = 3072
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures and prints; writes JSON where --output says."""
+    flags = _parse(arguments)
+    if flags.child:
+        return _child(flags.child)
+    rows = []
+    for cores in flags.cores:
+        rate = _spawn("matmul", {}, cores)["flop_per_second"]
+        for scale in flags.scales:
+            rows.append(_measure(scale, cores, flags.steps, flags.blocks, rate))
+            _print_row(rows[-1], first=len(rows) == 1)
+    if flags.output:
+        from alp_jax import versions
+
+        result = {
+            "command": f"python -m benchmarks.train_step {' '.join(arguments)}",
+            "versions": {**versions.describe(), "torch": _torch_version()},
+            "processor": _processor(),
+            "rows": rows,
+        }
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
+        flags.output.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(",")]
+
+    add = parser.add_argument
+    add("--scales", type=numbers, default=[4, 2, 1], help="divisors of both sides of the images")
+    add("--cores", type=numbers, default=[2], help="numbers of cores")
+    add("--steps", type=int, default=3, help="timed in each process, after one that is not")
+    add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
+    add("--output", type=pathlib.Path, help="JSON file")
+    add("--child", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _measure(scale: int, cores: int, steps: int, blocks: int, rate: float) -> dict[str, Any]:
+    spec = _create_spec(scale) | {"steps": steps}
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for block in range(blocks):
+        for side in SIDES if block % 2 == 0 else SIDES[::-1]:
+            found[side].append(_spawn(side, spec, cores))
+    seconds = {side: [s for one in found[side] for s in one["seconds"]] for side in SIDES}
+    median = {side: float(np.median(seconds[side])) for side in SIDES}
+    flop = found["alp_jax"][0]["flop"]
+    return {
+        "scale": scale,
+        "cores": cores,
+        "source_size": spec["source_size"],
+        "target_size": spec["target_size"],
+        "seconds": seconds,
+        "median_seconds": median,
+        "ratio": median["alp_jax"] / median["torch"],
+        "peak_gib": {side: max(one["peak_gib"] for one in found[side]) for side in SIDES},
+        "flop": flop,
+        "matmul_flop_per_second": rate,
+        "share_of_matmul_rate": {side: flop / median[side] / rate for side in SIDES},
+    }
+
+
+def _print_row(row: dict[str, Any], *, first: bool) -> None:
+    if first:
+        print(
+            f"{'source':>9} {'cores':>5} {'alp_jax s':>10} {'torch s':>10} {'ratio':>6} "
+            f"{'peak GiB':>13} {'of matmul rate':>15}"
+        )
+    height, width = row["source_size"]
+    ours, theirs = (row["median_seconds"][side] for side in SIDES)
+    peak = " / ".join(f"{row['peak_gib'][side]:.2f}" for side in SIDES)
+    share = " / ".join(f"{row['share_of_matmul_rate'][side]:.0%}" for side in SIDES)
+    print(
+        f"{f'{height}x{width}':>9} {row['cores']:>5} {ours:10.3f} {theirs:10.3f} "
+        f"{row['ratio']:6.2f} {peak:>13} {share:>15}",
+        flush=True,
+    )
+
+
+def _create_spec(scale: int) -> dict[str, Any]:
+    """What a process of either side needs; the PyTorch side imports no JAX."""
+    from tests import parity
+
+    config = _create_config(scale)
+    return {
+        "scale": scale,
+        "source_size": [side // scale for side in SOURCE_SIZE],
+        "target_size": [side // scale for side in TARGET_SIZE],
+        "segmenter": parity.torch_segmenter_arguments(config),
+        "settings": parity.create_torch_settings(config),
+        "discriminator_widths": tuple(config.discriminator.widths),
+        "num_classes": config.data.num_classes,
+    }
+
+
+def _create_config(scale: int) -> Any:
+    from configs import default
+
+    config = default.get_config("alp_gi")
+    with config.unlocked():
+        config.data.source_size = tuple(side // scale for side in SOURCE_SIZE)
+        config.data.target_size = tuple(side // scale for side in TARGET_SIZE)
+        config.objective.patch_size = tuple(side // scale for side in PATCH_SIZE)
+    return config
+
+
+def _spawn(role: str, spec: dict[str, Any], cores: int) -> dict[str, Any]:
+    """Runs a role in a process of its own on the first cores, and reads what it found."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.train_step", f"--child={role}"],
+        input=pickle.dumps(spec),
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment,
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, range(cores)),
+        check=True,
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def _child(role: str) -> int:
+    spec = pickle.load(sys.stdin.buffer)
+    found = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul}[role](spec)
+    found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps(found))
+    return 0
+
+
+def _time(step: Callable[[], object], count: int) -> list[float]:
+    """Seconds of each call, after one that is not counted."""
+    step()
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    source, target = tuple(spec["source_size"]), tuple(spec["target_size"])
+    return {
+        "source_images": rng.integers(0, 256, (1, *source, 3), np.uint8),
+        "source_labels": rng.integers(0, spec["num_classes"], (1, *source), np.uint8),
+        "target_images": rng.integers(0, 256, (1, *target, 3), np.uint8),
+    }
+
+
+def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
+    import jax
+
+    from alp_jax import steps, train
+
+    statics = train.create_statics(_create_config(spec["scale"]))
+    batch, rng = _make_batch(spec), jax.random.key(0)
+    state = train.create_train_state(statics, rng)
+    step = jax.jit(functools.partial(steps.train_step, **statics), donate_argnums=0)
+    started = time.perf_counter()
+    compiled = step.lower(state, batch, rng).compile()
+    compile_seconds = time.perf_counter() - started
+
+    def advance() -> None:
+        nonlocal state
+        state, metrics = compiled(state, batch, rng)
+        jax.block_until_ready((state, metrics))
+
+    analysis = compiled.cost_analysis() or {}
+    return {
+        "seconds": _time(advance, spec["steps"]),
+        "compile_seconds": compile_seconds,
+        "flop": analysis["flops"],
+    }
+
+
+def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    from tests import torch_reference
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.manual_seed(0)
+    segmenter = torch_reference.DeepLabV2(**spec["segmenter"])
+    discriminator = torch_reference.create_discriminator(
+        spec["num_classes"], spec["discriminator_widths"]
+    )
+    trainer = torch_reference.Trainer(
+        segmenter, {torch_reference.MAIN: discriminator}, spec["settings"]
+    )
+    batch = _make_batch(spec)
+    images = {
+        domain: torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).float() - 116.0
+        for domain in ("source", "target")
+    }
+    labels = torch.from_numpy(batch["source_labels"]).long()
+    offsets = {domain: np.zeros((1, 1, 2), np.int64) for domain in images}
+    return {"seconds": _time(lambda: trainer.train_step(0, images, labels, offsets), spec["steps"])}
+
+
+def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
+    """The best of PyTorch's float32 matrix products, which is the machine's rate here."""
+    del spec
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    left, right = torch.randn(2, _MATMUL_SIZE, _MATMUL_SIZE)
+    seconds = min(_time(lambda: left @ right, 5))
+    return {"flop_per_second": 2 * _MATMUL_SIZE**3 / seconds}
+
+
+def _torch_version() -> str:
+    import torch
+
+    return torch.__version__
+
+
+def _processor() -> str:
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
