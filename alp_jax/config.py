@@ -21,7 +21,7 @@ from alp_jax.errors import UserError
 from alp_jax.maps import MAP_KINDS
 from alp_jax.models import KERNEL_INITS
 from alp_jax.models.discriminator import min_input_size
-from alp_jax.models.layers import BATCH_NORM_MODES
+from alp_jax.models.layers import ACTIVATION_DTYPES, BATCH_NORM_MODES
 from alp_jax.models.resnet import BLOCK_KINDS, STEM_KINDS, STRIDE_PLACES
 from alp_jax.objective import DECISION_KINDS, GAME_KINDS, PATCH_KINDS, Objective
 from alp_jax.optim import SGD_PRESETS
@@ -37,6 +37,8 @@ _CHOICES = {
     "model.batch_norm_mode": BATCH_NORM_MODES,
     "model.kernel_init": tuple(KERNEL_INITS),
     "model.input_order": ("rgb", "bgr"),
+    "model.activation_dtype": tuple(ACTIVATION_DTYPES),
+    "discriminator.activation_dtype": tuple(ACTIVATION_DTYPES),
     "objective.aligned_map": MAP_KINDS,
     "objective.patch": PATCH_KINDS,
     "objective.decision": DECISION_KINDS,
@@ -108,6 +110,7 @@ _OF_THE_GAME = (
 
 # Fields of the model that say nothing of what its weights mean.
 _NOT_OF_THE_WEIGHTS = (
+    "model.activation_dtype",
     "model.aux_classifier",
     "model.batch_norm_mode",
     "model.batch_norm_train_affine",

@@ -100,6 +100,9 @@ def _model() -> ml_collections.ConfigDict:
     model.input_order = "bgr"  # Channel order of the weights: "bgr" (Caffe) or "rgb".
     model.input_mean = (104.00698793, 116.66876762, 122.67891434)  # In that order, grey levels.
     model.input_std = (1.0, 1.0, 1.0)  # In that order, grey levels.
+    # Of activations: "float32" or "bfloat16" (half the memory; parameters, statistics, softmax and
+    # losses stay in single precision).
+    model.activation_dtype = "float32"
     return model
 
 
@@ -111,6 +114,7 @@ def _discriminator() -> ml_collections.ConfigDict:
         256,
         512,
     )  # All but the last convolution, which has 1 (AdvEnt).
+    discriminator.activation_dtype = "float32"  # As model.activation_dtype.
     return discriminator
 
 

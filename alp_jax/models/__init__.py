@@ -19,6 +19,7 @@ import ml_collections
 from alp_jax.models import deeplab, resnet
 from alp_jax.models.deeplab import AUX, MAIN
 from alp_jax.models.discriminator import Discriminator
+from alp_jax.models.layers import ACTIVATION_DTYPES
 
 __all__ = [
     "AUX",
@@ -88,6 +89,7 @@ class DomainDiscriminator:
 
 def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Segmenter:
     """Creates the network of `config.model` (fields: configs/default.py)."""
+    dtype = ACTIVATION_DTYPES[config.activation_dtype]
     backbone = resnet.Backbone(
         stem=config.stem,
         stem_widths=tuple(config.stem_widths),
@@ -100,10 +102,11 @@ def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Seg
         batch_norm_mode=config.batch_norm_mode,
         train_affine=config.batch_norm_train_affine,
         kernel_init=KERNEL_INITS[config.kernel_init],
+        dtype=dtype,
     )
 
     def create_classifier() -> deeplab.AsppClassifier:
-        return deeplab.AsppClassifier(num_classes, tuple(config.classifier_dilations))
+        return deeplab.AsppClassifier(num_classes, tuple(config.classifier_dilations), dtype)
 
     return Segmenter(
         deeplab.DeepLabV2(
@@ -121,4 +124,5 @@ def create_discriminator(
     config: ml_collections.ConfigDict, num_classes: int
 ) -> DomainDiscriminator:
     """Creates the network of `config.discriminator`."""
-    return DomainDiscriminator(Discriminator(tuple(config.widths)), num_classes)
+    dtype = ACTIVATION_DTYPES[config.activation_dtype]
+    return DomainDiscriminator(Discriminator(tuple(config.widths), dtype), num_classes)

@@ -12,10 +12,11 @@ class AsppClassifier(nn.Module):
 
     num_classes: int
     dilations: tuple[int, ...]
+    dtype: jnp.dtype | None
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Computes the logits."""
+        """Computes the logits, at least in single precision; branches have the type `dtype`."""
         branches = [
             layers.Conv(
                 self.num_classes,
@@ -24,11 +25,13 @@ class AsppClassifier(nn.Module):
                 padding=dilation,
                 use_bias=True,
                 kernel_init=nn.initializers.normal(0.01),
+                dtype=self.dtype,
                 name=f"branch{i}",
             )(features)
             for i, dilation in enumerate(self.dilations)
         ]
-        return sum(branches[1:], branches[0])
+        precise = [b.astype(jnp.promote_types(b.dtype, jnp.float32)) for b in branches]
+        return sum(precise[1:], precise[0])
 
 
 MAIN, AUX = "main", "aux"

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from alp_jax.models import layers
 
@@ -16,13 +17,15 @@ class Discriminator(nn.Module):
 
     Attributes:
       widths: channels of all convolutions but the last, which has one.
+      dtype: of activations, see `layers.Conv`.
     """
 
     widths: tuple[int, ...]
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
-        """Computes the logit of the target domain for each cell."""
+        """Computes the logit of the target domain for each cell, at least in single precision."""
         features = maps
         for i, width in enumerate((*self.widths, 1)):
             if i > 0:
@@ -34,9 +37,10 @@ class Discriminator(nn.Module):
                 padding=1,
                 use_bias=True,
                 kernel_init=layers.uniform_fan_in_kernel,
+                dtype=self.dtype,
                 name=f"conv{i}",
             )(features)
-        return features
+        return features.astype(jnp.promote_types(features.dtype, jnp.float32))
 
 
 def min_input_size(widths: tuple[int, ...]) -> int:

@@ -10,6 +10,11 @@ import numpy as np
 
 BatchNormMode = Literal["running", "batch", "frozen"]
 BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
+# What convolutions compute in and give out; None is the type of their parameters.
+ACTIVATION_DTYPES: dict[str, jnp.dtype | None] = {
+    "float32": None,
+    "bfloat16": jnp.dtype(jnp.bfloat16),
+}
 
 Initializer = Callable[..., jax.Array]
 
@@ -32,6 +37,8 @@ class Conv(nn.Module):
 
     A 1x1 convolution is written as a matrix product over flattened pixels, which XLA runs about
     twice as fast on the CPU and equally fast elsewhere; this is the one place that decides.
+
+    Parameters have single precision in any case; `dtype` is that of the product and its gradients.
     """
 
     features: int
@@ -41,13 +48,14 @@ class Conv(nn.Module):
     padding: int = 0
     use_bias: bool = False
     kernel_init: Initializer = nn.initializers.he_normal()
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H', W', features], H' = (H + 2p - d(k-1) - 1) // stride + 1."""
         shape = (self.kernel_size, self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel)
+        inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel, dtype=self.dtype)
         if self.kernel_size == 1 and self.padding == 0:
             strided = inputs[:, :: self.stride, :: self.stride]
             outputs = strided.reshape(-1, shape[2]) @ kernel[0, 0]
@@ -63,7 +71,8 @@ class Conv(nn.Module):
             )
         if self.use_bias:
             fan_in = int(np.prod(shape[:-1]))
-            outputs += self.param("bias", uniform_fan_in, (self.features,), fan_in)
+            bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)
+            outputs += bias.astype(outputs.dtype)
         return outputs
 
 
@@ -79,6 +88,9 @@ class BatchNorm(nn.Module):
 
     Without `train`, every mode normalises with the running statistics and updates nothing. As in
     PyTorch the running variance takes the unbiased batch variance, the normalisation the biased.
+
+    Statistics and the arithmetic are in single precision, whatever the inputs are; the outputs are
+    of the inputs' type.
     """
 
     mode: BatchNormMode
@@ -100,8 +112,9 @@ class BatchNorm(nn.Module):
         mean, var = running_mean.value, running_var.value
         if train and self.mode != "frozen" and not self.is_initializing():
             axes = tuple(range(inputs.ndim - 1))
-            batch_mean = jnp.mean(inputs, axes)
-            batch_var = jnp.var(inputs, axes)
+            precise = inputs.astype(mean.dtype)
+            batch_mean = jnp.mean(precise, axes)
+            batch_var = jnp.var(precise, axes)
             count = inputs.size // inputs.shape[-1]
             unbiased_var = batch_var * (count / max(count - 1, 1))
             running_mean.value = self._moved(mean, batch_mean)
@@ -109,7 +122,7 @@ class BatchNorm(nn.Module):
             if self.mode == "batch":
                 mean, var = batch_mean, batch_var
         multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
-        return inputs * multiplier + (bias - mean * multiplier)
+        return (inputs * multiplier + (bias - mean * multiplier)).astype(inputs.dtype)
 
     def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
         batch = jax.lax.stop_gradient(batch)

@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from alp_jax.models import layers
 
@@ -32,6 +33,7 @@ class Backbone(nn.Module):
       depths: residual blocks in each stage; widths, strides and dilations: one number a stage.
       norm: the batch norm that every layer uses.
       kernel_init: initialiser of every convolution.
+      dtype: of activations, see `layers.Conv`.
     """
 
     stem: StemKind
@@ -45,6 +47,7 @@ class Backbone(nn.Module):
     batch_norm_mode: layers.BatchNormMode
     train_affine: bool
     kernel_init: layers.Initializer
+    dtype: jnp.dtype | None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -64,6 +67,7 @@ class Backbone(nn.Module):
                     batch_norm_mode=self.batch_norm_mode,
                     train_affine=self.train_affine,
                     kernel_init=self.kernel_init,
+                    dtype=self.dtype,
                     name=f"layer{stage}_{block}",
                 )(features, train=train)
             outputs.append(features)
@@ -79,6 +83,7 @@ class Backbone(nn.Module):
                 stride=2,
                 padding=kernel_size // 2,
                 kernel_init=self.kernel_init,
+                dtype=self.dtype,
                 name=f"conv{i}",
             )(features)
             norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=f"bn{i}")
@@ -98,6 +103,7 @@ class Block(nn.Module):
     batch_norm_mode: layers.BatchNormMode
     train_affine: bool
     kernel_init: layers.Initializer
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
@@ -143,6 +149,7 @@ class Block(nn.Module):
             dilation=dilation,
             padding=dilation * (kernel_size // 2),
             kernel_init=self.kernel_init,
+            dtype=self.dtype,
             name=names[0],
         )(inputs)
         norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=names[1])
