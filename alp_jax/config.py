@@ -115,6 +115,7 @@ _NOT_OF_THE_WEIGHTS = (
     "model.batch_norm_mode",
     "model.batch_norm_train_affine",
     "model.kernel_init",
+    "model.rematerialise",
 )
 
 

@@ -262,5 +262,30 @@ def test_auxiliary_classifier_reads_the_last_stage_but_one():
     assert not np.array_equal(other["main"], logits["main"])
 
 
+@pytest.mark.parametrize("mode", ["running", "batch"])
+def test_rematerialisation_changes_no_value(mode):
+    config = toy_cities.get_config().model
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)), jnp.float32)
+
+    def create(rematerialise: bool):
+        with config.unlocked():
+            config.batch_norm_mode = mode
+            config.rematerialise = rematerialise
+        segmenter = models.create_segmenter(config, 16)
+
+        def loss(params, model_state):
+            logits, new_state = segmenter.apply(params, model_state, images, train=True)
+            return jnp.mean(logits["main"] ** 2), new_state
+
+        return segmenter, jax.value_and_grad(loss, has_aux=True)
+
+    (segmenter, plain), (_, rematerialised) = create(False), create(True)
+    variables = segmenter.init(jax.random.key(0))
+    assert "remat" in str(jax.make_jaxpr(rematerialised)(*variables))
+    expected, actual = jax.jit(plain)(*variables), jax.jit(rematerialised)(*variables)
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(describe_parameters(), indent=1) + "\n")

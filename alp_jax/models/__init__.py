@@ -103,6 +103,7 @@ def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Seg
         train_affine=config.batch_norm_train_affine,
         kernel_init=KERNEL_INITS[config.kernel_init],
         dtype=dtype,
+        rematerialise=config.rematerialise,
     )
 
     def create_classifier() -> deeplab.AsppClassifier:

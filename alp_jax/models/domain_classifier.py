@@ -61,7 +61,7 @@ class ResNet18(nn.Module):
                     train_affine=True,
                     kernel_init=_KERNEL_INIT,
                     name=f"layer{stage}_{block}",
-                )(features, train=train)
+                )(features, train)
         pooled = jnp.mean(features, axis=(1, 2))
         kernel = self.param("head_kernel", layers.uniform_fan_in_kernel, (self.widths[-1], 1))
         bias = self.param("head_bias", layers.uniform_fan_in, (1,), self.widths[-1])

@@ -34,6 +34,8 @@ class Backbone(nn.Module):
       norm: the batch norm that every layer uses.
       kernel_init: initialiser of every convolution.
       dtype: of activations, see `layers.Conv`.
+      rematerialise: whether the backward pass computes each block's inner activations again,
+        instead of keeping them: less memory for a third more arithmetic.
     """
 
     stem: StemKind
@@ -48,16 +50,19 @@ class Backbone(nn.Module):
     train_affine: bool
     kernel_init: layers.Initializer
     dtype: jnp.dtype | None
+    rematerialise: bool
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
         """Computes [B, h, w, C] of each stage; `train` selects how batch norm behaves."""
         features = self._stem(images, train=train)
+        # `train` is the third argument of a block, after itself and its inputs.
+        create_block = nn.remat(Block, static_argnums=(2,)) if self.rematerialise else Block
         outputs = []
         stages = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(stages, start=1):
             for block in range(depth):
-                features = Block(
+                features = create_block(
                     kind=self.block,
                     stride_in=self.stride_in,
                     width=width,
@@ -69,7 +74,7 @@ class Backbone(nn.Module):
                     kernel_init=self.kernel_init,
                     dtype=self.dtype,
                     name=f"layer{stage}_{block}",
-                )(features, train=train)
+                )(features, train)
             outputs.append(features)
         return outputs
 
@@ -106,7 +111,7 @@ class Block(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, width * EXPANSION[kind]]."""
         out_width = self.width * EXPANSION[self.kind]
         # (kernel size, output width, stride, dilation) of each convolution.
