@@ -44,7 +44,8 @@ def test_padding_does_not_change_any_score(data_dir):
     segmenter = models.create_segmenter(config.model, 16)
     single = evaluate.Evaluator(config, segmenter, LABEL_SET).evaluate(*weights, step=0).summary
     for name in ("mean_entropy", "soft_neighbourhood_density", "information_maximisation"):
-        assert padded[name] == pytest.approx(single[name], rel=1e-5)
+        # The last is a small difference of two entropies near 1, each rounded to single precision.
+        assert padded[name] == pytest.approx(single[name], rel=1e-5, abs=1e-6)
     assert padded["mean_iou"] == single["mean_iou"]
     assert 0 < padded["information_maximisation"] < 1
 
