@@ -3,7 +3,7 @@
   python -m alp_jax.domain_shift --config=configs/domain_shift.py:gta5 --output=runs/shift_gta5
 
 Variants: `gta5` and `synthia`, each to Cityscapes (prepared as gta5_to_cityscapes.py and
-synthia_to_cityscapes.py say), and `toy_cities`, the built-in pair: about 17 minutes on one CPU
+synthia_to_cityscapes.py say), and `toy_cities`, the built-in pair: about 24 minutes on one CPU
 core. For own folders (image_folders.py) give --config.data.source, .target and what else differs.
 
 Target labels are read: this analyses a pair of domains, no adaptation sees them.
