@@ -30,7 +30,7 @@ class AsppClassifier(nn.Module):
             )(features)
             for i, dilation in enumerate(self.dilations)
         ]
-        precise = [b.astype(jnp.promote_types(b.dtype, jnp.float32)) for b in branches]
+        precise = [layers.at_least_single(branch) for branch in branches]
         return sum(precise[1:], precise[0])
 
 

@@ -40,7 +40,7 @@ class Discriminator(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{i}",
             )(features)
-        return features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        return layers.at_least_single(features)
 
 
 def min_input_size(widths: tuple[int, ...]) -> int:

@@ -32,6 +32,11 @@ def uniform_fan_in_kernel(
     return uniform_fan_in(rng, shape, int(np.prod(shape[:-1]))).astype(dtype)
 
 
+def at_least_single(outputs: jax.Array) -> jax.Array:
+    """Converts a network's outputs to single precision; double stays double."""
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
 class Conv(nn.Module):
     """2-D convolution, NHWC, padded by `padding` zeros on every side (PyTorch's convention).
 
