@@ -13,6 +13,9 @@ CONFIG := configs/toy_cities.py
 
 STUDY := $(BIN)/python -m alp_jax.study --config=$(CONFIG) --starts=runs/starts --seeds=5
 BOTH := --methods=source_only,agp_gi,alp_gi
+FOUR_LAYERS := --config.discriminator.widths=16,32,64
+PATCH_SIZES := $(FOUR_LAYERS) --sweep=patch_size:16,24,32,48,64
+DECISIONS := --sweep=decision:cell,patch
 SHIFT := $(BIN)/python -m alp_jax.domain_shift --config=configs/domain_shift.py:toy_cities
 NO_SHIFT := --config.data.target=toy_cities/target_unlabelled_camera0.00 \
     --config.evaluation.dataset=toy_cities/target_camera0.00
@@ -43,9 +46,10 @@ results: $(INSTALLED)
 	    --methods=source_only,ap_ci,ap_ci_equal_pixels,agp_gi,alp_gi
 	$(BIN)/python -m alp_jax.study --mode=report --workdir=runs/toy_study
 	$(STUDY) --workdir=runs/lambda $(BOTH) --sweep=adversarial_weight:0.001,0.003,0.01,0.03,0.1
-	$(STUDY) --workdir=runs/patch_size $(BOTH) --config.discriminator.widths=16,32,64 \
-	    --sweep=patch_size:16,24,32,48,64
-	$(STUDY) --workdir=runs/decision $(BOTH) --sweep=decision:cell,patch
+	$(STUDY) --workdir=runs/patch_size $(BOTH) $(PATCH_SIZES)
+	$(STUDY) --workdir=runs/patch_size_camera_0 $(NO_SHIFT) $(BOTH) $(PATCH_SIZES)
+	$(STUDY) --workdir=runs/decision $(BOTH) $(DECISIONS)
+	$(STUDY) --workdir=runs/decision_four_layers $(BOTH) $(FOUR_LAYERS) $(DECISIONS)
 	$(STUDY) --workdir=runs/batch_norm --config.model.batch_norm_mode=running \
 	    --methods=source_only,target_bn,agp_gi,alp_gi
 	$(STUDY) --workdir=runs/camera_1 $(BOTH)

@@ -23,7 +23,7 @@ from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 ENTROPY_COLOURS = "viridis"  # Purple to yellow as entropy grows, as in the paper's Figure 6.
 COLUMNS = ("image", "prediction", "label", "entropy")
 # Okabe and Ito, "Color Universal Design", 2008: told apart by the colour-blind, on light and dark.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 MARKERS = "osD^vP*"  # Beside the colours.
 
 
@@ -137,14 +137,20 @@ def save(figure: Figure, path: pathlib.Path) -> None:
     temporary.replace(path)
 
 
+def colour(index: int) -> str:
+    """Colour of the index-th curve, from 0; they recur after seven."""
+    return _COLOURS[index % len(_COLOURS)]
+
+
 def draw_seeds(axis: Axes, place: float, scores: Sequence[float], colour: str) -> None:
     """Draws each seed's score as a faint dot."""
     axis.plot([place] * len(scores), scores, ".", color=colour, alpha=0.35, markersize=5)
 
 
-def tidy(axis: Axes) -> None:
+def tidy(axis: Axes, *, legend: bool = True) -> None:
     """Gives a plot a faint grid, two spines and a legend without a frame."""
     axis.grid(visible=True, alpha=0.4)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    if legend:
+        axis.legend(frameon=False, fontsize=9)

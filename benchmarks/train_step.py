@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             rows.append(_measure(scale, cores, flags.steps, flags.blocks, rate))
             _print_row(rows[-1], first=len(rows) == 1)
     if flags.output:
-        from alp_jax import versions
+        from alp_jax import files, versions
 
         result = {
             "command": f"python -m benchmarks.train_step {' '.join(arguments)}",
@@ -50,8 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             "processor": _processor(),
             "rows": rows,
         }
-        flags.output.parent.mkdir(parents=True, exist_ok=True)
-        flags.output.write_text(json.dumps(result, indent=1) + "\n")
+        files.write_text(flags.output, json.dumps(result, indent=1) + "\n")
     return 0
 
 

@@ -347,7 +347,7 @@ def test_each_method_is_compared_at_its_own_value():
     by_entropy = selection.choose(study, "mean_entropy")  # Lower is better.
     assert [choice.value for choice in by_entropy] == [None, 0.1, 0.001]
 
-    heads, rows = tables.choice_table(study)
+    (heads, rows), _ = tables.choice_tables(study)
     assert heads[-2:] == ["mIoU, validation", "mIoU, test"]
     assert rows[1] == [
         "mean IoU (target labels)",

@@ -176,9 +176,7 @@ def _save_figure(result: Report, path: pathlib.Path) -> None:
     axis.set_xlabel("training iterations")
     axis.set_ylabel("validation error of the domain classifier (%)")
     axis.set_title(f"{data['source']} \N{RIGHTWARDS ARROW} {data['target']}", fontsize=10)
-    axis.grid(color="0.92")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    figures.tidy(axis, legend=False)
     # As the curves lie, from chance down to whole maps.
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(

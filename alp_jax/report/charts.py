@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from alp_jax import figures
 from alp_jax.data.labels import LabelSet
-from alp_jax.figures import COLOURS
 from alp_jax.report.runs import ReportRun
 
 # Title with unit, and how to take it from a line of metrics.jsonl or a summary.
@@ -88,7 +88,7 @@ def draw_curves(runs: Sequence[ReportRun]) -> Figure:
             axis.set_title(title, fontsize=10)
             axis.set_xlabel("step")
     handles = [
-        axes[0, 0].plot([], [], color=COLOURS[index % len(COLOURS)], label=run.name)[0]
+        axes[0, 0].plot([], [], color=figures.colour(index), label=run.name)[0]
         for index, run in enumerate(runs)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 6))
@@ -108,10 +108,9 @@ def _draw_panel(
             marker = "o" if attribute == "evaluations" else None
             axis.plot(
                 *zip(*defined, strict=True),
-                color=COLOURS[index % len(COLOURS)],
+                color=figures.colour(index),
                 marker=marker,
                 markersize=3,
                 linewidth=1.4,
             )
-    axis.grid(visible=True)
-    axis.spines[["top", "right"]].set_visible(False)
+    figures.tidy(axis, legend=False)

@@ -201,7 +201,7 @@ def draw(comparison: Comparison) -> Figure:
 def _draw(comparison: Comparison, axis: Axes) -> None:
     count = len(comparison.differences)
     for index, ((first, second), found) in enumerate(comparison.differences.items()):
-        colour = figures.COLOURS[index % len(figures.COLOURS)]
+        colour = figures.colour(index)
         places = [study + 0.6 * ((index + 0.5) / count - 0.5) for study in range(len(found))]
         means = [100 * difference.mean for difference in found]
         errors = [

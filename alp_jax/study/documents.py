@@ -95,8 +95,7 @@ def to_markdown(study: Study) -> str:
         parts += [
             f"## {choice_title(study)}",
             describe_choices(study),
-            markup.markdown_table(*tables.choice_table(study)),
-            markup.markdown_table(*tables.choice_difference_table(study)),
+            *(markup.markdown_table(*table) for table in tables.choice_tables(study)),
         ]
     published_heads, published_rows = tables.published_table(study)
     if published_rows:

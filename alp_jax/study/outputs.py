@@ -115,8 +115,7 @@ def _sections(study: Study) -> list[Section]:
         plot = Figure(picture, caption, f"Mean IoU over values of {about.sweep_field}.")
         choices: list[Paragraph | Table | Figure] = [
             Paragraph(documents.describe_choices(study)),
-            Table(*tables.choice_table(study)),
-            Table(*tables.choice_difference_table(study)),
+            *(Table(*table) for table in tables.choice_tables(study)),
         ]
         found[1:1] = [
             Section(f"Sweep of {about.sweep_field}", [plot]),

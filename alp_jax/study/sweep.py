@@ -87,11 +87,11 @@ def _draw(study: Study, axis: Axes) -> None:
     if numeric and min(places) > 0 and max(places) / min(places) >= 10:
         axis.set_xscale("log")
         axis.minorticks_off()
-    swept = [method for method in about.methods if not _scores(study, method, None)]
+    constants = {method: _scores(study, method, None) for method in about.methods}
+    swept = [method for method, scores in constants.items() if not scores]
     ordered = numeric or not any(isinstance(value, str | bool) for value in about.sweep_values)
-    for index, method in enumerate(about.methods):
-        colour = figures.COLOURS[index % len(figures.COLOURS)]
-        constant = _scores(study, method, None)
+    for index, (method, constant) in enumerate(constants.items()):
+        colour = figures.colour(index)
         if constant:
             mean, std = mean_and_std(constant)
             axis.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=method)

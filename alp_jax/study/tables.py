@@ -178,28 +178,27 @@ def difference_table(study: Study) -> tuple[list[str], Rows]:
     return _DIFFERENCE_HEADS, [_difference_row(difference) for difference in found]
 
 
-def choice_table(study: Study) -> tuple[list[str], Rows]:
-    """Best against best: what each method chooses by each rule, and what it then scores."""
+def choice_tables(study: Study) -> tuple[tuple[list[str], Rows], tuple[list[str], Rows]]:
+    """Best against best: what each method chooses by each rule, and what it then scores.
+
+    Returns:
+      (the choices, the paired differences of every two methods at the values that they chose).
+    """
     heads = ["chosen by", "method", "value", f"mIoU, {study.about.evaluation_split}"]
     heads.append(f"mIoU, {study.about.reported_split}")
-    rows = []
+    rows: Rows = []
+    differences: Rows = []
     for rule in selection.RULES:
-        for choice in selection.choose(study, rule):
+        choices = selection.choose(study, rule)
+        for choice in choices:
             if choice.value is not None:
                 validation = [run.history(1)[0]["mean_iou"] for run in choice.runs]
                 scores = [run.last["mean_iou"] for run in choice.runs]
                 cells = [statistics.format_percent(column) for column in (validation, scores)]
                 rows.append([_rule_name(rule), choice.method, describe_value(choice.value), *cells])
-    return heads, rows
-
-
-def choice_difference_table(study: Study) -> tuple[list[str], Rows]:
-    """The paired differences of every two methods at the values that they chose."""
-    rows = []
-    for rule in selection.RULES:
-        for difference in selection.compare_choices(selection.choose(study, rule)):
-            rows.append([_rule_name(rule), *_difference_row(difference)])
-    return ["chosen by", *_DIFFERENCE_HEADS], rows
+        for difference in selection.compare_choices(choices):
+            differences.append([_rule_name(rule), *_difference_row(difference)])
+    return (heads, rows), (["chosen by", *_DIFFERENCE_HEADS], differences)
 
 
 def _rule_name(rule: str) -> str:
