@@ -116,6 +116,7 @@ _NOT_OF_THE_WEIGHTS = (
     "model.batch_norm_train_affine",
     "model.kernel_init",
     "model.rematerialise",
+    "model.scan_blocks",
 )
 
 

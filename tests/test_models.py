@@ -263,26 +263,42 @@ def test_auxiliary_classifier_reads_the_last_stage_but_one():
 
 
 @pytest.mark.parametrize("mode", ["running", "batch"])
-def test_rematerialisation_changes_no_value(mode):
+@pytest.mark.parametrize(
+    ("options", "primitives"),
+    [
+        ({"rematerialise": True}, ["remat"]),
+        ({"scan_blocks": True}, ["scan"]),
+        ({"rematerialise": True, "scan_blocks": True}, ["remat", "scan"]),
+    ],
+    ids=["rematerialise", "scan", "both"],
+)
+def test_how_it_is_computed_changes_no_value(mode, options, primitives):
     config = toy_cities.get_config().model
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)), jnp.float32)
 
-    def create(rematerialise: bool):
+    def create(**options: bool):
         with config.unlocked():
-            config.batch_norm_mode = mode
-            config.rematerialise = rematerialise
+            config.update(batch_norm_mode=mode, depths=(1, 4), widths=(8, 8), strides=(1, 2))
+            config.update(dilations=(1, 1), rematerialise=False, scan_blocks=False)
+            config.update(options)
         segmenter = models.create_segmenter(config, 16)
 
         def loss(params, model_state):
             logits, new_state = segmenter.apply(params, model_state, images, train=True)
-            return jnp.mean(logits["main"] ** 2), new_state
+            evaluated, _ = segmenter.apply(params, model_state, images, train=False)
+            return jnp.mean(logits["main"] ** 2) + jnp.mean(evaluated["main"]), new_state
 
         return segmenter, jax.value_and_grad(loss, has_aux=True)
 
-    (segmenter, plain), (_, rematerialised) = create(False), create(True)
+    (segmenter, plain), (same, other) = create(), create(**options)
     variables = segmenter.init(jax.random.key(0))
-    assert "remat" in str(jax.make_jaxpr(rematerialised)(*variables))
-    expected, actual = jax.jit(plain)(*variables), jax.jit(rematerialised)(*variables)
+    for ours, theirs in zip(
+        jax.tree.leaves(same.init(jax.random.key(0))), jax.tree.leaves(variables), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert all(name in str(jax.make_jaxpr(other)(*variables)) for name in primitives)
+    expected, actual = jax.jit(plain)(*variables), jax.jit(other)(*variables)
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 

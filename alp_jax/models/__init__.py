@@ -104,6 +104,7 @@ def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Seg
         kernel_init=KERNEL_INITS[config.kernel_init],
         dtype=dtype,
         rematerialise=config.rematerialise,
+        scan_blocks=config.scan_blocks,
     )
 
     def create_classifier() -> deeplab.AsppClassifier:

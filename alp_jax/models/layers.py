@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alp_jax.models.convolution import convolve
+
 BatchNormMode = Literal["running", "batch", "frozen"]
 BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
 # What convolutions compute in and give out; None is the type of their parameters.
@@ -40,9 +42,6 @@ def at_least_single(outputs: jax.Array) -> jax.Array:
 class Conv(nn.Module):
     """2-D convolution, NHWC, padded by `padding` zeros on every side (PyTorch's convention).
 
-    A 1x1 convolution is written as a matrix product over flattened pixels, which XLA runs about
-    twice as fast on the CPU and equally fast elsewhere; this is the one place that decides.
-
     Parameters have single precision in any case; `dtype` is that of the product and its gradients.
     """
 
@@ -61,19 +60,9 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel, dtype=self.dtype)
-        if self.kernel_size == 1 and self.padding == 0:
-            strided = inputs[:, :: self.stride, :: self.stride]
-            outputs = strided.reshape(-1, shape[2]) @ kernel[0, 0]
-            outputs = outputs.reshape(*strided.shape[:-1], self.features)
-        else:
-            outputs = jax.lax.conv_general_dilated(
-                inputs,
-                kernel,
-                window_strides=(self.stride, self.stride),
-                padding=[(self.padding, self.padding)] * 2,
-                rhs_dilation=(self.dilation, self.dilation),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+        outputs = convolve(
+            inputs, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
         if self.use_bias:
             fan_in = int(np.prod(shape[:-1]))
             bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)

@@ -1,6 +1,9 @@
 """Dilated residual networks: from the demo's small one to ResNet-101 with output stride 8."""
 
-from typing import Literal, get_args
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 
 from alp_jax.models import layers
 
+PyTree = Any
 BlockKind = Literal["basic", "bottleneck"]
 StemKind = Literal["imagenet", "two_convs"]
 StridePlace = Literal["1x1", "3x3"]
@@ -17,6 +21,9 @@ STRIDE_PLACES: tuple[str, ...] = get_args(StridePlace)
 
 # Width of a block's output as a multiple of its stage width.
 EXPANSION = {"basic": 1, "bottleneck": 4}
+
+# Fewer equal blocks are written out: a loop of two saves next to nothing.
+_MIN_SCANNED = 3
 
 
 class Backbone(nn.Module):
@@ -36,6 +43,8 @@ class Backbone(nn.Module):
       dtype: of activations, see `layers.Conv`.
       rematerialise: whether the backward pass computes each block's inner activations again,
         instead of keeping them: less memory for a third more arithmetic.
+      scan_blocks: whether the equal blocks of a stage are one loop of the program, instead of being
+        written out: ResNet-101 then compiles several times faster.
     """
 
     stem: StemKind
@@ -51,6 +60,7 @@ class Backbone(nn.Module):
     kernel_init: layers.Initializer
     dtype: jnp.dtype | None
     rematerialise: bool
+    scan_blocks: bool
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -61,8 +71,9 @@ class Backbone(nn.Module):
         outputs = []
         stages = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(stages, start=1):
-            for block in range(depth):
-                features = create_block(
+            first, *others = (
+                functools.partial(
+                    create_block,
                     kind=self.block,
                     stride_in=self.stride_in,
                     width=width,
@@ -74,9 +85,40 @@ class Backbone(nn.Module):
                     kernel_init=self.kernel_init,
                     dtype=self.dtype,
                     name=f"layer{stage}_{block}",
-                )(features, train)
+                )
+                for block in range(depth)
+            )
+            features = first()(features, train)
+            if self.scan_blocks and len(others) >= _MIN_SCANNED and not self.is_initializing():
+                features = self._scan(others, features, train)
+            else:
+                for create in others:
+                    features = create()(features, train)
             outputs.append(features)
         return outputs
+
+    def _scan(
+        self, blocks: "Sequence[functools.partial[Block]]", features: jax.Array, train: bool
+    ) -> jax.Array:
+        """Applies blocks of equal variables one after the other, in one loop.
+
+        Each block's variables stay its own, under its own name: they are stacked here.
+        """
+        names = [block.keywords["name"] for block in blocks]
+        held = {kind: [tree[name] for name in names] for kind, tree in self.variables.items()}
+        stacked = {kind: jax.tree.map(_stack, *trees) for kind, trees in held.items()}
+        block = blocks[0](name=None, parent=None)
+
+        def body(features: jax.Array, variables: PyTree) -> tuple[jax.Array, PyTree]:
+            outputs, updated = block.apply(variables, features, train, mutable=["batch_stats"])
+            return cast(jax.Array, outputs), updated["batch_stats"]
+
+        features, statistics = jax.lax.scan(body, features, stacked)
+        if train:
+            for i, name in enumerate(names):
+                own = jax.tree.map(operator.itemgetter(i), statistics)
+                self.put_variable("batch_stats", name, own)
+        return features
 
     def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
         kernel_size = 7 if self.stem == "imagenet" else 3
@@ -94,6 +136,10 @@ class Backbone(nn.Module):
             norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=f"bn{i}")
             features = nn.relu(norm(features, train=train))
         return layers.max_pool_ceil(features) if self.stem == "imagenet" else features
+
+
+def _stack(*leaves: jax.Array) -> jax.Array:
+    return jnp.stack(leaves)
 
 
 class Block(nn.Module):

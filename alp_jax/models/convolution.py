@@ -1,0 +1,206 @@
+"""2-D convolution in the form that is fast on the device: the one place that decides.
+
+Synopsis:
+
+  outputs = convolve(inputs, kernel, stride=1, padding=2, dilation=2)
+
+What was measured is in `benchmarks/convolution.py`:
+
+- A 1x1 convolution is a product of matrices. XLA on the CPU runs that about twice as fast as a
+  convolution, and it is the same elsewhere.
+- A convolution to few channels (the classifier's, of 2048 channels to 19) is one product to the
+  channels of all taps, and then a sum of shifted maps: no device's matrix unit is filled by 19.
+- The gradient of a wide kernel is, on the CPU, a product for each tap. XLA takes it for a
+  convolution whose window is the whole map, at a fifth of the rate of a product.
+
+Everything else is XLA's convolution.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Below this many channels on either side a product for each tap is no faster than a convolution.
+_MIN_CHANNELS_BY_TAPS = 128
+# "Few" output channels: fewer than one in so many input channels.
+_FEW = 16
+
+
+def convolve(
+    inputs: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> jax.Array:
+    """Convolves as PyTorch does: cross-correlation, `padding` zeros on every side.
+
+    Args:
+      inputs: [B, H, W, C].
+      kernel: [k, k, C, features], of the same type.
+      stride, padding, dilation: of both axes, pixels.
+    Returns:
+      [B, H', W', features], H' = (H + 2 padding - dilation (k - 1) - 1) // stride + 1.
+    """
+    kernel_size, _, channels, features = kernel.shape
+    if kernel_size == 1 and padding == 0:
+        return _multiply(inputs[:, ::stride, ::stride], kernel[0, 0])
+    if stride == 1 and features * _FEW < channels:
+        return _convolve_to_few(inputs, kernel, padding, dilation)
+    if min(channels, features) >= _MIN_CHANNELS_BY_TAPS:
+        return _convolve_wide(inputs, kernel, stride, padding, dilation)
+    return _convolve(inputs, kernel, stride, padding, dilation)
+
+
+@jax.custom_vjp
+def _multiply(inputs: jax.Array, matrix: jax.Array) -> jax.Array:
+    """[B, H, W, C] and [C, D] -> [B, H, W, D]."""
+    return _multiply_pixels(inputs, matrix, 0)
+
+
+def _multiply_pixels(inputs: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
+    return lax.dot_general(inputs, matrix, (((3,), (axis,)), ((), ())))
+
+
+def _multiply_forward(
+    inputs: jax.Array, matrix: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _multiply(inputs, matrix), (inputs, matrix)
+
+
+def _multiply_backward(
+    residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    inputs, matrix = residuals
+    to_inputs = _multiply_pixels(gradient, matrix, 1)
+    return to_inputs, _correlate(inputs, gradient)
+
+
+_multiply.defvjp(_multiply_forward, _multiply_backward)
+
+
+def _correlate(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Sums over pixels: [B, H, W, C] and [B, H, W, D] -> [C, D].
+
+    Flattened by hand: of a product over three axes, as of the one that JAX derives, XLA makes on
+    the CPU one with transposed copies of its operands, which cost as much as the product.
+    """
+    pixels = (inputs.reshape(-1, inputs.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
+    return lax.dot_general(*pixels, (((0,), (0,)), ((), ())))
+
+
+def _convolve(
+    inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
+) -> jax.Array:
+    return lax.conv_general_dilated(
+        inputs,
+        kernel,
+        window_strides=(stride, stride),
+        padding=[(padding, padding)] * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+def _convolve_to_few(
+    inputs: jax.Array, kernel: jax.Array, padding: int, dilation: int
+) -> jax.Array:
+    """Multiplies once for all taps, then sums the taps' maps, each shifted to its place."""
+    kernel_size, _, channels, _ = kernel.shape
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    maps = jnp.split(_multiply(inputs, matrix), kernel_size**2, axis=-1)
+    height, width = (
+        side + 2 * padding - dilation * (kernel_size - 1) for side in inputs.shape[1:3]
+    )
+    widths = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+    shifted = (
+        jnp.pad(taken, widths)[:, row : row + height, column : column + width]
+        for taken, (row, column) in zip(maps, _taps(kernel_size, dilation), strict=True)
+    )
+    return functools.reduce(jnp.add, shifted)
+
+
+def _taps(kernel_size: int, dilation: int) -> list[tuple[int, int]]:
+    """The (row, column) that each tap of a kernel reads in a padded map for output (0, 0)."""
+    places = range(0, kernel_size * dilation, dilation)
+    return [(row, column) for row in places for column in places]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve_wide(
+    inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
+) -> jax.Array:
+    return _convolve(inputs, kernel, stride, padding, dilation)
+
+
+def _wide_forward(
+    inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve(inputs, kernel, stride, padding, dilation), (inputs, kernel)
+
+
+def _wide_backward(
+    stride: int,
+    padding: int,
+    dilation: int,
+    residuals: tuple[jax.Array, jax.Array],
+    gradient: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    inputs, kernel = residuals
+    to_inputs = _input_gradient(inputs, kernel, gradient, stride, padding, dilation)
+
+    def by_xla(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+        return _transpose(
+            lambda primal: _convolve(inputs, primal, stride, padding, dilation), kernel, gradient
+        )
+
+    def by_taps(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+        """A tap's gradient: the inputs that it read, times the gradient of what it gave to."""
+        _, height, width, _ = gradient.shape
+        widths = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+        padded = jnp.pad(inputs, widths)
+        products = [
+            _correlate(
+                padded[
+                    :,
+                    row : row + stride * (height - 1) + 1 : stride,
+                    column : column + stride * (width - 1) + 1 : stride,
+                ],
+                gradient,
+            )
+            for row, column in _taps(kernel.shape[0], dilation)
+        ]
+        return jnp.stack(products).reshape(kernel.shape)
+
+    to_kernel = lax.platform_dependent(inputs, gradient, cpu=by_taps, default=by_xla)
+    return to_inputs, to_kernel
+
+
+def _input_gradient(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    gradient: jax.Array,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> jax.Array:
+    if stride > 1:
+        return _transpose(
+            lambda primal: _convolve(primal, kernel, stride, padding, dilation), inputs, gradient
+        )
+    # Without the barrier XLA would fold the turned kernel into the convolution's own layout, which
+    # inside a loop (`Backbone.scan_blocks`) is not one that its fast CPU code takes.
+    turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
+    reach = dilation * (kernel.shape[0] - 1)
+    return _convolve(gradient, turned, 1, reach - padding, dilation)
+
+
+def _transpose(
+    linear: Callable[[jax.Array], jax.Array], primal: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    (transposed,) = jax.linear_transpose(linear, primal)(gradient)
+    return cast(jax.Array, transposed)
+
+
+_convolve_wide.defvjp(_wide_forward, _wide_backward)

@@ -1,0 +1,56 @@
+"""Every form of a convolution against PyTorch: values and both gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from alp_jax.models.convolution import convolve
+
+# Channels and features of each form, kernel size, stride, padding, dilation.
+CASES = {
+    "product": (24, 16, 1, 1, 0, 1),
+    "product, strided": (24, 16, 1, 2, 0, 1),
+    "to few": (96, 5, 3, 1, 6, 6),
+    "to few, no padding": (96, 5, 3, 1, 0, 2),
+    "to few, padded beyond the kernel": (96, 5, 3, 1, 4, 1),
+    "wide": (128, 136, 3, 1, 2, 2),
+    "wide, strided": (128, 136, 3, 2, 1, 1),
+    "wide, even kernel": (136, 128, 4, 2, 1, 1),
+    "wide, no padding": (128, 128, 3, 1, 0, 2),
+    "plain": (16, 24, 3, 1, 2, 2),
+    "plain, strided": (3, 16, 7, 2, 3, 1),
+    "padded 1x1": (16, 8, 1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_pytorch(case):
+    channels, features, kernel_size, stride, padding, dilation = CASES[case]
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 13, 16, channels)).astype(np.float32)
+    kernel = rng.normal(size=(kernel_size, kernel_size, channels, features)).astype(np.float32)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation}
+
+    their_images = torch.from_numpy(images).permute(0, 3, 1, 2).double().requires_grad_()
+    their_kernel = torch.from_numpy(kernel).permute(3, 2, 0, 1).double().requires_grad_()
+    theirs = torch.nn.functional.conv2d(their_images, their_kernel, **settings)
+    weights = rng.normal(size=theirs.permute(0, 2, 3, 1).shape).astype(np.float32)
+    (theirs.permute(0, 2, 3, 1) * torch.from_numpy(weights)).sum().backward()
+
+    @jax.jit
+    def run(images, kernel):
+        outputs, transpose = jax.vjp(lambda *both: convolve(*both, **settings), images, kernel)
+        return outputs, *transpose(jnp.asarray(weights))
+
+    ours, our_images, our_kernel = run(images, kernel)
+    assert their_images.grad is not None
+    assert their_kernel.grad is not None
+    for actual, expected in (
+        (ours, theirs.detach().permute(0, 2, 3, 1)),
+        (our_images, their_images.grad.permute(0, 2, 3, 1)),
+        (our_kernel, their_kernel.grad.permute(2, 3, 1, 0)),
+    ):
+        scale = float(expected.abs().max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * scale)
