@@ -1,0 +1,139 @@
+"""Compiles the full-size train step for a TPU, without one, and prints what its compiler says.
+
+  pip install --no-deps --target=libtpu libtpu
+  PYTHONPATH=libtpu python -m benchmarks.tpu --topology=v5e:1x1
+
+(Installed in the environment itself, libtpu makes JAX look for a TPU at every start.)
+
+The step is the paper's (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels, batch of one).
+Bytes moved and arithmetic are the compiler's own count of the program with all blocks written out,
+as it counts the body of a loop once; temporaries and compile time are of the program that runs.
+The roofline time is the larger of bytes / bandwidth and arithmetic / peak rate.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+# Published peaks of one chip: bfloat16 FLOP/s, bytes/s of its memory.
+PEAKS = {"v5e": (197e12, 819e9), "v6e": (918e12, 1640e9)}
+# Fields of `config.model`; activations in bfloat16 are the discriminator's, too.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "float32, written out": {"activation_dtype": "float32", "scan_blocks": False},
+    "float32": {"activation_dtype": "float32"},
+    "bfloat16": {"activation_dtype": "bfloat16"},
+    "bfloat16, rematerialised": {"activation_dtype": "bfloat16", "rematerialise": True},
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compiles each variant and prints a line for it; writes JSON where --output says."""
+    flags = _parse(arguments)
+    # libtpu asks the machine of a cloud for its place unless it is told.
+    os.environ["JAX_PLATFORMS"] = "cpu"  # Or JAX itself looks for a TPU.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    print(f"{'':26} {'temporaries':>12} {'moved':>10} {'TFLOP':>6} {'roofline':>9} {'compile':>8}")
+    rows = []
+    for name in flags.variants:
+        rows.append(_measure(name, VARIANTS[name], flags.topology))
+        row = rows[-1]
+        print(
+            f"{name:26} {row['temporary_bytes'] / 1e9:9.2f} GB {row['bytes_moved'] / 1e9:7.1f} GB "
+            f"{row['flop'] / 1e12:6.2f} {row['roofline_seconds']:7.3f} s "
+            f"{row['compile_seconds']:6.1f} s",
+            flush=True,
+        )
+    if flags.output:
+        from alp_jax import files, versions
+
+        result = {
+            "command": f"python -m benchmarks.tpu {' '.join(arguments)}",
+            "versions": versions.describe(),
+            "topology": flags.topology,
+            "rows": rows,
+        }
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(flags.output, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--topology", default="v5e:1x1", help="such as v5e:1x1 or v6e:1x1")
+    add("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    add("--output", type=pathlib.Path, help="JSON file")
+    return parser.parse_args(arguments)
+
+
+def _measure(name: str, options: dict[str, Any], topology: str) -> dict[str, Any]:
+    runs, seconds = _compile(options, topology)
+    counted = runs
+    if options.get("scan_blocks", True):
+        counted, _ = _compile(options | {"scan_blocks": False}, topology)
+    cost, memory = counted.cost_analysis(), runs.memory_analysis()
+    peak, bandwidth = PEAKS[topology.partition(":")[0]]
+    moved, flop = cost["bytes accessed"], cost["flops"]
+    return {
+        "variant": name,
+        "compile_seconds": seconds,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "aliased_bytes": memory.alias_size_in_bytes,
+        "bytes_moved": moved,
+        "flop": flop,
+        "roofline_seconds": max(moved / bandwidth, flop / peak),
+    }
+
+
+def _compile(options: dict[str, Any], topology: str) -> tuple[Any, float]:
+    """Compiles the step, its state donated; returns the program and the seconds that it took."""
+    import jax
+    import numpy as np
+    from jax.experimental import topologies
+
+    from alp_jax import steps, train
+    from configs import default
+
+    config = default.get_config("alp_gi")
+    with config.unlocked():
+        config.model.update(options)
+        config.discriminator.activation_dtype = options["activation_dtype"]
+    statics = train.create_statics(config)
+    devices = topologies.get_topology_desc(topology, platform="tpu").devices
+    mesh = jax.sharding.Mesh(np.array(devices[:1]), ("data",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def describe(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree
+        )
+
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(functools.partial(train.create_train_state, statics), rng)
+    source, target = (1, *config.data.source_size), (1, *config.data.target_size)
+    batch = {
+        "source_images": np.zeros((*source, 3), np.uint8),
+        "source_labels": np.zeros(source, np.uint8),
+        "target_images": np.zeros((*target, 3), np.uint8),
+    }
+    step = jax.jit(functools.partial(steps.train_step, **statics), donate_argnums=0)
+    started = time.monotonic()
+    compiled = step.lower(describe(state), describe(batch), describe(rng)).compile()
+    return compiled, time.monotonic() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
