@@ -8,7 +8,6 @@ number is the best of five, in milliseconds: XLA's / ours.
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from alp_jax.models.convolution import convolve
+from benchmarks import results
 
 # Name: channels, features, kernel size, dilation; on a map of 46x81 pixels.
 LAYERS = {
@@ -72,13 +72,7 @@ def _programs() -> list[Callable[[Form, jax.Array, jax.Array, jax.Array], jax.Ar
 def _time(program: Callable[..., jax.Array], *arrays: jax.Array) -> float:
     """The best of five, in milliseconds, after one that compiles."""
     compiled = jax.jit(program)
-    jax.block_until_ready(compiled(*arrays))
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        jax.block_until_ready(compiled(*arrays))
-        seconds.append(time.perf_counter() - started)
-    return 1e3 * min(seconds)
+    return 1e3 * min(results.time_calls(lambda: jax.block_until_ready(compiled(*arrays)), 5))
 
 
 if __name__ == "__main__":

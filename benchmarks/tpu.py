@@ -13,13 +13,13 @@ The roofline time is the larger of bytes / bandwidth and arithmetic / peak rate.
 
 import argparse
 import functools
-import json
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from benchmarks import results
 
 # Published peaks of one chip: bfloat16 FLOP/s, bytes/s of its memory.
 PEAKS = {"v5e": (197e12, 819e9), "v6e": (918e12, 1640e9)}
@@ -35,8 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def main(arguments: Sequence[str]) -> int:
     """Compiles each variant and prints a line for it; writes JSON where --output says."""
     flags = _parse(arguments)
-    # libtpu asks the machine of a cloud for its place unless it is told.
     os.environ["JAX_PLATFORMS"] = "cpu"  # Or JAX itself looks for a TPU.
+    # libtpu asks the machine of a cloud for its place unless it is told.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -52,29 +52,16 @@ def main(arguments: Sequence[str]) -> int:
             flush=True,
         )
     if flags.output:
-        from alp_jax import files, versions
-
-        result = {
-            "command": f"python -m benchmarks.tpu {' '.join(arguments)}",
-            "versions": versions.describe(),
-            "topology": flags.topology,
-            "rows": rows,
-        }
-        flags.output.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(flags.output, json.dumps(result, indent=1) + "\n")
+        content = {"topology": flags.topology, "rows": rows}
+        results.save(flags.output, "tpu", arguments, content)
     return 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = results.create_parser("tpu", __doc__)
     add = parser.add_argument
     add("--topology", default="v5e:1x1", help="such as v5e:1x1 or v6e:1x1")
     add("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    add("--output", type=pathlib.Path, help="JSON file")
     return parser.parse_args(arguments)
 
 

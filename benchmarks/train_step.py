@@ -17,11 +17,12 @@ import pickle
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from benchmarks import results
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("alp_jax", "torch")
@@ -42,24 +43,13 @@ def main(arguments: Sequence[str]) -> int:
             rows.append(_measure(scale, cores, flags.steps, flags.blocks, rate))
             _print_row(rows[-1], first=len(rows) == 1)
     if flags.output:
-        from alp_jax import files, versions
-
-        result = {
-            "command": f"python -m benchmarks.train_step {' '.join(arguments)}",
-            "versions": {**versions.describe(), "torch": _torch_version()},
-            "processor": _processor(),
-            "rows": rows,
-        }
-        files.write_text(flags.output, json.dumps(result, indent=1) + "\n")
+        content = {"torch": _torch_version(), "processor": _processor(), "rows": rows}
+        results.save(flags.output, "train_step", arguments, content)
     return 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_step",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = results.create_parser("train_step", __doc__)
 
     def numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
@@ -69,7 +59,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--cores", type=numbers, default=[2], help="numbers of cores")
     add("--steps", type=int, default=3, help="timed in each process, after one that is not")
     add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
-    add("--output", type=pathlib.Path, help="JSON file")
     add("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -165,17 +154,6 @@ def _child(role: str) -> int:
     return 0
 
 
-def _time(step: Callable[[], object], count: int) -> list[float]:
-    """Seconds of each call, after one that is not counted."""
-    step()
-    seconds = []
-    for _ in range(count):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
 def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     source, target = tuple(spec["source_size"]), tuple(spec["target_size"])
@@ -202,7 +180,10 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
         state, metrics = compiled(state, batch, rng)
         jax.block_until_ready((state, metrics))
 
-    return {"seconds": _time(advance, spec["steps"]), "flop": _count_flop(spec["scale"])}
+    return {
+        "seconds": results.time_calls(advance, spec["steps"]),
+        "flop": _count_flop(spec["scale"]),
+    }
 
 
 def _count_flop(scale: int) -> float:
@@ -242,7 +223,11 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
     }
     labels = torch.from_numpy(batch["source_labels"]).long()
     offsets = {domain: np.zeros((1, 1, 2), np.int64) for domain in images}
-    return {"seconds": _time(lambda: trainer.train_step(0, images, labels, offsets), spec["steps"])}
+    return {
+        "seconds": results.time_calls(
+            lambda: trainer.train_step(0, images, labels, offsets), spec["steps"]
+        )
+    }
 
 
 def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +237,7 @@ def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     left, right = torch.randn(2, _MATMUL_SIZE, _MATMUL_SIZE)
-    seconds = min(_time(lambda: left @ right, 5))
+    seconds = min(results.time_calls(lambda: left @ right, 5))
     return {"flop_per_second": 2 * _MATMUL_SIZE**3 / seconds}
 
 

@@ -113,12 +113,15 @@ def _convolve_to_few(
     height, width = (
         side + 2 * padding - dilation * (kernel_size - 1) for side in inputs.shape[1:3]
     )
-    widths = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     shifted = (
-        jnp.pad(taken, widths)[:, row : row + height, column : column + width]
+        _pad(taken, padding)[:, row : row + height, column : column + width]
         for taken, (row, column) in zip(maps, _taps(kernel_size, dilation), strict=True)
     )
     return functools.reduce(jnp.add, shifted)
+
+
+def _pad(maps: jax.Array, padding: int) -> jax.Array:
+    return jnp.pad(maps, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
 
 
 def _taps(kernel_size: int, dilation: int) -> list[tuple[int, int]]:
@@ -158,8 +161,7 @@ def _wide_backward(
     def by_taps(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
         """A tap's gradient: the inputs that it read, times the gradient of what it gave to."""
         _, height, width, _ = gradient.shape
-        widths = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
-        padded = jnp.pad(inputs, widths)
+        padded = _pad(inputs, padding)
         products = [
             _correlate(
                 padded[

@@ -1,0 +1,41 @@
+"""What the benchmarks share: their flags, repeated timing, and the JSON that they write."""
+
+import argparse
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def create_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Creates the parser of `python -m benchmarks.NAME`, with --output."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", type=pathlib.Path, help="JSON file")
+    return parser
+
+
+def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[str, Any]) -> None:
+    """Writes the content with the command and versions; creates the folder."""
+    # Here: a process that measures PyTorch imports no JAX, one that sets JAX up does that before.
+    from alp_jax import files, versions
+
+    command = " ".join(["python -m", f"benchmarks.{name}", *arguments])
+    result = {"command": command, "versions": versions.describe(), **content}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, json.dumps(result, indent=1) + "\n")
+
+
+def time_calls(step: Callable[[], object], count: int) -> list[float]:
+    """Seconds of each call, after one that is not counted."""
+    step()
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return seconds
