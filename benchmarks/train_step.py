@@ -132,7 +132,8 @@ def _create_config(scale: int) -> Any:
 
 
 def _spawn(role: str, spec: dict[str, Any], cores: int) -> dict[str, Any]:
-    """Runs a role in a process of its own on the first cores, and reads what it found."""
+    """Runs a role in a process of its own on the first cores allowed, and reads what it found."""
+    allowed = sorted(os.sched_getaffinity(0))
     environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_step", f"--child={role}"],
@@ -140,7 +141,7 @@ def _spawn(role: str, spec: dict[str, Any], cores: int) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env=environment,
-        preexec_fn=functools.partial(os.sched_setaffinity, 0, range(cores)),
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, allowed[:cores]),
         check=True,
     )
     return json.loads(result.stdout.splitlines()[-1])

@@ -10,7 +10,9 @@ What was measured is in `benchmarks/convolution.py`:
   convolution, and it is the same elsewhere.
 - A convolution to few channels (the classifier's, of 2048 channels to 19) is one product to the
   channels of all taps, and then a sum of shifted maps: no device's matrix unit is filled by 19.
-- The gradient of a wide kernel is, on the CPU, a product for each tap. XLA takes it for a
+- A wide 3x3 convolution without stride, and both its gradients, are on the CPU by Winograd's
+  algorithm (`alp_jax.models.winograd`): 4/9 of the multiplications.
+- The gradient of another wide kernel is, on the CPU, a product for each tap. XLA takes it for a
   convolution whose window is the whole map, at a fifth of the rate of a product.
 
 Everything else is XLA's convolution.
@@ -24,9 +26,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alp_jax.models import winograd
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Below this many channels on either side a product for each tap is no faster than a convolution.
-_MIN_CHANNELS_BY_TAPS = 128
+# "Wide": with fewer channels on either side XLA's convolution is as fast as products on the CPU.
+_WIDE = 128
+# Fewer tiles of outputs in a batch are not worth the transforms of the kernel.
+_MIN_TILES = 32
 # "Few" output channels: fewer than one in so many input channels.
 _FEW = 16
 
@@ -48,7 +54,7 @@ def convolve(
         return _multiply(inputs[:, ::stride, ::stride], kernel[0, 0])
     if stride == 1 and features * _FEW < channels:
         return _convolve_to_few(inputs, kernel, padding, dilation)
-    if min(channels, features) >= _MIN_CHANNELS_BY_TAPS:
+    if min(channels, features) >= _WIDE:
         return _convolve_wide(inputs, kernel, stride, padding, dilation)
     return _convolve(inputs, kernel, stride, padding, dilation)
 
@@ -74,20 +80,10 @@ def _multiply_backward(
 ) -> tuple[jax.Array, jax.Array]:
     inputs, matrix = residuals
     to_inputs = _multiply_pixels(gradient, matrix, 1)
-    return to_inputs, _correlate(inputs, gradient)
+    return to_inputs, winograd.correlate(inputs, gradient)
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)
-
-
-def _correlate(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Sums over pixels: [B, H, W, C] and [B, H, W, D] -> [C, D].
-
-    Flattened by hand: of a product over three axes, as of the one that JAX derives, XLA makes on
-    the CPU one with transposed copies of its operands, which cost as much as the product.
-    """
-    pixels = (inputs.reshape(-1, inputs.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
-    return lax.dot_general(*pixels, (((0,), (0,)), ((), ())))
 
 
 def _convolve(
@@ -134,13 +130,35 @@ def _taps(kernel_size: int, dilation: int) -> list[tuple[int, int]]:
 def _convolve_wide(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
 ) -> jax.Array:
-    return _convolve(inputs, kernel, stride, padding, dilation)
+    if not _suits_winograd(inputs, kernel, stride, padding, dilation):
+        return _convolve(inputs, kernel, stride, padding, dilation)
+    return lax.platform_dependent(
+        inputs,
+        kernel,
+        cpu=functools.partial(winograd.convolve, padding=padding, dilation=dilation),
+        default=functools.partial(_convolve, stride=stride, padding=padding, dilation=dilation),
+    )
+
+
+def _suits_winograd(
+    inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
+) -> bool:
+    """Whether it is Winograd's kind of convolution, and large enough to gain by it.
+
+    Not in half precision: the transforms would round there.
+    """
+    if kernel.shape[0] != 3 or stride != 1 or inputs.dtype.itemsize < 4:
+        return False
+    height, width = (side + 2 * (padding - dilation) for side in inputs.shape[1:3])
+    tiles = winograd.count_tiles(height, width, dilation)
+    # Tiles of a large dilation may reach far beyond a small map.
+    return inputs.shape[0] * tiles >= _MIN_TILES and 4 * tiles < 1.5 * height * width
 
 
 def _wide_forward(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(inputs, kernel, stride, padding, dilation), (inputs, kernel)
+    return _convolve_wide(inputs, kernel, stride, padding, dilation), (inputs, kernel)
 
 
 def _wide_backward(
@@ -163,7 +181,7 @@ def _wide_backward(
         _, height, width, _ = gradient.shape
         padded = _pad(inputs, padding)
         products = [
-            _correlate(
+            winograd.correlate(
                 padded[
                     :,
                     row : row + stride * (height - 1) + 1 : stride,
@@ -175,7 +193,10 @@ def _wide_backward(
         ]
         return jnp.stack(products).reshape(kernel.shape)
 
-    to_kernel = lax.platform_dependent(inputs, gradient, cpu=by_taps, default=by_xla)
+    on_cpu = by_taps
+    if _suits_winograd(inputs, kernel, stride, padding, dilation):
+        on_cpu = functools.partial(winograd.kernel_gradient, padding=padding, dilation=dilation)
+    to_kernel = lax.platform_dependent(inputs, gradient, cpu=on_cpu, default=by_xla)
     return to_inputs, to_kernel
 
 
@@ -195,7 +216,7 @@ def _input_gradient(
     # inside a loop (`Backbone.scan_blocks`) is not one that its fast CPU code takes.
     turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
     reach = dilation * (kernel.shape[0] - 1)
-    return _convolve(gradient, turned, 1, reach - padding, dilation)
+    return _convolve_wide(gradient, turned, 1, reach - padding, dilation)
 
 
 def _transpose(
