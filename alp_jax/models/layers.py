@@ -39,6 +39,27 @@ def at_least_single(outputs: jax.Array) -> jax.Array:
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
+@jax.custom_vjp
+def relu(inputs: jax.Array) -> jax.Array:
+    """max(x, 0), whose gradient is taken from the outputs.
+
+    The next layer keeps them anyway; of `jax.nn.relu` a mask is kept beside them.
+    """
+    return jnp.maximum(inputs, 0)
+
+
+def _relu_forward(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    outputs = relu(inputs)
+    return outputs, outputs
+
+
+def _relu_backward(outputs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(outputs > 0, gradient, 0),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
 class Conv(nn.Module):
     """2-D convolution, NHWC, padded by `padding` zeros on every side (PyTorch's convention).
 

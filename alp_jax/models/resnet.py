@@ -94,6 +94,7 @@ class Backbone(nn.Module):
             else:
                 for create in others:
                     features = create()(features, train)
+            features = layers.relu(features)
             outputs.append(features)
         return outputs
 
@@ -134,7 +135,7 @@ class Backbone(nn.Module):
                 name=f"conv{i}",
             )(features)
             norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=f"bn{i}")
-            features = nn.relu(norm(features, train=train))
+            features = layers.relu(norm(features, train=train))
         return layers.max_pool_ceil(features) if self.stem == "imagenet" else features
 
 
@@ -143,7 +144,11 @@ def _stack(*leaves: jax.Array) -> jax.Array:
 
 
 class Block(nn.Module):
-    """One residual block; the shortcut of a stage's first block is a 1x1 projection."""
+    """One residual block; the shortcut of a stage's first block is a 1x1 projection.
+
+    It takes and gives the sum before its ReLU, and so keeps the activation itself, of which both
+    gradients come, that of its first convolution and that of the ReLU.
+    """
 
     kind: BlockKind
     stride_in: StridePlace
@@ -171,16 +176,17 @@ class Block(nn.Module):
         else:
             convs = [(3, self.width, self.stride, self.dilation), (3, out_width, 1, self.dilation)]
 
+        inputs = layers.relu(inputs)
         features = inputs
         for i, conv in enumerate(convs, start=1):
             features = self._conv_bn(features, *conv, names=(f"conv{i}", f"bn{i}"), train=train)
             if i < len(convs):
-                features = nn.relu(features)
+                features = layers.relu(features)
         shortcut = inputs
         if self.project:
             names = ("downsample_conv", "downsample_bn")
             shortcut = self._conv_bn(inputs, 1, out_width, self.stride, 1, names=names, train=train)
-        return nn.relu(features + shortcut)
+        return features + shortcut
 
     def _conv_bn(
         self,
