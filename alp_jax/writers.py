@@ -1,6 +1,7 @@
 """Where the numbers of a run go: metrics.jsonl and TensorBoard.
 
-The only module that imports clu.metric_writers (and through it TensorFlow, some seconds).
+The only module that imports clu.metric_writers, and that only to write: with it comes TensorFlow,
+some seconds and half a gigabyte.
 """
 
 import json
@@ -9,7 +10,6 @@ from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
-from clu import metric_writers
 
 from alp_jax import figures, files
 from alp_jax.data.labels import LabelSet
@@ -23,6 +23,8 @@ class MetricsWriter:
 
     def __init__(self, workdir: pathlib.Path, *, from_step: int):
         """Opens both, dropping lines past `from_step`: those steps are about to be run again."""
+        from clu import metric_writers
+
         self._path = workdir / FILE_NAME
         _drop_lines_after(self._path, from_step)
         self._file = self._path.open("a")

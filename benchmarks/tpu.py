@@ -12,7 +12,6 @@ The roofline time is the larger of bytes / bandwidth and arithmetic / peak rate.
 """
 
 import argparse
-import functools
 import os
 import sys
 import time
@@ -91,34 +90,17 @@ def _compile(options: dict[str, Any], topology: str) -> tuple[Any, float]:
     import numpy as np
     from jax.experimental import topologies
 
-    from alp_jax import steps, train
-    from configs import default
+    from benchmarks import paper_step
 
-    config = default.get_config("alp_gi")
-    with config.unlocked():
-        config.model.update(options)
-        config.discriminator.activation_dtype = options["activation_dtype"]
-    statics = train.create_statics(config)
     devices = topologies.get_topology_desc(topology, platform="tpu").devices
     mesh = jax.sharding.Mesh(np.array(devices[:1]), ("data",))
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-
-    def describe(tree: Any) -> Any:
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree
-        )
-
-    rng = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(functools.partial(train.create_train_state, statics), rng)
-    source, target = (1, *config.data.source_size), (1, *config.data.target_size)
-    batch = {
-        "source_images": np.zeros((*source, 3), np.uint8),
-        "source_labels": np.zeros(source, np.uint8),
-        "target_images": np.zeros((*target, 3), np.uint8),
-    }
-    step = jax.jit(functools.partial(steps.train_step, **statics), donate_argnums=0)
+    step, arguments = paper_step.describe(paper_step.create_config(**options))
+    placed = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), arguments
+    )
     started = time.monotonic()
-    compiled = step.lower(describe(state), describe(batch), describe(rng)).compile()
+    compiled = step.lower(*placed).compile()
     return compiled, time.monotonic() - started
 
 

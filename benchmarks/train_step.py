@@ -9,7 +9,6 @@ share of the machine's measured rate of matrix products that the arithmetic of t
 """
 
 import argparse
-import functools
 import json
 import os
 import pathlib
@@ -26,7 +25,6 @@ from benchmarks import results
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("alp_jax", "torch")
-SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
 # Sides of the matrices of the attainable rate.
 _MATMUL_SIZE = 3072
 
@@ -71,7 +69,7 @@ def _measure(scale: int, cores: int, steps: int, blocks: int, rate: float) -> di
             found[side].append(_spawn(side, spec, cores))
     seconds = {side: [s for one in found[side] for s in one["seconds"]] for side in SIDES}
     median = {side: float(np.median(seconds[side])) for side in SIDES}
-    flop = found["alp_jax"][0]["flop"]
+    flop = _spawn("flop", spec, cores)["flop"]
     return {
         "scale": scale,
         "cores": cores,
@@ -106,13 +104,14 @@ def _print_row(row: dict[str, Any], *, first: bool) -> None:
 
 def _create_spec(scale: int) -> dict[str, Any]:
     """What a process of either side needs; the PyTorch side imports no JAX."""
+    from benchmarks import paper_step
     from tests import parity
 
-    config = _create_config(scale)
+    config = paper_step.create_config(scale=scale)
     return {
         "scale": scale,
-        "source_size": [side // scale for side in SOURCE_SIZE],
-        "target_size": [side // scale for side in TARGET_SIZE],
+        "source_size": config.data.source_size,
+        "target_size": config.data.target_size,
         "segmenter": parity.torch_segmenter_arguments(config),
         "settings": parity.create_torch_settings(config),
         "discriminator_widths": tuple(config.discriminator.widths),
@@ -120,20 +119,9 @@ def _create_spec(scale: int) -> dict[str, Any]:
     }
 
 
-def _create_config(scale: int) -> Any:
-    from configs import default
-
-    config = default.get_config("alp_gi")
-    with config.unlocked():
-        config.data.source_size = tuple(side // scale for side in SOURCE_SIZE)
-        config.data.target_size = tuple(side // scale for side in TARGET_SIZE)
-        config.objective.patch_size = tuple(side // scale for side in PATCH_SIZE)
-    return config
-
-
 def _spawn(role: str, spec: dict[str, Any], cores: int) -> dict[str, Any]:
     """Runs a role in a process of its own on the first cores allowed, and reads what it found."""
-    allowed = sorted(os.sched_getaffinity(0))
+    spec = spec | {"cores": sorted(os.sched_getaffinity(0))[:cores]}
     environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_step", f"--child={role}"],
@@ -141,7 +129,6 @@ def _spawn(role: str, spec: dict[str, Any], cores: int) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env=environment,
-        preexec_fn=functools.partial(os.sched_setaffinity, 0, allowed[:cores]),
         check=True,
     )
     return json.loads(result.stdout.splitlines()[-1])
@@ -149,7 +136,9 @@ def _spawn(role: str, spec: dict[str, Any], cores: int) -> dict[str, Any]:
 
 def _child(role: str) -> int:
     spec = pickle.load(sys.stdin.buffer)
-    found = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul}[role](spec)
+    os.sched_setaffinity(0, spec["cores"])
+    roles = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul, "flop": _count_flop}
+    found = roles[role](spec)
     found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps(found))
     return 0
@@ -168,39 +157,26 @@ def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
 def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
     import jax
 
-    from alp_jax import steps, train
+    from alp_jax import train
+    from benchmarks import paper_step
 
-    statics = train.create_statics(_create_config(spec["scale"]))
+    statics = train.create_statics(paper_step.create_config(scale=spec["scale"]))
     batch, rng = _make_batch(spec), jax.random.key(0)
     state = train.create_train_state(statics, rng)
-    step = jax.jit(functools.partial(steps.train_step, **statics), donate_argnums=0)
-    compiled = step.lower(state, batch, rng).compile()
+    step = train.compile_train_step(statics, state, batch, rng)
 
     def advance() -> None:
         nonlocal state
-        state, metrics = compiled(state, batch, rng)
+        state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
 
-    return {
-        "seconds": results.time_calls(advance, spec["steps"]),
-        "flop": _count_flop(spec["scale"]),
-    }
+    return {"seconds": results.time_calls(advance, spec["steps"])}
 
 
-def _count_flop(scale: int) -> float:
-    """Counts the arithmetic of a step, with all blocks written out: XLA counts a loop once."""
-    import jax
+def _count_flop(spec: dict[str, Any]) -> dict[str, Any]:
+    from benchmarks import paper_step
 
-    from alp_jax import steps, train
-
-    config = _create_config(scale)
-    with config.unlocked():
-        config.model.scan_blocks = False
-    statics = train.create_statics(config)
-    batch, rng = _make_batch(_create_spec(scale)), jax.random.key(0)
-    state = jax.eval_shape(functools.partial(train.create_train_state, statics), rng)
-    step = functools.partial(steps.train_step, **statics)
-    return jax.jit(step).lower(state, batch, rng).cost_analysis()["flops"]
+    return {"flop": paper_step.count_flop(paper_step.create_config(scale=spec["scale"]))}
 
 
 def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:

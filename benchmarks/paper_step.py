@@ -1,0 +1,57 @@
+"""The step that the benchmarks measure: the paper's network, sizes and losses, by shapes alone."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from alp_jax import steps, train
+from configs import default
+
+SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
+
+
+def create_config(
+    *, scale: int = 1, activation_dtype: str = "float32", **model_options: Any
+) -> ml_collections.ConfigDict:
+    """Creates ALP-GI's configuration, with the sides of images and patches divided by `scale`."""
+    config = default.get_config("alp_gi")
+    with config.unlocked():
+        config.data.source_size, config.data.target_size, config.objective.patch_size = (
+            tuple(side // scale for side in size) for size in (SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE)
+        )
+        config.model.activation_dtype = activation_dtype
+        config.discriminator.activation_dtype = activation_dtype
+        config.model.update(model_options)
+    return config
+
+
+def describe(config: ml_collections.ConfigDict) -> tuple[Any, tuple[Any, Any, Any]]:
+    """Describes the jitted step, its state donated, and the shapes of (state, batch, rng)."""
+    statics = train.create_statics(config)
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(functools.partial(train.create_train_state, statics), rng)
+    batch_size = config.data.batch_size
+    source = (batch_size, *config.data.source_size)
+    target = (batch_size, *config.data.target_size)
+    batch = {
+        "source_images": jax.ShapeDtypeStruct((*source, 3), jnp.uint8),
+        "source_labels": jax.ShapeDtypeStruct(source, jnp.uint8),
+        "target_images": jax.ShapeDtypeStruct((*target, 3), jnp.uint8),
+    }
+    step = jax.jit(functools.partial(steps.train_step, **statics), donate_argnums=0)
+    return step, (state, batch, rng)
+
+
+def count_flop(config: ml_collections.ConfigDict) -> float:
+    """Counts the arithmetic of a step as a direct convolution needs it.
+
+    Of the program for a TPU, since the CPU's has other algorithms, with all blocks written out,
+    since XLA counts the body of a loop once. Nothing is compiled.
+    """
+    with config.unlocked():
+        config.model.scan_blocks = False
+    step, arguments = describe(config)
+    return step.trace(*arguments).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
