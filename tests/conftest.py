@@ -9,6 +9,7 @@ from tests import tiny
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
+    jax.config.update("jax_num_cpu_devices", 8)  # Of test_mesh; the others use the first.
     cache_dir = str(config.rootpath / ".pytest_cache" / "jax")
     jax.config.update("jax_compilation_cache_dir", cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
