@@ -18,10 +18,11 @@ import platformdirs
 from absl import app, flags
 from ml_collections import config_flags
 
-from alp_jax.errors import UserError
+from alp_jax import stopping
+from alp_jax.errors import Stopped, UserError
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 # What the libraries read when they are imported, where the user has not set it.
 _ENVIRONMENT = {
@@ -37,8 +38,9 @@ _ENVIRONMENT = {
 def run(main: Callable[[], None]) -> None:
     """Parses the flags, runs `main` and exits.
 
-    Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
-    Ctrl-C. Any other exception is a bug and keeps its traceback.
+    Exit status: 0; EXIT_USER_ERROR with the error's one sentence on stderr; EXIT_STOPPED after
+    SIGTERM or SIGINT (Ctrl-C), when the same command goes on. A second signal ends the process at
+    once, as if nobody had caught it. Any other exception is a bug and keeps its traceback.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -48,18 +50,20 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
         try:
-            main()
+            with stopping.StopRequest():
+                main()
         except UserError as error:
             _fail(str(error))
-        except KeyboardInterrupt:
-            _fail("Interrupted; the same command continues.", EXIT_INTERRUPTED)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr, flush=True)
+            sys.exit(EXIT_STOPPED)
 
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(status)
+    sys.exit(EXIT_USER_ERROR)
 
 
 def _configure_logging() -> None:
@@ -75,6 +79,8 @@ def _configure_logging() -> None:
     logging.getLogger("alp_jax").setLevel(logging.INFO)
     logging.getLogger("__main__").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # A library that logs an exception with its traceback raises it as well, and we report that.
+    logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
 
 class _StderrHandler(logging.StreamHandler):

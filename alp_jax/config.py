@@ -53,6 +53,7 @@ _AT_LEAST = {
     "data.batch_size": 1,
     "data.num_workers": 0,
     "data.prefetch_batches": 1,
+    "data.max_bad_records": 0,
     "objective.num_patches": 1,
     "objective.adversarial_weight": 0,
     "objective.aux_cross_entropy_weight": 0,
@@ -70,6 +71,8 @@ _AT_LEAST = {
     "evaluation.num_sheet_images": 1,
     "checkpoint.every_steps": 1,
     "checkpoint.keep_last": 1,
+    "guards.discriminator_patience": 0,
+    "guards.discriminator_tolerance": 0,
 }
 _SIZES = ("data.source_size", "data.target_size", "objective.patch_size")
 _POSITIVE_LISTS = (
@@ -89,8 +92,10 @@ _OPERATIONAL = (
     "data.data_dir",
     "data.num_workers",
     "data.prefetch_batches",
+    "data.max_bad_records",
     "evaluation.",
     "checkpoint.",
+    "guards.",
 )
 
 

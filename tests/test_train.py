@@ -138,13 +138,13 @@ def test_resuming_after_a_kill_repeats_no_line(run, tmp_path):
 def test_a_save_that_was_cut_short_is_no_checkpoint_and_is_removed(run, tmp_path):
     config = stop_at(run[0], 3)
     train.train_and_evaluate(config, tmp_path)
-    cut_short = tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
+    cut_short = tmp_path / "checkpoints" / "5.unfinished.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "checkpoints" / "3", cut_short)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.latest_step() == 3
+        assert checkpoints.latest_whole_step() == 3
     assert cut_short.exists()
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step() == 3
+        assert checkpoints.latest_whole_step() == 3
     assert not cut_short.exists()
 
 
@@ -270,10 +270,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, t
     poisoned = saved.replace(segmenter=saved.segmenter.replace(params=params))
     with checkpoint.Checkpoints(tmp_path, keep_last=9) as checkpoints:
         checkpoints.save(3, poisoned)
-    with pytest.raises(UserError, match=r"is nan between steps 4 and 4: expected a finite number"):
+    with pytest.raises(
+        UserError,
+        match=r"loss/cross_entropy is nan, .* at step 4 \(source images \d{5} \(record \d+\), .* of "
+        r"tiny/source:train; target images 001.* the checkpoint of step 3 is kept",
+    ):
         train.train_and_evaluate(run[0], tmp_path)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.latest_step() == 3
+        assert checkpoints.latest_whole_step() == 3
 
 
 def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
@@ -305,11 +309,17 @@ def test_a_checkpoint_that_is_not_there_is_one_sentence(run):
             evaluate.evaluate_checkpoint(workdir, None, checkpoint_name=name, split=None)
 
 
-def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path):
-    config = stop_at(run[0], 2)
-    train.train_and_evaluate(config, tmp_path)
-    for path in (tmp_path / "checkpoints" / "2").rglob("*"):
-        if path.is_file() and path.parent.name == "d":
-            path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"Checkpoint .* is damaged .*delete that folder"):
-        train.train_and_evaluate(run[0], tmp_path)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_path, caplog):
+    config, workdir, _, _ = run
+    train.train_and_evaluate(stop_at(config, 4), tmp_path)
+    array = max((tmp_path / "checkpoints" / "4").rglob("*"), key=lambda path: path.stat().st_size)
+    array.write_bytes(array.read_bytes()[:-100])
+    with caplog.at_level("WARNING"):
+        train.train_and_evaluate(config, tmp_path)
+    assert (
+        f"checkpoints/4 is damaged ({array.relative_to(tmp_path / 'checkpoints' / '4')} is not"
+        in (caplog.text)
+    )
+    assert "using that of step 3, the one before it" in caplog.text
+    assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
+    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
