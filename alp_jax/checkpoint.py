@@ -67,7 +67,7 @@ class Checkpoints:
         if not read_only:
             for path in self._folder.glob(f"*{_UNFINISHED}*"):  # That a kill cut short.
                 shutil.rmtree(path)
-        self._checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+        self._checkpointer = _create_checkpointer()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit_checkpoint")
         self._pending: concurrent.futures.Future[None] | None = None
         self._whole: set[int] = set()  # Steps that agree with their manifest.
@@ -216,6 +216,8 @@ class Checkpoints:
         )
         for path in self._folder.glob(f"{step}{_UNFINISHED}*"):
             shutil.rmtree(path, ignore_errors=True)
+        # Orbax keeps some errors and would raise them at the next save.
+        self._checkpointer = _create_checkpointer()
 
     def _remove_old(self) -> None:
         kept = {*self.steps()[-self._keep_last :], self.best_step()}
@@ -332,6 +334,10 @@ class Checkpoints:
             f"Checkpoint {self._folder / str(step)} cannot be read ({describe(error)}), though its "
             "files are as they were saved: use the versions that saved it (python -m pip list)."
         )
+
+
+def _create_checkpointer() -> ocp.AsyncCheckpointer:
+    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
 def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -53,7 +53,7 @@ def run(main: Callable[[], None]) -> None:
             with stopping.StopRequest():
                 main()
         except UserError as error:
-            _fail(str(error))
+            _fail(str(error).partition("\n")[0])  # Grain adds lines to errors that pass through it.
         except Stopped as stopped:
             print(stopped, file=sys.stderr, flush=True)
             sys.exit(EXIT_STOPPED)

@@ -12,10 +12,11 @@ class UserError(ValueError):
     """
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
     """SIGTERM or SIGINT ended the work in order; the message says what the same command does.
 
-    The command line prints the message and exits with status 75.
+    The command line prints the message and exits with status 75. As a KeyboardInterrupt it passes
+    through whatever handles errors.
     """
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from alp_jax import checkpoint, config, figures, files, label_free, metrics, models, steps
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
 from alp_jax.errors import UserError, describe
 from alp_jax.models import Segmenter
 
@@ -156,6 +156,12 @@ class Evaluator:
             outputs = self._step_fn(
                 params, model_state, batch["images"], batch["labels"], batch["mask"]
             )
+            if outputs["num_unknown_labels"]:
+                raise UserError(
+                    f"{outputs['num_unknown_labels']} pixels of {', '.join(batch['names'])} have "
+                    f"labels of no class: expected 0 to {self._label_set.num_classes - 1}, or "
+                    f"{IGNORE_LABEL} to ignore; prepare the dataset again."
+                )
             confusion += np.asarray(outputs["confusion"], np.int64)
             entropy_total += float(outputs["entropy_total"])
             density_total += float(outputs["density_total"])

@@ -48,7 +48,8 @@ def test_a_batch_is_a_function_of_seed_and_step(config):
         assert batches_equal(batches[step], again[step])
         assert not batches_equal(batches[step], other[step])
     assert batches[3]["source_images"].shape == (BATCH_SIZE, tiny.HEIGHT, tiny.WIDTH, 3)
-    assert {array.dtype for array in batches[3].values()} == {np.dtype(np.uint8)}
+    pixels = [array for name, array in batches[3].items() if array.ndim > 1]
+    assert {array.dtype for array in pixels} == {np.dtype(np.uint8)}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -110,7 +111,7 @@ def test_image_and_label_are_flipped_together_and_half_of_the_time(config):
 def test_source_only_reads_no_target(config):
     with config.unlocked():
         config.target = "nowhere"
-    assert create(config, use_target=False)[0].keys() == {"source_images", "source_labels"}
+    assert all(name.startswith("source_") for name in create(config, use_target=False)[0])
 
 
 @pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
@@ -192,7 +193,10 @@ def test_a_corrupt_record_is_named(config, data_dir, tmp_path, num_workers):
     with config.unlocked():
         config.data_dir = str(tmp_path)
     iterator = pipeline.iterate(create(config), 0, num_workers=num_workers, prefetch_batches=1)
-    with pytest.raises(UserError, match=r"Record \d+ of tiny/source:train is corrupt"):
+    with pytest.raises(
+        UserError,
+        match=r"Record \d+ of tiny/source:train \(number \d+ in .*array_record.*\) is corrupt",
+    ):
         list(itertools.islice(iterator, 4))
 
 

@@ -77,7 +77,9 @@ def test_metrics_are_one_object_a_line(run):
     expected = {
         "loss/cross_entropy", "loss/adversarial", "loss/segmenter", "loss/discriminator",
         "loss/discriminator_source", "loss/discriminator_target", "gradient_norm/segmenter",
-        "gradient_norm/discriminator", "learning_rate/segmenter", "learning_rate/discriminator",
+        "gradient_norm/discriminator", "parameter_norm/segmenter",
+        "parameter_norm/discriminator", "statistics_norm/segmenter",
+        "learning_rate/segmenter", "learning_rate/discriminator",
         "discriminator_accuracy/source", "discriminator_accuracy/target", "images_per_second",
     }  # fmt: skip
     assert set(lines[0]) == expected | {"step"}
@@ -272,8 +274,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, t
         checkpoints.save(3, poisoned)
     with pytest.raises(
         UserError,
-        match=r"loss/cross_entropy is nan, .* at step 4 \(source images \d{5} \(record \d+\), .* of "
-        r"tiny/source:train; target images 001.* the checkpoint of step 3 is kept",
+        match=r"loss/cross_entropy is nan, .* at step 4 \(source images \d{5} \(record \d+\), .* "
+        r"of tiny/source:train; target images 001.* the checkpoint of step 3 is kept",
     ):
         train.train_and_evaluate(run[0], tmp_path)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
