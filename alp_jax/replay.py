@@ -85,7 +85,7 @@ def read(path: pathlib.Path, *, like: TrainState) -> Replay:
       UserError: if it is not there, damaged, or of another network.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(str(arrays.pop(_ABOUT)))
         terms = {name: float(value) for name, value in about["terms"].items()}

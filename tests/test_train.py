@@ -1,5 +1,8 @@
+import dataclasses
 import json
+import math
 import pathlib
+import re
 import shutil
 
 import jax
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from alp_jax import checkpoint, evaluate, progress, state, steps, train
+from alp_jax import checkpoint, evaluate, guards, progress, replay, state, steps, train
 from alp_jax.errors import UserError
 from tests import tiny
 
@@ -280,6 +283,51 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, t
         train.train_and_evaluate(run[0], tmp_path)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.latest_whole_step() == 3
+
+
+def test_a_replay_runs_the_step_that_was_named_from_the_state_it_began_with(
+    run, tmp_path, monkeypatch, capsys
+):
+    """Step 6 is said to be bad; what is saved is rebuilt from step 4, and gives the run's end."""
+    config, workdir, _, _ = run
+
+    def find_fault(window, ids, first_step):
+        if first_step + len(window) > 6:
+            raise guards.NonFiniteError(6, {"loss/adversarial": math.nan}, ids[-1])
+
+    monkeypatch.setattr(guards, "check_finite", find_fault)
+    with pytest.raises(UserError, match=r"loss/adversarial is nan at step 6 .* of step 4 is kept"):
+        train.train_and_evaluate(config, tmp_path)
+    outcomes = []
+    print_outcome = replay.print_outcome
+    monkeypatch.setattr(
+        replay, "print_outcome", lambda *args: outcomes.append(args) or print_outcome(*args)
+    )
+    train.replay_step(tmp_path)
+    ((found, after, scalars),) = outcomes
+    assert_same_bits(after, final_state(config, workdir, 6))
+    assert found.state.step == 5
+    assert math.isfinite(scalars["loss/adversarial"])
+    output = capsys.readouterr().out
+    assert "Not finite in the step: nothing, this time" in output
+    assert re.search(r"Batch: source images 000\d\d \(record", output)
+
+    # A number of that file that is not finite is told, and a file that is not whole refused.
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), found.state.segmenter.params)
+    segmenter = found.state.segmenter.replace(params=params)
+    bad = dataclasses.replace(found, state=found.state.replace(segmenter=segmenter))
+    replay.write(tmp_path / replay.FILE_NAME, bad)
+    train.replay_step(tmp_path)
+    output = capsys.readouterr().out
+    assert "Not finite before the step: \n  .segmenter.params['backbone']" in output
+    assert "loss/cross_entropy" in output.split("Not finite in the step:")[1]
+    data = (tmp_path / replay.FILE_NAME).read_bytes()
+    (tmp_path / replay.FILE_NAME).write_bytes(data[:-100])
+    with pytest.raises(UserError, match=r"replay.npz is damaged .*: train again"):
+        train.replay_step(tmp_path)
+    (tmp_path / replay.FILE_NAME).unlink()
+    with pytest.raises(UserError, match=r"No replay file .*: training leaves one where"):
+        train.replay_step(tmp_path)
 
 
 def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
