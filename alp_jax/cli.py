@@ -32,7 +32,15 @@ _ENVIRONMENT = {
     # Compiled programs are kept for the next run.
     "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("alp_jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    # Of an image in a record, for a small file can unpack to any size; Pillow has such a limit.
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
+
+
+def set_environment() -> None:
+    """Sets what the libraries read when they are imported, where the user has not."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -42,8 +50,7 @@ def run(main: Callable[[], None]) -> None:
     SIGTERM or SIGINT (Ctrl-C), when the same command goes on. A second signal ends the process at
     once, as if nobody had caught it. Any other exception is a bug and keeps its traceback.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
 
     def guarded(argv: Sequence[str]) -> None:
         _configure_logging()

@@ -287,7 +287,7 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
         raise UserError(
             f"No run in {workdir}: expected {path}; give the --workdir of a run that was trained."
         ) from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): expected the JSON that training wrote; restore it, "
             "or train into another --workdir."

@@ -136,7 +136,7 @@ def _load(path: pathlib.Path) -> dict[Any, Any]:
         entries = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"The label map {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"The label map {path} is not {path.suffix[1:]}: {message}.") from error
     if not isinstance(entries, dict) or not entries:

@@ -8,15 +8,14 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
 from tests.commands import ROOT
-
-_PRELOADED = ["alp_jax.main", "alp_jax.train", "tests.tiny"]
 
 
 def write_config(folder: pathlib.Path, data_dir: pathlib.Path) -> str:
@@ -87,7 +86,7 @@ def fork(
       uid: user to run as, where the caller is root; 0 changes nothing.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(["tests.faults.preload"])
     process = context.Process(target=_run, args=(module, list(arguments), str(log), uid))
     process.start()
     return Started(process, log)
@@ -103,22 +102,20 @@ def _run(module: str, arguments: list[str], log: str, uid: int) -> None:
         os.setgid(uid)
         os.setuid(uid)
     sys.argv = [module, *arguments]
-    import importlib
-
-    from alp_jax import cli
-
-    cli.run(importlib.import_module(module).main)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def run(arguments: Sequence[str], log: pathlib.Path, *, uid: int = 0) -> tuple[int, str]:
+def run(
+    arguments: Sequence[str], log: pathlib.Path, *, module: str = "alp_jax.main", uid: int = 0
+) -> tuple[int, str]:
     """Forks, waits, and returns exit status and output."""
-    started = fork(arguments, log, uid=uid)
+    started = fork(arguments, log, module=module, uid=uid)
     status = started.wait(300)
     assert status is not None, started.read_log()
     return status, started.read_log()
 
 
-def wait_until(condition, timeout_seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
     """Waits for a condition, looking often."""
     end = time.monotonic() + timeout_seconds
     while time.monotonic() < end:
