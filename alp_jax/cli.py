@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from alp_jax import stopping
-from alp_jax.errors import Stopped, UserError
+from alp_jax.errors import Stopped, UserError, describe
 
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
@@ -143,14 +144,28 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
             "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
         ) from error
     except AttributeError as error:
-        config = values["config"].parser.parse(_config_path(argv))
+        try:
+            config = values["config"].parser.parse(_config_path(argv))
+        except Exception:  # The file itself raises it.
+            raise UserError(_describe_broken_file(_config_path(argv), error)) from error
         overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
         raise UserError(_describe_unknown_field(config, overrides, error)) from error
+    except Exception as error:  # It is the user's own code.
+        raise UserError(_describe_broken_file(_config_path(argv), error)) from error
 
 
 def _config_path(argv: Sequence[str]) -> str:
     given = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
     return given[-1] if given else "(none given)"
+
+
+def _describe_broken_file(path: str, error: Exception) -> str:
+    file = path.partition(":")[0]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    where = f", line {lines[-1]}" if lines else ""
+    return f"The configuration {file} cannot be read{where} ({describe(error)}): mend that file."
 
 
 def _describe_unknown_field(config: Any, overrides: list[str], error: AttributeError) -> str:

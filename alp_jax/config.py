@@ -8,13 +8,14 @@ Synopsis:
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
 import ml_collections
 
-from alp_jax import files
+from alp_jax import field_types, files
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.data.pipeline import RESAMPLING
 from alp_jax.errors import UserError
@@ -185,12 +186,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"The configuration lacks config.{name}: start from configs/default.py."
             )
+    for name, value, expected in field_types.find_wrong(fields):
+        refuse(name, value, expected)
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             refuse(name, fields[name], f"one of {', '.join(map(str, choices))}")
     for name, lowest in _AT_LEAST.items():
-        if not fields[name] >= lowest:
-            refuse(name, fields[name], f"at least {lowest}")
+        if not lowest <= fields[name] < math.inf:
+            refuse(name, fields[name], f"at least {lowest}, and finite")
     for name in _SIZES:
         if len(fields[name]) != 2 or min(fields[name]) < 1:
             refuse(name, fields[name], "(height, width) in pixels, both at least 1")

@@ -37,7 +37,7 @@ class MetricsWriter:
         """
         self._path = workdir / FILE_NAME
         try:
-            _drop_lines_after(self._path, from_step)
+            drop_lines_after(self._path, from_step)
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise UserError(
@@ -111,7 +111,12 @@ class MetricsWriter:
             self._tensorboard.flush()
 
 
-def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+def drop_lines_after(path: pathlib.Path, step: int) -> None:
+    """Removes the lines of steps past `step`, and one that a kill cut short.
+
+    Raises:
+      UserError: if the file holds something else.
+    """
     if not path.exists():
         return
     kept = []

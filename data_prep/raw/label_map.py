@@ -111,6 +111,8 @@ def load_label_map(path: str) -> LabelMap:
     kinds: dict[bool, str] = {}
     default = None
     for key, name in entries.items():
+        if not str(key).isprintable():
+            raise UserError(f"{path} has the key {key!r}: expected a value, a colour or default.")
         class_id = _class_id(path, key, name)
         if key == "default":
             default = class_id
