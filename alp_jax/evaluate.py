@@ -20,13 +20,13 @@ from PIL import Image
 
 from alp_jax import checkpoint, config, figures, files, label_free, metrics, models, steps
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
-from alp_jax.errors import UserError
+from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
+from alp_jax.errors import UserError, describe
 from alp_jax.models import Segmenter
 
 PyTree = Any
 
-FOLDER = "evaluation"
+FOLDER = checkpoint.EVALUATION_FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +48,23 @@ class Evaluation:
     stem: str
 
     def save(self, workdir: pathlib.Path) -> pathlib.Path:
-        """Writes the three files into `workdir/evaluation`; returns the JSON's path."""
+        """Writes the three files into `workdir/evaluation`; returns the JSON's path, the last.
+
+        Raises:
+          UserError: if they cannot be written.
+        """
         folder = workdir / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
-        figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
         path = folder / f"{self.stem}.json"
-        files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
+            figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
+            files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"The evaluation of step {self.summary['step']} cannot be written in {folder} "
+                f"({describe(error)}): free some space there or make it writable."
+            ) from error
         return path
 
 
@@ -62,7 +72,7 @@ def read_summary(
     workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict
 ) -> dict[str, Any] | None:
     """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
-    path = workdir / FOLDER / f"step_{step}.json"
+    path = checkpoint.summary_path(workdir, step)
     if not path.exists():
         return None
     summary = json.loads(path.read_text())
@@ -146,6 +156,12 @@ class Evaluator:
             outputs = self._step_fn(
                 params, model_state, batch["images"], batch["labels"], batch["mask"]
             )
+            if outputs["num_unknown_labels"]:
+                raise UserError(
+                    f"{outputs['num_unknown_labels']} pixels of {', '.join(batch['names'])} have "
+                    f"labels of no class: expected 0 to {self._label_set.num_classes - 1}, or "
+                    f"{IGNORE_LABEL} to ignore; prepare the dataset again."
+                )
             confusion += np.asarray(outputs["confusion"], np.int64)
             entropy_total += float(outputs["entropy_total"])
             density_total += float(outputs["density_total"])

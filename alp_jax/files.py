@@ -7,5 +7,8 @@ import pathlib
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a whole text file in one step, replacing the one that is there."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # Or a crash of the machine could leave the new name and no text.
     os.replace(temporary, path)

@@ -1,9 +1,13 @@
-"""Trains a segmenter, evaluates a checkpoint, or writes a report of runs.
+"""Trains a segmenter, evaluates a checkpoint, writes a report of runs, or replays a bad step.
 
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
 python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
+python -m alp_jax.main --mode=replay --workdir=runs/alp
+
+Exit status: 0; 2 for wrong input, with one sentence; 75 when SIGTERM or SIGINT (Ctrl-C) stopped it,
+after the step was finished and saved: the same command continues. A second signal exits at once.
 """
 
 import logging
@@ -30,7 +34,12 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "Folder of the run. Training resumes from its latest checkpoint.",
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "report"], "What to do.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "report", "replay"],
+    "What to do; replay runs the step again that gave a loss or gradient that is not finite.",
+)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
@@ -95,6 +104,9 @@ def main() -> None:
         return
     from alp_jax import train  # Imports TensorFlow, which evaluation does without.
 
+    if _MODE.value == "replay":
+        train.replay_step(workdir)
+        return
     summary = train.train_and_evaluate(_CONFIG.value, workdir)
     progress.print_scores(summary)
     logger.info(

@@ -4,30 +4,49 @@ The only module that imports clu.metric_writers, and that only to write: with it
 some seconds and half a gigabyte.
 """
 
+import contextlib
 import json
+import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import numpy as np
 
 from alp_jax import figures, files
 from alp_jax.data.labels import LabelSet
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, describe
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
 
 
 class MetricsWriter:
-    """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and to TensorBoard."""
+    """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and to TensorBoard.
+
+    Where they cannot be written, on a full disk say, the run goes on: it warns, and the lines of
+    metrics.jsonl are kept and written when that is possible again.
+    """
 
     def __init__(self, workdir: pathlib.Path, *, from_step: int):
-        """Opens both, dropping lines past `from_step`: those steps are about to be run again."""
+        """Opens both, dropping lines past `from_step`: those steps are about to be run again.
+
+        Raises:
+          UserError: if the file cannot be written, or holds something else.
+        """
         from clu import metric_writers
 
         self._path = workdir / FILE_NAME
-        _drop_lines_after(self._path, from_step)
-        self._file = self._path.open("a")
+        try:
+            drop_lines_after(self._path, from_step)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self._path} ({describe(error)}): free some space there or make it "
+                "writable."
+            ) from error
+        self._unwritten = b""
         self._tensorboard = metric_writers.AsyncMultiWriter(
             [metric_writers.SummaryWriter(str(workdir))]
         )
@@ -36,14 +55,36 @@ class MetricsWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._write_lines()
         self._file.close()
-        self._tensorboard.close()
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.close()
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self._file.flush()
-        self._tensorboard.write_scalars(step, dict(scalars))
+        self._unwritten += json.dumps({"step": step, **scalars}).encode() + b"\n"
+        self._write_lines()
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.write_scalars(step, dict(scalars))
+
+    def _write_lines(self) -> None:
+        with self._warning(FILE_NAME):
+            while self._unwritten:  # A disk that fills up takes a part.
+                written = self._file.write(self._unwritten)
+                self._unwritten = self._unwritten[written:]
+
+    @contextlib.contextmanager
+    def _warning(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorFlow has types of its own for a full disk.
+            logger.warning(
+                "%s could not be written in %s (%s): the run goes on; free some space there or "
+                "make it writable.",
+                what,
+                self._path.parent,
+                describe(error),
+            )
 
     def write_evaluation(
         self,
@@ -61,19 +102,23 @@ class MetricsWriter:
         ious = summary["iou_per_class"]
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
-        self._tensorboard.write_scalars(step, scalars)
         painted = [panel.columns(label_set) for panel in panels]
-        self._tensorboard.write_images(
-            step,
-            {
-                f"evaluation/{column}": np.stack([pictures[column] for pictures in painted])
-                for column in figures.COLUMNS
-            },
-        )
-        self._tensorboard.flush()
+        pictures = {
+            f"evaluation/{column}": np.stack([columns[column] for columns in painted])
+            for column in figures.COLUMNS
+        }
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.write_images(step, pictures)
+            self._tensorboard.flush()
 
 
-def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+def drop_lines_after(path: pathlib.Path, step: int) -> None:
+    """Removes the lines of steps past `step`, and one that a kill cut short.
+
+    Raises:
+      UserError: if the file holds something else.
+    """
     if not path.exists():
         return
     kept = []

@@ -1,10 +1,18 @@
 import os
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 
 from tests import tiny
+
+# The same examples every time in CI; --hypothesis-profile=long draws others.
+hypothesis.settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.register_profile("long", max_examples=10_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ci")
 
 
 def pytest_configure(config: pytest.Config) -> None:

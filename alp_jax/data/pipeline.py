@@ -11,7 +11,7 @@ the network scales them), labels [B, H, W] uint8 train ids.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
+DOMAINS = ("source", "target")
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -100,17 +101,26 @@ def create_train_batches(
       label_set: classes of the source labels.
       use_target: whether to read target images; they come without labels.
     Returns:
-      endless dataset of {"source_images", "source_labels"[, "target_images"]}.
+      endless dataset of {"source_images", "source_labels"[, "target_images"]} and, for each
+      domain, "source_ids" and "source_skipped" [B] int32 (`SegmentationSource.__getitem__`).
     Raises:
       UserError: if a dataset is missing or not what it should be.
     """
     source = sources.open_source(
-        config.data_dir, config.source, config.source_split, label_set=label_set
+        config.data_dir,
+        config.source,
+        config.source_split,
+        label_set=label_set,
+        max_bad_records=config.max_bad_records,
     )
     streams = [_stream(source, tuple(config.source_size), config, seed, 0)]
     if use_target:
         target = sources.open_source(
-            config.data_dir, config.target, config.target_split, label_set=None
+            config.data_dir,
+            config.target,
+            config.target_split,
+            label_set=None,
+            max_bad_records=config.max_bad_records,
         )
         streams.append(_stream(target, tuple(config.target_size), config, seed, 1))
 
@@ -118,10 +128,29 @@ def create_train_batches(
         batch = {"source_images": examples[0]["image"], "source_labels": examples[0]["label"]}
         if use_target:
             batch["target_images"] = examples[1]["image"]
+        for domain, example in zip(DOMAINS, examples, strict=False):
+            batch |= {f"{domain}_ids": example["id"], f"{domain}_skipped": example["skipped"]}
         return batch
 
     pairs = grain.experimental.ZipMapDataset(streams).map(collect)
     return pairs.batch(config.batch_size, drop_remainder=True)
+
+
+def name_examples(config: ml_collections.ConfigDict, ids: Mapping[str, np.ndarray]) -> list[str]:
+    """Names the examples of a batch, for people: a text for each domain.
+
+    Args:
+      config: `config.data`.
+      ids: {"source_ids": [B] int32[, "target_ids"]}.
+    """
+    texts = []
+    for domain in DOMAINS:
+        if f"{domain}_ids" in ids:
+            name, split = config[domain], config[f"{domain}_split"]
+            indices = ids[f"{domain}_ids"].tolist()
+            names = sources.name_records(config.data_dir, name, split, indices)
+            texts.append(f"{domain} images {', '.join(names)} of {name}:{split}")
+    return texts
 
 
 def iterate(

@@ -10,9 +10,11 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from alp_jax.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from alp_jax.cli import EXIT_USER_ERROR
 from alp_jax.errors import UserError
 from data_prep.common.workers import DEFAULT_WORKERS, MAX_WORKERS
+
+EXIT_INTERRUPTED = 130
 
 
 def define_flags(workers_help: str) -> flags.FlagValues:
