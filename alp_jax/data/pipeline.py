@@ -61,6 +61,24 @@ def _resize_example(
     return apply
 
 
+def _check_resizing(source: sources.SegmentationSource, field: str, config: Any) -> None:
+    """Refuses images that were resized when they were prepared, and would be here once more.
+
+    Raises:
+      UserError: if they were resized to another size than `config.FIELD`, or by another filter.
+    """
+    prepared, wanted = source.resizing, sources.Resizing(tuple(config[field]), config.image_resize)
+    if prepared in (None, wanted):
+        return
+    here, there = (f"{r.size[0]},{r.size[1]} ({r.image_resize})" for r in (wanted, prepared))
+    raise UserError(
+        f"config.data.{field} is {here}, but the images of {source.title} were resized to {there} "
+        f"when they were prepared, and resizing them again would change them: set that size and "
+        f"filter (config.data.{field}, config.data.image_resize), or prepare the dataset without "
+        "--size, or with this one."
+    )
+
+
 def _random_flip(probability: float) -> Callable[[Example, np.random.Generator], Example]:
     """Mirrors image and label left to right."""
 
@@ -102,16 +120,18 @@ def create_train_batches(
     Returns:
       endless dataset of {"source_images", "source_labels"[, "target_images"]}.
     Raises:
-      UserError: if a dataset is missing or not what it should be.
+      UserError: if a dataset is missing or not what it should be, or was prepared at another size.
     """
     source = sources.open_source(
         config.data_dir, config.source, config.source_split, label_set=label_set
     )
+    _check_resizing(source, "source_size", config)
     streams = [_stream(source, tuple(config.source_size), config, seed, 0)]
     if use_target:
         target = sources.open_source(
             config.data_dir, config.target, config.target_split, label_set=None
         )
+        _check_resizing(target, "target_size", config)
         streams.append(_stream(target, tuple(config.target_size), config, seed, 1))
 
     def collect(examples: tuple[Example, ...]) -> Example:
@@ -157,11 +177,13 @@ def create_eval_batches(
       (batches, number of images): batches are {"images", "labels", "names", "mask" [B] bool}; the
       last is padded to the full size with images whose mask is False and labels are ignored.
     Raises:
-      UserError: if the dataset is missing, or label sizes differ within it.
+      UserError: if the dataset is missing or was prepared at another size, or label sizes differ
+        within it.
     """
     source = sources.open_source(
         config.data_dir, dataset, split, label_set=label_set, labels_required=False
     )
+    _check_resizing(source, "target_size", config)
     if source.label_set is None:
         logger.info("%s has no labels: entropy and pictures, but no scores.", source.title)
 

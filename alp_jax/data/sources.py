@@ -7,13 +7,14 @@ Synopsis:
 
 A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with features `image`,
 `name` and, where it is labelled, `label`: Cityscapes label ids. No builder code is needed to read.
+A dataset whose images were resized when it was prepared says so in its metadata.json.
 """
 
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
@@ -27,6 +28,31 @@ Example = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class Resizing:
+    """What images were resized to when the dataset was prepared.
+
+    Attributes:
+      size: (height, width), pixels.
+      image_resize: the filter, as `config.data.image_resize`.
+    """
+
+    size: tuple[int, int]
+    image_resize: str
+
+    def to_metadata(self) -> tfds.core.MetadataDict:
+        """What a builder gives its DatasetInfo."""
+        return tfds.core.MetadataDict(resized_to=list(self.size), image_resize=self.image_resize)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Self | None:
+        """Reads that of a DatasetInfo; None where images were not resized."""
+        if not metadata or "resized_to" not in metadata:
+            return None
+        height, width = metadata["resized_to"]
+        return cls((height, width), metadata["image_resize"])
+
+
+@dataclasses.dataclass(frozen=True)
 class SegmentationSource:
     """One split of a dataset, decoded on access; pickles, so that worker processes can hold it.
 
@@ -35,12 +61,14 @@ class SegmentationSource:
       title: NAME:SPLIT, for messages.
       label_set: maps label ids to train ids; None reads no label.
       read_images: False leaves images out.
+      resizing: of the images when they were prepared; None: they have their own sizes.
     """
 
     records: Sequence[Example]
     title: str
     label_set: LabelSet | None
     read_images: bool = True
+    resizing: Resizing | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -129,7 +157,9 @@ def open_source(
     if len(records) == 0:
         raise UserError(f"Dataset {title} is empty: expected at least one image.")
     logger.info("Reading %s: %d images.", title, len(records))
-    return SegmentationSource(records, title, label_set if read_labels else None, read_images)
+    return SegmentationSource(
+        records, title, label_set if read_labels else None, read_images, _read_resizing(builder)
+    )
 
 
 def split_names(data_dir: str, name: str) -> list[str]:
@@ -152,10 +182,21 @@ def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder_from_directory(versions[-1])
     except (OSError, ValueError, KeyError, json_format.ParseError) as error:
-        raise UserError(
-            f"The description of dataset {versions[-1]} is corrupt ({_describe(error)}): "
-            "delete that folder and prepare the dataset again."
-        ) from error
+        raise _corrupt_description(versions[-1], error) from error
+
+
+def _read_resizing(builder: tfds.core.DatasetBuilder) -> Resizing | None:
+    try:
+        return Resizing.from_metadata(builder.info.metadata)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _corrupt_description(pathlib.Path(builder.data_path), error) from error
+
+
+def _corrupt_description(folder: pathlib.Path, error: Exception) -> UserError:
+    return UserError(
+        f"The description of dataset {folder} is corrupt ({_describe(error)}): "
+        "delete that folder and prepare the dataset again."
+    )
 
 
 def _describe(error: Exception) -> str:
