@@ -15,7 +15,18 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config, evaluate, models, optim, progress, state, steps, writers
+from alp_jax import (
+    checkpoint,
+    config,
+    evaluate,
+    feeding,
+    models,
+    optim,
+    progress,
+    state,
+    steps,
+    writers,
+)
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
@@ -215,7 +226,7 @@ class _Loop:
         domains = 2 if run_config.objective.use_target else 1
         self._images_per_step = domains * run_config.data.batch_size
         self._window: list[Scalars] = []
-        self._window_seconds = 0.0
+        self._window_seconds = self._window_waited = 0.0
 
     def run(
         self,
@@ -232,12 +243,15 @@ class _Loop:
             num_workers=data.num_workers,
             prefetch_batches=data.prefetch_batches,
         )
-        if start_step == 0:
-            self._evaluate(0, train_state)  # The start to compare with; finds faults early.
-        with self._bar as bar:
+        scalars: Scalars = {}
+        with feeding.DeviceFeed(iterator, jax.device_put) as feed, self._bar as bar:
+            if start_step == 0:
+                self._evaluate(0, train_state)  # The start to compare with; finds faults early.
             for step in range(start_step + 1, num_steps + 1):
                 started = time.monotonic()
-                train_state, scalars = train_fn(train_state, next(iterator))
+                batch, waited = feed.next_batch(after=scalars)
+                self._window_waited += waited
+                train_state, scalars = train_fn(train_state, batch)
                 self._window.append(scalars)
                 bar.advance(step)
                 evaluates = self._is_due(step, self._config.evaluation.every_steps)
@@ -281,8 +295,10 @@ class _Loop:
                     "expected a finite number; lower the learning rates or the adversarial weight "
                     "(the last checkpoint is whole)."
                 )
-        self._window, self._window_seconds = [], 0.0
-        return {**averages, "images_per_second": len(window) * self._images_per_step / seconds}
+        averages["images_per_second"] = len(window) * self._images_per_step / seconds
+        averages["input_wait_fraction"] = self._window_waited / seconds
+        self._window, self._window_seconds, self._window_waited = [], 0.0, 0.0
+        return averages
 
     def _evaluate(self, step: int, train_state: state.TrainState) -> float | None:
         """Evaluates, writes the evaluation's files, and returns its mean IoU."""

@@ -79,9 +79,11 @@ def test_metrics_are_one_object_a_line(run):
         "loss/discriminator_source", "loss/discriminator_target", "gradient_norm/segmenter",
         "gradient_norm/discriminator", "learning_rate/segmenter", "learning_rate/discriminator",
         "discriminator_accuracy/source", "discriminator_accuracy/target", "images_per_second",
+        "input_wait_fraction",
     }  # fmt: skip
     assert set(lines[0]) == expected | {"step"}
     for line in lines:
+        assert 0 <= line["input_wait_fraction"] <= 1
         weighted = line["loss/cross_entropy"] + 0.01 * line["loss/adversarial"]
         assert line["loss/segmenter"] == pytest.approx(weighted, rel=1e-5)
     # The poly rates of steps 4 and 5 (from 0) of 10, averaged.

@@ -91,13 +91,14 @@ class SegmentationSource:
             example["image"] = record["image"]
         if self.label_set is not None:
             label_ids = record["label"][..., 0]
-            unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]]
-            if unknown.size:
+            # `take` is twice as fast as indexing.
+            if not IS_CITYSCAPES_ID.take(label_ids).all():
+                unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]][0]
                 raise UserError(
-                    f"Label {example['name']} of {self.title} holds the value {unknown[0]}: "
+                    f"Label {example['name']} of {self.title} holds the value {unknown}: "
                     "expected Cityscapes label ids, 0 to 34, or 255 for pixels to ignore."
                 )
-            example["label"] = self.label_set.from_cityscapes_ids[label_ids]
+            example["label"] = self.label_set.from_cityscapes_ids.take(label_ids)
         return example
 
 
