@@ -23,11 +23,7 @@ from alp_jax.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# What the libraries read when they are imported, where the user has not set it.
 _ENVIRONMENT = {
-    # TensorFlow only writes event files here; it announces oneDNN at every start.
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_ENABLE_ONEDNN_OPTS": "0",
     # Compiled programs are kept for the next run.
     "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("alp_jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
@@ -40,8 +36,7 @@ def run(main: Callable[[], None]) -> None:
     Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
     Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
 
     def guarded(argv: Sequence[str]) -> None:
         _configure_logging()
@@ -55,6 +50,12 @@ def run(main: Callable[[], None]) -> None:
             _fail("Interrupted; the same command continues.", EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def set_environment() -> None:
+    """Sets what the libraries read when they are imported, where the user has not set it."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:

@@ -93,7 +93,7 @@ def main() -> None:
     if _MODE.value == "report":
         _report(workdir)
         return
-    from alp_jax import train  # Imports TensorFlow, which evaluation does without.
+    from alp_jax import train
 
     summary = train.train_and_evaluate(_CONFIG.value, workdir)
     progress.print_scores(summary)

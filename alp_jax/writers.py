@@ -1,8 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl and TensorBoard.
-
-The only module that imports clu.metric_writers, and that only to write: with it comes TensorFlow,
-some seconds and half a gigabyte.
-"""
+"""Where the numbers of a run go: metrics.jsonl and TensorBoard."""
 
 import json
 import pathlib
@@ -14,6 +10,7 @@ import numpy as np
 from alp_jax import figures, files
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
+from alp_jax.tensorboard import EventFile
 
 FILE_NAME = "metrics.jsonl"
 
@@ -23,14 +20,10 @@ class MetricsWriter:
 
     def __init__(self, workdir: pathlib.Path, *, from_step: int):
         """Opens both, dropping lines past `from_step`: those steps are about to be run again."""
-        from clu import metric_writers
-
         self._path = workdir / FILE_NAME
         _drop_lines_after(self._path, from_step)
         self._file = self._path.open("a")
-        self._tensorboard = metric_writers.AsyncMultiWriter(
-            [metric_writers.SummaryWriter(str(workdir))]
-        )
+        self._tensorboard = EventFile(workdir)
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +36,7 @@ class MetricsWriter:
         """Writes one line, {"step": step, **scalars}."""
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
-        self._tensorboard.write_scalars(step, dict(scalars))
+        self._tensorboard.write_scalars(step, scalars)
 
     def write_evaluation(
         self,
@@ -70,7 +63,6 @@ class MetricsWriter:
                 for column in figures.COLUMNS
             },
         )
-        self._tensorboard.flush()
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:
