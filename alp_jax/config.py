@@ -74,6 +74,8 @@ _AT_LEAST = {
     "checkpoint.keep_last": 1,
     "guards.discriminator_patience": 0,
     "guards.discriminator_tolerance": 0,
+    "mesh.data": 0,
+    "mesh.space": 0,
 }
 _SIZES = ("data.source_size", "data.target_size", "objective.patch_size")
 _POSITIVE_LISTS = (
@@ -97,6 +99,7 @@ _OPERATIONAL = (
     "evaluation.",
     "checkpoint.",
     "guards.",
+    "mesh.",
 )
 
 

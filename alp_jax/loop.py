@@ -3,14 +3,14 @@
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, evaluate, guards, progress, state, writers
+from alp_jax import checkpoint, evaluate, feeding, guards, progress, state, writers
 from alp_jax.data import pipeline
 from alp_jax.data.skipped import SkippedRecords
 from alp_jax.errors import Stopped, UserError
@@ -18,8 +18,11 @@ from alp_jax.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, jax.Array]
+Notes = dict[str, np.ndarray]
 Scalars = dict[str, jax.Array]
+# A batch on the devices, and what is noted of it (`pipeline.split_notes`).
+Placed = tuple[Batch, Notes]
 
 
 class TrainLoop:
@@ -45,8 +48,8 @@ class TrainLoop:
         domains = 2 if run_config.objective.use_target else 1
         self._images_per_step = domains * run_config.data.batch_size
         self._window: list[Scalars] = []
-        self._window_ids: list[dict[str, np.ndarray]] = []
-        self._window_seconds = 0.0
+        self._window_ids: list[Notes] = []
+        self._window_seconds = self._window_waited = 0.0
         self._watch = guards.DiscriminatorWatch(
             patience=run_config.guards.discriminator_patience,
             tolerance=run_config.guards.discriminator_tolerance,
@@ -56,6 +59,7 @@ class TrainLoop:
     def run(
         self,
         train_fn: Callable[..., tuple[state.TrainState, Scalars]],
+        place: Callable[[dict[str, np.ndarray]], Placed],
         train_state: state.TrainState,
         batches: Any,
         start_step: int,
@@ -77,13 +81,15 @@ class TrainLoop:
             num_workers=data.num_workers,
             prefetch_batches=data.prefetch_batches,
         )
-        if self._lacks_evaluation(start_step):  # Of step 0 it finds faults early.
-            self._evaluate(start_step, train_state)
         step = saved_step = start_step
-        with self._bar as bar, self._stop.deferred():
+        scalars: Scalars = {}
+        with feeding.DeviceFeed(iterator, place) as feed, self._bar as bar, self._stop.deferred():
+            if self._lacks_evaluation(start_step):  # Of step 0 it finds faults early.
+                with self._stop.at_once():
+                    self._evaluate(start_step, train_state)
             while step < num_steps and self._stop.signal is None:
                 started = time.monotonic()
-                batch = self._read(iterator)
+                batch = self._take(feed, scalars)
                 if batch is None:
                     break
                 step += 1
@@ -124,16 +130,17 @@ class TrainLoop:
         is_due = self._is_due(step, evaluation.every_steps)
         return is_due and evaluate.read_summary(self._workdir, step, evaluation) is None
 
-    def _read(self, iterator: Iterator[Batch]) -> Batch | None:
+    def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
         """Takes the next batch; None where a signal ended the processes that read."""
         try:
-            batch = next(iterator)
+            (batch, notes), waited = feed.next_batch(after=scalars)
         except Exception:
             if self._stop.signal is not None:  # Ctrl-C goes to all processes of a terminal.
                 return None
             raise
-        self._window_ids.append({k: batch[k] for k in batch if k.endswith("_ids")})
-        self._skipped.update(batch)
+        self._window_waited += waited
+        self._window_ids.append({k: notes[k] for k in notes if k.endswith("_ids")})
+        self._skipped.update(notes)
         return batch
 
     def _report(
@@ -152,7 +159,9 @@ class TrainLoop:
         }
         self._watch.update(step, averages)
         averages["images_per_second"] = len(window) * self._images_per_step / seconds
-        self._window, self._window_ids, self._window_seconds = [], [], 0.0
+        averages["input_wait_fraction"] = self._window_waited / seconds
+        self._window, self._window_ids = [], []
+        self._window_seconds = self._window_waited = 0.0
         self._writer.write_scalars(step, averages)
         seconds_left = (
             (self._config.num_steps - step) * self._images_per_step / averages["images_per_second"]

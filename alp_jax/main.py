@@ -102,7 +102,7 @@ def main() -> None:
     if _MODE.value == "report":
         _report(workdir)
         return
-    from alp_jax import train  # Imports TensorFlow, which evaluation does without.
+    from alp_jax import train
 
     if _MODE.value == "replay":
         train.replay_step(workdir)

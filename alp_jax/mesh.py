@@ -13,7 +13,7 @@ parts are, so the mesh changes a result by no more than the order of sums.
 import functools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -110,25 +110,29 @@ def local_images(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
     return tuple(sorted({i for place in places for i in range(batch_size)[place]}))
 
 
-def place_batch(batch: Mapping[str, Any], mesh: Mesh, *, batch_size: int) -> dict[str, jax.Array]:
+def place_batch(
+    batch: Mapping[str, Any], mesh: Mesh, *, batch_size: int, unspread: Collection[str] = ()
+) -> dict[str, jax.Array]:
     """Puts what this process holds of a batch on its devices.
 
     Args:
       batch: arrays of `local_images` along the first axis, [b, H, ...] or [b].
       mesh: of all processes.
       batch_size: images over all processes.
+      unspread: names of arrays whose rows stay together, as their number need not divide.
     Returns:
       arrays of the whole batch, [B, H, ...] or [B].
     """
     local = local_images(mesh, batch_size)
 
-    def place(array: np.ndarray) -> jax.Array:
+    def place(name: str, array: np.ndarray) -> jax.Array:
         def part(index: tuple[slice, ...] | None) -> np.ndarray:
             assert index is not None
             held = [local.index(i) for i in range(batch_size)[index[0]]]
             return array[held[0] : held[-1] + 1][(slice(None), *index[1:])]
 
         shape = (batch_size, *array.shape[1:])
-        return jax.make_array_from_callback(shape, spread(mesh, array.ndim), part)
+        sharding = spread(mesh, 1 if name in unspread else array.ndim)
+        return jax.make_array_from_callback(shape, sharding, part)
 
-    return {name: place(np.asarray(array)) for name, array in batch.items()}
+    return {name: place(name, np.asarray(array)) for name, array in batch.items()}

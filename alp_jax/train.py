@@ -21,6 +21,7 @@ from alp_jax import (
     guards,
     locks,
     loop,
+    mesh,
     models,
     optim,
     progress,
@@ -37,7 +38,7 @@ from alp_jax.errors import UserError
 logger = logging.getLogger(__name__)
 
 Scalars = dict[str, jax.Array]
-TrainFn = Callable[[state.TrainState, dict[str, np.ndarray]], tuple[state.TrainState, Scalars]]
+TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 # Roles of the keys made from the run's seed.
 _INIT, _STEPS = 0, 1
 
@@ -76,21 +77,25 @@ def _train_and_evaluate(
     if (workdir / config.FILE_NAME).exists():
         config.check_same_run(run_config, config.load(workdir), workdir)
     label_set = LABEL_SETS[run_config.data.num_classes]
+    devices = create_mesh(run_config)
     batches = pipeline.create_train_batches(
         run_config.data,
         seed=run_config.seed,
         label_set=label_set,
         use_target=run_config.objective.use_target,
+        images=mesh.local_images(devices, run_config.data.batch_size),
     )
+    place = functools.partial(_place, devices=devices, batch_size=run_config.data.batch_size)
     statics = create_statics(run_config)
-    evaluator = evaluate.Evaluator(run_config, statics["segmenter"], label_set)
+    evaluator = evaluate.Evaluator(run_config, statics["segmenter"], label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
-        train_state, start_step = _start(run_config, statics, checkpoints)
+        train_state, start_step = _start(run_config, statics, checkpoints, devices)
         _describe(train_state)
         config.save(run_config, workdir)
         if start_step < run_config.num_steps:
+            first_batch, _ = place(batches[start_step])
             train_fn = compile_train_step(
-                statics, train_state, batches[start_step], _steps_rng(run_config)
+                statics, train_state, first_batch, _steps_rng(run_config), devices
             )
             with writers.MetricsWriter(workdir, from_step=start_step) as writer:
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
@@ -98,12 +103,12 @@ def _train_and_evaluate(
                     run_config, workdir, evaluator, checkpoints, writer, shown, stop
                 )
                 try:
-                    train_state = training.run(train_fn, train_state, batches, start_step)
+                    train_state = training.run(train_fn, place, train_state, batches, start_step)
                 except guards.NonFiniteError as error:
                     del train_state
-                    entry = _start(run_config, statics, checkpoints)
+                    entry = _start(run_config, statics, checkpoints, devices)
                     raise _leave_replay(
-                        error, run_config, workdir, entry, train_fn, batches
+                        error, run_config, workdir, entry, train_fn, place, batches
                     ) from None
         last_step = int(train_state.step)
         summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
@@ -121,9 +126,11 @@ def _start(
     run_config: ml_collections.ConfigDict,
     statics: dict[str, Any],
     checkpoints: checkpoint.Checkpoints,
+    devices: jax.sharding.Mesh,
 ) -> tuple[state.TrainState, int]:
     """(state, its step): that of the last whole checkpoint, or the run's start."""
-    entry = create_train_state(statics, jax.random.fold_in(jax.random.key(run_config.seed), _INIT))
+    rng = jax.random.fold_in(jax.random.key(run_config.seed), _INIT)
+    entry = create_train_state(statics, rng, devices)
     step = checkpoints.latest_whole_step()
     if step is None:
         return (init_from(run_config, entry) if run_config.init_from else entry), 0
@@ -146,6 +153,7 @@ def _leave_replay(
     workdir: pathlib.Path,
     entry: tuple[state.TrainState, int],
     train_fn: TrainFn,
+    place: Callable[[pipeline.Example], loop.Placed],
     batches: Any,
 ) -> UserError:
     """Writes the replay file of a step, from the state `entry` before it; returns what to raise.
@@ -159,7 +167,7 @@ def _leave_replay(
     look = f"look at that step alone with --mode=replay --workdir={workdir}"
     try:
         for before in range(step, error.step - 1):
-            train_state, _ = train_fn(train_state, batches[before])
+            train_state, _ = train_fn(train_state, place(batches[before])[0])
         replay.write(
             workdir / replay.FILE_NAME,
             replay.Replay(train_state, batches[error.step - 1], error.step, error.terms, examples),
@@ -184,18 +192,41 @@ def replay_step(workdir: pathlib.Path) -> None:
     statics = create_statics(run_config)
     like = jax.eval_shape(lambda: create_train_state(statics, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
-    train_fn = compile_train_step(statics, found.state, found.batch, _steps_rng(run_config))
-    train_state, scalars = train_fn(found.state, found.batch)
+    devices = create_mesh(run_config)
+    entry = jax.device_put(found.state, mesh.replicate(devices))
+    batch, _ = _place(found.batch, devices=devices, batch_size=run_config.data.batch_size)
+    train_fn = compile_train_step(statics, entry, batch, _steps_rng(run_config), devices)
+    train_state, scalars = train_fn(entry, batch)
     replay.print_outcome(found, train_state, jax.device_get(scalars))
 
 
-def create_train_state(statics: dict[str, Any], rng: jax.Array) -> state.TrainState:
-    """Creates the state at step 0, compiled as one program: a hundred small ones take longer."""
+def create_mesh(run_config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+    """Creates the mesh of a run (`config.mesh`), whose batches and evaluation it fits."""
+    data = run_config.data
+    heights = {data.source_size[0], data.target_size[0]}
+    devices = mesh.create_mesh(run_config.mesh, batch_size=data.batch_size, heights=sorted(heights))
+    logger.info("Devices: %s.", mesh.describe(devices))
+    return devices
+
+
+def _place(batch: pipeline.Example, *, devices: jax.sharding.Mesh, batch_size: int) -> loop.Placed:
+    """(what a step takes, on its devices; what is noted of the batch, as it is)."""
+    arrays, notes = pipeline.split_notes(batch)
+    return mesh.place_batch(arrays, devices, batch_size=batch_size), notes
+
+
+def create_train_state(
+    statics: dict[str, Any], rng: jax.Array, devices: jax.sharding.Mesh | None = None
+) -> state.TrainState:
+    """Creates the state at step 0, compiled as one program: a hundred small ones take longer.
+
+    It is on all devices of the mesh; None takes the first device.
+    """
     players = {name: value for name, value in statics.items() if name != "objective"}
     create = functools.partial(
         state.create_train_state, has_discriminator=statics["objective"].aligns, **players
     )
-    return jax.jit(create)(rng)
+    return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
 
 
 def _describe(train_state: state.TrainState) -> None:
@@ -228,16 +259,22 @@ def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:
 def compile_train_step(
     statics: dict[str, Any],
     train_state: state.TrainState,
-    batch: dict[str, np.ndarray],
+    batch: loop.Batch | dict[str, np.ndarray],
     rng: jax.Array,
+    devices: jax.sharding.Mesh | None = None,
 ) -> TrainFn:
     """Compiles the train step once, ahead of time; the state is donated.
 
-    Another shape than that of `batch` is then an error, not a second compilation.
+    Another shape than that of `batch` is then an error, not a second compilation. State and batch
+    lie on the mesh; without one, on the first device.
     """
     start = time.monotonic()
-    train_step = functools.partial(steps.train_step, **statics)
-    compiled = jax.jit(train_step, donate_argnums=0).lower(train_state, batch, rng).compile()
+    everywhere = devices and mesh.replicate(devices)
+    rng = jax.device_put(rng, everywhere)
+    train_step = jax.jit(
+        functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
+    )
+    compiled = train_step.lower(train_state, batch, rng).compile()
     _return_freed_memory()
     logger.info("Compiled the train step in %.1f s.", time.monotonic() - start)
     return lambda entry, data: compiled(entry, data, rng)

@@ -1,15 +1,15 @@
 """Where the numbers of a run go: metrics.jsonl and TensorBoard.
 
-The only module that imports clu.metric_writers, and that only to write: with it comes TensorFlow,
-some seconds and half a gigabyte.
+The only module that imports clu.metric_writers, and through it TensorFlow: some seconds.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,6 +20,45 @@ from alp_jax.errors import UserError, describe
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
+
+
+class _TensorBoard:
+    """clu's writer, in a thread of its own: nothing waits for it, nor for TensorFlow's import."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, "tensorboard")
+        self._tasks: list[concurrent.futures.Future[None]] = []
+        self._writer: Any = None
+        self._submit(self._open, workdir)
+
+    def _open(self, workdir: pathlib.Path) -> None:
+        from clu import metric_writers
+
+        self._writer = metric_writers.SummaryWriter(str(workdir))
+
+    def write(self, method: str, *arguments: Any) -> None:
+        """Calls a method of the writer, later.
+
+        Raises:
+          Exception: what an earlier call raised.
+        """
+        self._submit(lambda: getattr(self._writer, method)(*arguments))
+        self._raise_errors()
+
+    def close(self) -> None:
+        """Waits for all that was to be written; raises as `write` does."""
+        self._submit(lambda: self._writer.close())
+        self._executor.shutdown()
+        self._raise_errors()
+
+    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._tasks.append(self._executor.submit(function, *arguments))
+
+    def _raise_errors(self) -> None:
+        done = [task for task in self._tasks if task.done()]
+        self._tasks = [task for task in self._tasks if task not in done]
+        for task in done:
+            task.result()
 
 
 class MetricsWriter:
@@ -35,8 +74,6 @@ class MetricsWriter:
         Raises:
           UserError: if the file cannot be written, or holds something else.
         """
-        from clu import metric_writers
-
         self._path = workdir / FILE_NAME
         try:
             drop_lines_after(self._path, from_step)
@@ -47,9 +84,7 @@ class MetricsWriter:
                 "writable."
             ) from error
         self._unwritten = b""
-        self._tensorboard = metric_writers.AsyncMultiWriter(
-            [metric_writers.SummaryWriter(str(workdir))]
-        )
+        self._tensorboard = _TensorBoard(workdir)
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +100,7 @@ class MetricsWriter:
         self._unwritten += json.dumps({"step": step, **scalars}).encode() + b"\n"
         self._write_lines()
         with self._warning("TensorBoard's events"):
-            self._tensorboard.write_scalars(step, dict(scalars))
+            self._tensorboard.write("write_scalars", step, dict(scalars))
 
     def _write_lines(self) -> None:
         with self._warning(FILE_NAME):
@@ -108,9 +143,9 @@ class MetricsWriter:
             for column in figures.COLUMNS
         }
         with self._warning("TensorBoard's events"):
-            self._tensorboard.write_scalars(step, scalars)
-            self._tensorboard.write_images(step, pictures)
-            self._tensorboard.flush()
+            self._tensorboard.write("write_scalars", step, scalars)
+            self._tensorboard.write("write_images", step, pictures)
+            self._tensorboard.write("flush")
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> None:

@@ -40,6 +40,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     config.evaluation = _evaluation()
     config.checkpoint = _checkpoint()
     config.guards = _guards()
+    config.mesh = _mesh()
     apply_method(config, variant)
     return config.lock()
 
@@ -184,3 +185,12 @@ def _guards() -> ml_collections.ConfigDict:
     guards.discriminator_patience = 20
     guards.discriminator_tolerance = 0.005  # How far from 1, or 1/2, still counts as pinned.
     return guards
+
+
+def _mesh() -> ml_collections.ConfigDict:
+    mesh = ml_collections.ConfigDict()
+    # Devices that share the images of a batch; 0: as many as divide batch and devices.
+    mesh.data = 0
+    # Devices that share the rows of an image; 0: as many of the others as divide the heights.
+    mesh.space = 0
+    return mesh

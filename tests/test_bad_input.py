@@ -9,8 +9,7 @@ import shutil
 import socket
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable
 
 import numpy as np
 import pytest

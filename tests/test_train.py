@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -84,9 +85,11 @@ def test_metrics_are_one_object_a_line(run):
         "parameter_norm/discriminator", "statistics_norm/segmenter",
         "learning_rate/segmenter", "learning_rate/discriminator",
         "discriminator_accuracy/source", "discriminator_accuracy/target", "images_per_second",
+        "input_wait_fraction",
     }  # fmt: skip
     assert set(lines[0]) == expected | {"step"}
     for line in lines:
+        assert 0 <= line["input_wait_fraction"] <= 1
         weighted = line["loss/cross_entropy"] + 0.01 * line["loss/adversarial"]
         assert line["loss/segmenter"] == pytest.approx(weighted, rel=1e-5)
     # The poly rates of steps 4 and 5 (from 0) of 10, averaged.
@@ -96,12 +99,21 @@ def test_metrics_are_one_object_a_line(run):
 
 def test_tensorboard_has_scalars_and_pictures(run):
     _, workdir, _, _ = run
-    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
+    events = EventAccumulator(str(workdir), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
-    tags = events.Tags()["tensors"]
-    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags)
+    tags = events.Tags()
+    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags["scalars"])
+    scores = [(event.step, event.value) for event in events.Scalars("evaluation/mean_iou")]
+    expected = [(step, read_scores(workdir, step)["mean_iou"]) for step in (0, 3, 6)]
+    assert scores == [(step, pytest.approx(score, rel=1e-6)) for step, score in expected]
     for column in ("image", "prediction", "label", "entropy"):
-        assert f"evaluation/{column}" in tags
+        pictures = events.Images(f"evaluation/{column}/1")
+        assert [picture.step for picture in pictures] == [0, 3, 6]
+    image = cv2.imdecode(
+        np.frombuffer(events.Images("evaluation/image/0")[0].encoded_image_string, np.uint8), 1
+    )
+    # The first image of the sheet is the first of the split.
+    np.testing.assert_array_equal(image[..., ::-1], tiny.make_example(250)["image"])
 
 
 def test_the_same_seed_gives_the_same_bits(run, tmp_path):
