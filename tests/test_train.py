@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from alp_jax import checkpoint, evaluate, guards, progress, replay, state, steps, train
 from alp_jax.errors import UserError
@@ -99,19 +100,18 @@ def test_metrics_are_one_object_a_line(run):
 
 def test_tensorboard_has_scalars_and_pictures(run):
     _, workdir, _, _ = run
-    events = EventAccumulator(str(workdir), size_guidance={"scalars": 0, "images": 0})
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
     events.Reload()
-    tags = events.Tags()
-    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags["scalars"])
-    scores = [(event.step, event.value) for event in events.Scalars("evaluation/mean_iou")]
-    expected = [(step, read_scores(workdir, step)["mean_iou"]) for step in (0, 3, 6)]
-    assert scores == [(step, pytest.approx(score, rel=1e-6)) for step, score in expected]
+    tags = events.Tags()["tensors"]
+    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags)
+    scores = {e.step: make_ndarray(e.tensor_proto) for e in events.Tensors("evaluation/mean_iou")}
+    expected = {step: read_scores(workdir, step)["mean_iou"] for step in (0, 3, 6)}
+    assert scores == pytest.approx(expected, rel=1e-6)
     for column in ("image", "prediction", "label", "entropy"):
-        pictures = events.Images(f"evaluation/{column}/1")
-        assert [picture.step for picture in pictures] == [0, 3, 6]
-    image = cv2.imdecode(
-        np.frombuffer(events.Images("evaluation/image/0")[0].encoded_image_string, np.uint8), 1
-    )
+        assert [e.step for e in events.Tensors(f"evaluation/{column}")] == [0, 3, 6]
+    # Width, height and a PNG of each picture.
+    _, _, first, *_ = make_ndarray(events.Tensors("evaluation/image")[0].tensor_proto)
+    image = cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_COLOR)
     # The first image of the sheet is the first of the split.
     np.testing.assert_array_equal(image[..., ::-1], tiny.make_example(250)["image"])
 
