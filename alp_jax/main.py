@@ -60,6 +60,15 @@ _COMPARE = flags.DEFINE_list(
     [],
     "Workdirs of other runs in the report, the baseline (source-only) first.",
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Join the other processes of this run: each is started with the same command. On TPU pods, and "
+    "under Slurm or MPI, that is all; elsewhere give the three flags below, too.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, free there.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def main() -> None:
@@ -73,8 +82,16 @@ def main() -> None:
     # Imported here so that --help and wrong flags answer at once.
     import jax
 
-    from alp_jax import evaluate, progress
+    from alp_jax import evaluate, processes, progress
 
+    if _DISTRIBUTED.value:
+        processes.join(
+            coordinator=_COORDINATOR.value,
+            num_processes=_NUM_PROCESSES.value,
+            process_id=_PROCESS_ID.value,
+        )
+        if not processes.is_primary():
+            logging.getLogger("alp_jax").setLevel(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
     started = time.monotonic()
@@ -87,6 +104,8 @@ def main() -> None:
             split=_SPLIT.value,
             predictions_dir=folder,
         )
+        if not processes.is_primary():
+            return
         path = result.save(workdir)
         if _CHECKPOINT.value == "best":
             logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
@@ -108,6 +127,8 @@ def main() -> None:
         train.replay_step(workdir)
         return
     summary = train.train_and_evaluate(_CONFIG.value, workdir)
+    if not processes.is_primary():
+        return
     progress.print_scores(summary)
     logger.info(
         "Finished in %.0f s. Scores and pictures: %s; curves: tensorboard --logdir=%s",
