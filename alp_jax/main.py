@@ -126,7 +126,8 @@ def main() -> None:
     if _MODE.value == "replay":
         train.replay_step(workdir)
         return
-    summary = train.train_and_evaluate(_CONFIG.value, workdir)
+    with processes.leaving_on_error():
+        summary = train.train_and_evaluate(_CONFIG.value, workdir)
     if not processes.is_primary():
         return
     progress.print_scores(summary)

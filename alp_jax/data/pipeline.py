@@ -162,8 +162,9 @@ def create_train_batches(
     size = config.batch_size
     if images is None or len(images) == size:
         return pairs.batch(size, drop_remainder=True)
-    # Image i of every batch is a stream of its own.
-    columns = grain.experimental.ZipMapDataset([pairs[i::size] for i in images])
+    # Image i of every batch is a stream of its own; all of one length, which is without end.
+    end = len(pairs) // size * size
+    columns = grain.experimental.ZipMapDataset([pairs[i:end:size] for i in images])
     return columns.map(
         lambda examples: {name: np.stack([e[name] for e in examples]) for name in examples[0]}
     )
