@@ -11,6 +11,10 @@ the network scales them), labels [B, H, W] uint8 train ids.
 """
 
 import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -204,8 +208,27 @@ def iterate(
         # Grain reads absl flags for its workers, which nobody has parsed in a notebook.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, prefetch_batches))
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers, prefetch_batches),
+            worker_init_fn=_follow_main_process,
+        )
     return iter(dataset)
+
+
+def _follow_main_process(*_: int) -> None:
+    """Lets a reading process end with the main one, however that ends, and not before it.
+
+    Ctrl-C goes to all processes of a terminal: the main one finishes its step first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+
+    def end() -> None:
+        main_process.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def create_eval_batches(
