@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -198,8 +198,11 @@ def name_examples(config: ml_collections.ConfigDict, ids: Mapping[str, np.ndarra
 
 def iterate(
     batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
-) -> Iterator[Example]:
-    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes."""
+) -> grain.DatasetIterator:
+    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes.
+
+    Closing the iterator ends the processes.
+    """
     options = grain.ReadOptions(
         num_threads=max(prefetch_batches, 1), prefetch_buffer_size=max(prefetch_batches, 1)
     )
