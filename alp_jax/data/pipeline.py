@@ -11,7 +11,11 @@ the network scales them), labels [B, H, W] uint8 train ids.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -195,8 +199,11 @@ def name_examples(config: ml_collections.ConfigDict, ids: Mapping[str, np.ndarra
 
 def iterate(
     batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
-) -> Iterator[Example]:
-    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes."""
+) -> grain.DatasetIterator:
+    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes.
+
+    Closing the iterator ends the processes.
+    """
     options = grain.ReadOptions(
         num_threads=max(prefetch_batches, 1), prefetch_buffer_size=max(prefetch_batches, 1)
     )
@@ -205,8 +212,27 @@ def iterate(
         # Grain reads absl flags for its workers, which nobody has parsed in a notebook.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, prefetch_batches))
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers, prefetch_batches),
+            worker_init_fn=_follow_main_process,
+        )
     return iter(dataset)
+
+
+def _follow_main_process(*_: int) -> None:
+    """Lets a reading process end with the main one, however that ends, and not before it.
+
+    Ctrl-C goes to all processes of a terminal: the main one finishes its step first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+
+    def end() -> None:
+        main_process.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def create_eval_batches(
