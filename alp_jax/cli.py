@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from alp_jax.errors import UserError
 
+EXIT_INCOMPLETE = 1  # Something was left out, and said; the rest is done.
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -34,21 +35,21 @@ _ENVIRONMENT = {
 }
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], int | None]) -> None:
     """Parses the flags, runs `main` and exits.
 
-    Exit status: 0, EXIT_USER_ERROR with the error's one sentence on stderr, EXIT_INTERRUPTED after
-    Ctrl-C. Any other exception is a bug and keeps its traceback.
+    Exit status: what `main` returns (None is 0), EXIT_USER_ERROR with the error's one sentence on
+    stderr, EXIT_INTERRUPTED after Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
-    def guarded(argv: Sequence[str]) -> None:
+    def guarded(argv: Sequence[str]) -> int | None:
         _configure_logging()
         if len(argv) > 1:
             _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
         try:
-            main()
+            return main()
         except UserError as error:
             _fail(str(error))
         except KeyboardInterrupt:

@@ -65,13 +65,18 @@ class Panel:
 
     def columns(self, label_set: LabelSet) -> dict[str, np.ndarray]:
         """Paints the panel: name of a column -> [H, W, 3] uint8 RGB, ignored labels black."""
-        entropy = colormaps[ENTROPY_COLOURS](np.clip(self.entropy, 0.0, 1.0))[..., :3]
         return {
             "image": self.image,
             "prediction": label_set.colourise(self.prediction),
             "label": label_set.colourise(self.label),
-            "entropy": (entropy * 255).round().astype(np.uint8),
+            "entropy": colour_entropy(self.entropy),
         }
+
+
+def colour_entropy(entropy: np.ndarray) -> np.ndarray:
+    """Paints entropy of [0, 1], purple to yellow: [H, W] -> [H, W, 3] uint8 RGB."""
+    painted = colormaps[ENTROPY_COLOURS](np.clip(entropy, 0.0, 1.0), bytes=True)
+    return np.asarray(painted)[..., :3]
 
 
 @dataclasses.dataclass(frozen=True)

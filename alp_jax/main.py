@@ -1,13 +1,15 @@
-"""Trains a segmenter, evaluates a checkpoint, or writes a report of runs.
+"""Trains a segmenter, evaluates a checkpoint, predicts images, or writes a report of runs.
 
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
+python -m alp_jax.main --mode=predict --workdir=runs/alp --input=frames --output=predictions
 python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
 """
 
 import logging
 import pathlib
+import sys
 import time
 
 from absl import flags
@@ -30,7 +32,13 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "Folder of the run. Training resumes from its latest checkpoint.",
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "report"], "What to do.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "predict", "report"],
+    "train: train, or continue, a run. evaluate: score a checkpoint on a split. predict: label any "
+    "images. report: one HTML page of runs.",
+)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
@@ -46,6 +54,34 @@ _PREDICTIONS = flags.DEFINE_string(
     "Folder to write predictions to while evaluating: NAME_labelIds.png with Cityscapes label ids "
     "at the labels' resolution, the format of its benchmark.",
 )
+_INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "What to predict: a folder of images, one image, a video, or a pattern in quotes such as "
+    "'frames/*.png'.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder to write predictions to: label_ids/, colour/, overlay/, entropy/ and, with "
+    "--probabilities, probabilities/; legend.png and predictions.json beside them.",
+)
+_PROBABILITIES = flags.DEFINE_bool(
+    "probabilities", False, "Also write the probabilities of all classes, NAME.npz: large files."
+)
+_PROPORTIONS = flags.DEFINE_enum(
+    "proportions",
+    "stretch",
+    ["stretch", "keep"],
+    "How images reach the network's size, config.data.target_size. stretch: as in training and "
+    "evaluation. keep: scaled to fit inside, and mirrored to fill the rest.",
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "Images that are predicted at a time; config.evaluation.batch_size when not given.",
+    lower_bound=1,
+)
 _COMPARE = flags.DEFINE_list(
     "compare",
     [],
@@ -53,13 +89,18 @@ _COMPARE = flags.DEFINE_list(
 )
 
 
-def main() -> None:
-    """Runs the mode that the flags select."""
+def main() -> int:
+    """Runs the mode that the flags select; returns the exit status."""
     if _WORKDIR.value is None:
         raise UserError("Give --workdir, the folder of the run: for example --workdir=runs/alp.")
     if _MODE.value == "train" and _CONFIG.value is None:
         raise UserError(
             "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
+        )
+    if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
+        raise UserError(
+            "Predicting needs --input, images, and --output, a folder: for example "
+            "--input=frames --output=predictions."
         )
     # Imported here so that --help and wrong flags answer at once.
     import jax
@@ -89,10 +130,12 @@ def main() -> None:
         )
         if folder:
             logger.info("Predictions: %s", folder)
-        return
+        return 0
+    if _MODE.value == "predict":
+        return _predict(workdir, _INPUT.value, _OUTPUT.value)
     if _MODE.value == "report":
         _report(workdir)
-        return
+        return 0
     from alp_jax import train  # Imports TensorFlow, which evaluation does without.
 
     summary = train.train_and_evaluate(_CONFIG.value, workdir)
@@ -103,6 +146,48 @@ def main() -> None:
         workdir / evaluate.FOLDER,
         workdir,
     )
+    return 0
+
+
+def _predict(workdir: pathlib.Path, images: str, output: str) -> int:
+    """Predicts; returns cli.EXIT_INCOMPLETE if some image could not be."""
+    from alp_jax import inference, prediction_files
+
+    started = time.monotonic()
+    segmenter = inference.load_segmenter(
+        workdir,
+        _CHECKPOINT.value,
+        proportions=_PROPORTIONS.value,
+        batch_size=_BATCH_SIZE.value,
+    )
+    logger.info("Predicting %s with step %d of %s.", images, segmenter.step, workdir)
+    result = prediction_files.predict_to_folder(
+        segmenter, images, output, with_probabilities=_PROBABILITIES.value
+    )
+    if result.num_stretched:
+        logger.info(
+            "%d images have other proportions than the %dx%d that the network was trained on, and "
+            "were stretched, as in training; --proportions=keep mirrors them to fill the rest.",
+            result.num_stretched,
+            *segmenter.size,
+        )
+    seconds = time.monotonic() - started
+    logger.info(
+        "Predicted %d images in %.0f s (%.3g a second). Look at %s, colours: %s; ids of classes "
+        "are in %s.",
+        len(result.written),
+        seconds,
+        len(result.written) / seconds,
+        result.output / "overlay",
+        result.output / prediction_files.LEGEND,
+        result.output / "label_ids",
+    )
+    if not result.failed:
+        return 0
+    print(f"{len(result.failed)} could not be predicted:", file=sys.stderr)
+    for source, reason in result.failed.items():
+        print(f"  {source} {reason}", file=sys.stderr)
+    return cli.EXIT_INCOMPLETE
 
 
 def _report(workdir: pathlib.Path) -> None:
