@@ -187,19 +187,19 @@ class TrainedSegmenter:
         pixels = np.pad(pixels, [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)])
         logits = self._apply(self.params, self.model_state, pixels)
         for index, fitted in enumerate(batch):
-            yield self._finish(logits[index], fitted, with_probabilities)
+            yield self._finish(logits, index, fitted, with_probabilities)
 
     def _finish(
-        self, logits: jax.Array, fitted: FittedImage, with_probabilities: bool
+        self, logits: jax.Array, index: int, fitted: FittedImage, with_probabilities: bool
     ) -> Prediction:
-        """Decides at the image's own size, tile by tile: logits are [h, w, C]."""
+        """Decides image `index` of a batch at its own size, tile by tile: logits [B, h, w, C]."""
         height, width = fitted.image.shape[:2]
         rows, columns = (
             patches.interpolation_matrix(
                 coarse, side, (content - 1) * (coarse - 1) / max(whole - 1, 1)
             )
             for coarse, side, content, whole in zip(
-                logits.shape[:2], (height, width), fitted.content, self.size, strict=True
+                logits.shape[1:3], (height, width), fitted.content, self.size, strict=True
             )
         )
         num_classes = self.label_set.num_classes
@@ -216,6 +216,7 @@ class TrainedSegmenter:
         decided = [
             self._decide(
                 logits,
+                np.int32(index),
                 _take(rows, top, self.size[0]),
                 _take(columns, left, self.size[1]),
                 with_probabilities=with_probabilities,
@@ -284,10 +285,22 @@ def _apply(
 
 
 def _decide(
-    logits: jax.Array, rows: jax.Array, columns: jax.Array, *, with_probabilities: bool
+    logits: jax.Array,
+    index: jax.Array,
+    rows: jax.Array,
+    columns: jax.Array,
+    *,
+    with_probabilities: bool,
 ) -> dict[str, jax.Array]:
-    """Interpolates [h, w, C] to a tile, [H, h] and [W, w] being its rows of the matrices."""
-    tile = patches.interpolate(logits[None], rows, columns)[0]
+    """Decides a tile of image `index`.
+
+    Args:
+      logits: [B, h, w, C].
+      index: int32 scalar in [0, B).
+      rows, columns: [H, h] and [W, w], the tile's own rows of the interpolation matrices.
+      with_probabilities: whether to give those, too.
+    """
+    tile = patches.interpolate(logits[index][None], rows, columns)[0]
     outputs = {
         "train_ids": jnp.argmax(tile, axis=-1).astype(jnp.uint8),
         "entropy": maps.entropy(tile),
