@@ -31,7 +31,8 @@ _LOG_EVERY_SECONDS = 30.0
 def count(description: str, total: int | None) -> Iterator[Callable[[], None]]:
     """Shows how many of many things are done, and the time left; yields what counts one more.
 
-    On stderr: a bar, or, where that is no terminal, a log line every half minute.
+    On stderr: a bar, or, where that is no terminal, a log line every half minute and the bar as it
+    is at the end.
 
     Args:
       description: of what is done, before the numbers: "predicting".
@@ -46,8 +47,8 @@ def count(description: str, total: int | None) -> Iterator[Callable[[], None]]:
     )
     started = logged = time.monotonic()
     done = 0
-    shown = is_live(console) and total != 0
-    with Progress(*columns, console=console, disable=not shown) as bar:
+    live = is_live(console)
+    with Progress(*columns, console=console, disable=total == 0) as bar:
         task = bar.add_task(description, total=total)
 
         def advance() -> None:
@@ -55,7 +56,7 @@ def count(description: str, total: int | None) -> Iterator[Callable[[], None]]:
             done += 1
             bar.advance(task)
             now = time.monotonic()
-            if not shown and now - logged > _LOG_EVERY_SECONDS:
+            if not live and now - logged > _LOG_EVERY_SECONDS:
                 logged = now
                 rate = done / (now - started)
                 left = "" if total is None else f" of {total}, {(total - done) / rate:.0f} s left"
