@@ -6,6 +6,11 @@ import pathlib
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a whole text file in one step, replacing the one that is there."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes a whole file in one step, replacing the one that is there."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
+    temporary.write_bytes(data)
     os.replace(temporary, path)

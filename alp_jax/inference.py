@@ -125,7 +125,7 @@ class TrainedSegmenter:
         self.batch_size = batch_size or int(run_config.evaluation.batch_size)
         self.proportions = proportions
         self.segmenter, self.params, self.model_state = segmenter, params, model_state
-        self._apply = jax.jit(functools.partial(_apply, segmenter=segmenter))
+        self._apply = jax.jit(functools.partial(apply_network, segmenter=segmenter))
         self._decide = jax.jit(_decide, static_argnames="with_probabilities")
 
     def predict(
@@ -276,7 +276,7 @@ def load_segmenter(
     )
 
 
-def _apply(
+def apply_network(
     params: PyTree, model_state: PyTree, images: jax.Array, *, segmenter: Segmenter
 ) -> jax.Array:
     """Computes the main head's logits [B, h, w, C] in evaluation mode."""
