@@ -41,8 +41,7 @@ def run(main: Callable[[], int | None]) -> None:
     Exit status: what `main` returns (None is 0), EXIT_USER_ERROR with the error's one sentence on
     stderr, EXIT_INTERRUPTED after Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _set_environment()
 
     def guarded(argv: Sequence[str]) -> int | None:
         _configure_logging()
@@ -56,6 +55,21 @@ def run(main: Callable[[], int | None]) -> None:
             _fail("Interrupted; the same command continues.", EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def set_up_notebook() -> None:
+    """Makes a notebook as quiet as a command: our log lines only; compiled programs are kept.
+
+    To be called before anything else, since JAX and TensorFlow read the environment when they are
+    imported.
+    """
+    _set_environment()
+    _configure_logging()
+
+
+def _set_environment() -> None:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:

@@ -10,6 +10,7 @@ Synopsis:
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -182,11 +183,11 @@ class Evaluator:
 
 
 def evaluate_checkpoint(
-    workdir: pathlib.Path,
-    run_config: ml_collections.ConfigDict | None,
+    workdir: str | os.PathLike[str],
+    run_config: ml_collections.ConfigDict | None = None,
     *,
-    checkpoint_name: str,
-    split: str | None,
+    checkpoint_name: str = "latest",
+    split: str | None = None,
     predictions_dir: pathlib.Path | None = None,
 ) -> Evaluation:
     """Evaluates a checkpoint of a finished or running run.
@@ -201,6 +202,7 @@ def evaluate_checkpoint(
     Raises:
       UserError: if there is no such run or checkpoint, or the configuration is another run's.
     """
+    workdir = pathlib.Path(workdir).expanduser()
     saved = config.load(workdir)
     if run_config is None:
         run_config = saved

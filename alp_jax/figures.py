@@ -8,7 +8,7 @@ Synopsis:
 import dataclasses
 import io
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -87,28 +87,53 @@ class Picture:
     dark: bytes
 
 
-def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> None:
-    """Writes a PNG with one row for each panel and a legend of the classes in it."""
+def draw_panels(panels: Sequence[Panel], label_set: LabelSet) -> Figure:
+    """Draws one row for each panel and a legend of the classes."""
+    rows = [
+        {
+            "entropy (0 to 1)" if title == "entropy" else title: picture
+            for title, picture in panel.columns(label_set).items()
+        }
+        for panel in panels
+    ]
+    not_evaluated = any((panel.label == IGNORE_LABEL).any() for panel in panels)
+    return draw_sheet(rows, class_handles(label_set, not_evaluated=not_evaluated))
+
+
+def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -> Figure:
+    """Draws pictures side by side.
+
+    Args:
+      rows: title of a column -> picture [H, W, 3]; all with the same titles, those of the first
+        row are written. Pictures of one row have one size.
+      handles: of the legend.
+    """
     width = 3.2
-    height, image_width = panels[0].image.shape[:2]
-    row_height = width * height / image_width + 0.08
+    heights = [width * height / across for height, across, _ in map(_first_shape, rows)]
     legend_height = 0.75
     figure = Figure(
-        figsize=(width * len(COLUMNS), row_height * len(panels) + legend_height + 0.3),
+        figsize=(width * len(rows[0]), sum(heights) + 0.08 * len(rows) + legend_height + 0.3),
         layout="constrained",
         dpi=100,
     )
-    axes = figure.subplots(len(panels), len(COLUMNS), squeeze=False)
-    for index, (row, panel) in enumerate(zip(axes, panels, strict=True)):
-        for axis, (title, picture) in zip(row, panel.columns(label_set).items(), strict=True):
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, height_ratios=heights)
+    for index, (axis_row, row) in enumerate(zip(axes, rows, strict=True)):
+        for axis, (title, picture) in zip(axis_row, row.items(), strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
             if index == 0:
-                axis.set_title("entropy (0 to 1)" if title == "entropy" else title)
-    not_evaluated = any((panel.label == IGNORE_LABEL).any() for panel in panels)
-    handles = class_handles(label_set, not_evaluated=not_evaluated)
+                axis.set_title(title)
     figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
-    save(figure, path)
+    return figure
+
+
+def _first_shape(row: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    return next(iter(row.values())).shape
+
+
+def save_sheet(path: pathlib.Path, panels: Sequence[Panel], label_set: LabelSet) -> None:
+    """Writes `draw_panels` as a PNG."""
+    save(draw_panels(panels, label_set), path)
 
 
 def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:

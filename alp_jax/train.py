@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import math
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ _INIT, _STEPS = 0, 1
 
 def train_and_evaluate(
     run_config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: str | os.PathLike[str],
     *,
     bar: progress.PartProgress | None = None,
 ) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def train_and_evaluate(
       UserError: for a wrong configuration, missing data, a workdir of another run, a checkpoint of
         another network, or a loss that is not finite.
     """
+    workdir = pathlib.Path(workdir).expanduser()
     config.validate(run_config)
     if (workdir / config.FILE_NAME).exists():
         config.check_same_run(run_config, config.load(workdir), workdir)

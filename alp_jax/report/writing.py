@@ -7,6 +7,7 @@ Synopsis:
 
 import functools
 import logging
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,8 @@ FILE_NAME = "report.html"
 
 
 def write_report(
-    workdirs: Mapping[str, pathlib.Path],
-    output: pathlib.Path,
+    workdirs: Mapping[str, str | os.PathLike[str]],
+    output: str | os.PathLike[str],
     *,
     title: str,
     split: str | None = None,
@@ -47,7 +48,8 @@ def write_report(
     Raises:
       UserError: if a workdir holds no finished run, or the runs cannot be compared.
     """
-    runs = read_runs(workdirs)
+    output = pathlib.Path(output).expanduser()
+    runs = read_runs({name: pathlib.Path(path).expanduser() for name, path in workdirs.items()})
     split = split or str(runs[0].config.evaluation.split)
     try:
         output.mkdir(parents=True, exist_ok=True)
