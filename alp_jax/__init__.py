@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alp_jax.inference import Prediction, load_segmenter
     from alp_jax.notebook import describe_devices, draw_curves, draw_evaluation, draw_predictions
     from alp_jax.prediction_files import predict_to_folder
+    from alp_jax.progress import print_scores
     from alp_jax.report.writing import write_report
     from alp_jax.train import train_and_evaluate
 
@@ -44,6 +45,7 @@ __all__ = [
     "export_segmenter",
     "load_segmenter",
     "predict_to_folder",
+    "print_scores",
     "read_config",
     "set_up_notebook",
     "train_and_evaluate",
@@ -61,6 +63,7 @@ _MODULES = {
         "describe_devices", "draw_curves", "draw_evaluation", "draw_predictions",
     ),
     "alp_jax.prediction_files": ("predict_to_folder",),
+    "alp_jax.progress": ("print_scores",),
     "alp_jax.report.writing": ("write_report",),
     "alp_jax.train": ("train_and_evaluate",),
 }  # fmt: skip
