@@ -64,7 +64,7 @@ def set_up_notebook() -> None:
     imported.
     """
     _set_environment()
-    _configure_logging()
+    _configure_logging("stdout")  # What goes to stderr is shown as if it were a fault.
 
 
 def _set_environment() -> None:
@@ -77,14 +77,14 @@ def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:
     sys.exit(status)
 
 
-def _configure_logging() -> None:
+def _configure_logging(stream: str = "stderr") -> None:
     """Our own lines at INFO; those of the libraries (all log through absl) only when they fail."""
     # absl's own handler, which app.run installs, is replaced too.
     logging.basicConfig(
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         level=logging.WARNING,
-        handlers=[_StderrHandler()],
+        handlers=[_SystemHandler(stream)],
         force=True,
     )
     logging.getLogger("alp_jax").setLevel(logging.INFO)
@@ -92,12 +92,17 @@ def _configure_logging() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-class _StderrHandler(logging.StreamHandler):
+class _SystemHandler(logging.StreamHandler):
     """Writes to what sys.stderr is at the time: a progress bar replaces it to stay in one piece."""
+
+    def __init__(self, name: str):
+        """Creates the handler of sys.stderr or sys.stdout."""
+        super().__init__()
+        self._name_of_stream = name
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one line."""
-        self.stream = sys.stderr
+        self.stream = getattr(sys, self._name_of_stream)
         super().emit(record)
 
 
