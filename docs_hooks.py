@@ -78,7 +78,7 @@ def describe_configuration() -> str:
 
 
 def read_comments(path: pathlib.Path) -> dict[str, str]:
-    """Reads what the comments above and behind `part.field = value` say: field -> text, in order."""
+    """Reads the comments above and behind `part.field = value`: field -> text, in order."""
     source = path.read_text()
     comments: dict[int, str] = {}
     alone: set[int] = set()
@@ -120,11 +120,15 @@ def roofline(folder: str) -> str:
         commands.append(result["command"])
         for row in result["rows"]:
             hours = row["roofline_seconds"] * _NUM_STEPS / 3600
-            lines.append(
-                f"| {result['topology']} | {row['variant']} | {row['temporary_bytes'] / 1e9:.1f} GB "
-                f"| {row['bytes_moved'] / 1e9:.0f} GB | {row['roofline_seconds']:.3f} s "
-                f"| {hours:.1f} h |"
-            )
+            cells = [
+                result["topology"],
+                row["variant"],
+                f"{row['temporary_bytes'] / 1e9:.1f} GB",
+                f"{row['bytes_moved'] / 1e9:.0f} GB",
+                f"{row['roofline_seconds']:.3f} s",
+                f"{hours:.1f} h",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     if not commands:
         raise ValueError(f"No result of benchmarks.tpu in {folder}.")
     return "\n".join(lines) + "\n\n```\n" + "\n".join(commands) + "\n```"

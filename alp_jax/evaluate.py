@@ -19,7 +19,17 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from alp_jax import checkpoint, config, figures, files, label_free, metrics, models, steps
+from alp_jax import (
+    checkpoint,
+    config,
+    figures,
+    files,
+    label_free,
+    metrics,
+    models,
+    steps,
+    tensorboard,
+)
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
@@ -57,6 +67,10 @@ class Evaluation:
         path = folder / f"{self.stem}.json"
         files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
         return path
+
+    def paint(self) -> dict[str, np.ndarray]:
+        """Paints panels and confusion for TensorBoard: name -> [N, H, W, 3] uint8 RGB."""
+        return tensorboard.paint_evaluation(self.panels, self.confusion, self.label_set)
 
 
 def read_summary(

@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -143,6 +144,32 @@ def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
         for scene in label_set.classes
     ]
     return handles + [Patch(facecolor="black", label="not evaluated")] * not_evaluated
+
+
+def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Figure:
+    """Draws pixel counts with logarithmic colours, purple to yellow, none grey: Figure 7.
+
+    Args:
+      confusion: [C, C] counts, rows = truth.
+      label_set: the C classes.
+      title: above it.
+    """
+    figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
+    axis = figure.subplots()
+    colours = colormaps["viridis"].with_extremes(bad="0.6")
+    highest = max(int(confusion.max()), 2)
+    picture = axis.imshow(
+        np.ma.masked_equal(confusion, 0), cmap=colours, norm=LogNorm(1, highest), aspect="equal"
+    )
+    places = range(label_set.num_classes)
+    axis.set_xticks(places, label_set.names, rotation=90)
+    axis.set_yticks(places, label_set.names)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    axis.set_title(title, fontsize=10)
+    bar = figure.colorbar(picture, ax=axis, shrink=0.8)
+    bar.set_label("pixels (logarithmic; grey: none)")
+    return figure
 
 
 def render(draw: Callable[[], Figure]) -> Picture:

@@ -39,6 +39,12 @@ _MODE = flags.DEFINE_enum(
     "train: train, or continue, a run. evaluate: score a checkpoint on a split. predict: label any "
     "images. report: one HTML page of runs.",
 )
+_PROFILE_STEPS = flags.DEFINE_integer(
+    "profile_steps",
+    0,
+    "Train steps to record for TensorBoard's profiler, after ten that are not recorded.",
+    lower_bound=0,
+)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
@@ -138,7 +144,7 @@ def main() -> int:
         return 0
     from alp_jax import train  # Imports TensorFlow, which evaluation does without.
 
-    summary = train.train_and_evaluate(_CONFIG.value, workdir)
+    summary = train.train_and_evaluate(_CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value)
     progress.print_scores(summary)
     logger.info(
         "Finished in %.0f s. Scores and pictures: %s; curves: tensorboard --logdir=%s",

@@ -16,7 +16,18 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config, evaluate, models, optim, progress, state, steps, writers
+from alp_jax import (
+    checkpoint,
+    config,
+    evaluate,
+    models,
+    optim,
+    profiling,
+    progress,
+    state,
+    steps,
+    writers,
+)
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
@@ -33,6 +44,7 @@ def train_and_evaluate(
     workdir: str | os.PathLike[str],
     *,
     bar: progress.PartProgress | None = None,
+    profile_steps: int = 0,
 ) -> dict[str, Any]:
     """Trains until `num_steps`, from the workdir's latest checkpoint if there is one.
 
@@ -40,6 +52,7 @@ def train_and_evaluate(
       run_config: a whole configuration (configs/default.py).
       workdir: where everything is written (README.md, "The workdir").
       bar: a share of a display over many runs; None shows this run by itself.
+      profile_steps: to record for TensorBoard's profiler (`alp_jax.profiling`).
     Returns:
       the scores of the last step's evaluation.
     Raises:
@@ -83,7 +96,14 @@ def train_and_evaluate(
             train_fn = compile_train_step(
                 statics, train_state, batches[start_step], jax.random.fold_in(rng, _STEPS)
             )
+            train_fn = profiling.record(
+                train_fn,
+                workdir,
+                num_steps=profile_steps,
+                steps_left=run_config.num_steps - start_step,
+            )
             with writers.MetricsWriter(workdir, from_step=start_step) as writer:
+                writer.write_run(run_config)
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
                 loop = _Loop(run_config, workdir, evaluator, checkpoints, writer, shown)
                 train_state = loop.run(train_fn, train_state, batches, start_step)
@@ -291,7 +311,7 @@ class _Loop:
         segmenter = train_state.segmenter
         result = self._evaluator.evaluate(segmenter.params, segmenter.model_state, step=step)
         result.save(self._workdir)
-        self._writer.write_evaluation(step, result.summary, result.panels, result.label_set)
+        self._writer.write_evaluation(step, result.summary, result.paint())
         mean_iou = result.summary["mean_iou"]
         logger.info(
             "step %d  mean IoU %s on %s %s",

@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Self
 
+import ml_collections
 import numpy as np
 
-from alp_jax import figures, files
-from alp_jax.data.labels import LabelSet
+from alp_jax import files, tensorboard
 from alp_jax.errors import UserError
 
 FILE_NAME = "metrics.jsonl"
@@ -39,18 +39,22 @@ class MetricsWriter:
         self._file.close()
         self._tensorboard.close()
 
+    def write_run(self, run_config: ml_collections.ConfigDict) -> None:
+        """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
+        self._tensorboard.write_hparams(tensorboard.hyperparameters(run_config))
+        self._tensorboard.write_texts(0, {"run": tensorboard.describe_run(run_config)})
+
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
-        self._tensorboard.write_scalars(step, dict(scalars))
+        self._tensorboard.write_scalars(step, tensorboard.group_scalars(scalars))
 
     def write_evaluation(
         self,
         step: int,
         summary: Mapping[str, object],
-        panels: list[figures.Panel],
-        label_set: LabelSet,
+        pictures: Mapping[str, np.ndarray],
     ) -> None:
         """Writes an evaluation's scores and pictures to TensorBoard; they have their own files."""
         scalars = {
@@ -62,14 +66,7 @@ class MetricsWriter:
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
         self._tensorboard.write_scalars(step, scalars)
-        painted = [panel.columns(label_set) for panel in panels]
-        self._tensorboard.write_images(
-            step,
-            {
-                f"evaluation/{column}": np.stack([pictures[column] for pictures in painted])
-                for column in figures.COLUMNS
-            },
-        )
+        self._tensorboard.write_images(step, pictures)
         self._tensorboard.flush()
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from alp_jax import checkpoint, evaluate, progress, state, steps, train
 from alp_jax.errors import UserError
@@ -95,8 +96,19 @@ def test_tensorboard_has_scalars_and_pictures(run):
     events.Reload()
     tags = events.Tags()["tensors"]
     assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags)
-    for column in ("image", "prediction", "label", "entropy"):
+    for column in ("image", "prediction", "label", "entropy", "confusion"):
         assert f"evaluation/{column}" in tags
+    groups = {tag.split("/")[0] for tag in tags}
+    assert groups == {"loss", "gradient_norm", "learning_rate", "discriminator_accuracy", "speed",
+                      "evaluation", "iou", "run", "_hparams_"}  # fmt: skip
+    text = events.Tensors("run")[0].tensor_proto.string_val[0].decode()
+    assert "| config.objective.adversarial_weight | 0.01 |" in text
+    assert "| commit | " in text
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert hparams["objective.patch_size"].string_value == "16, 16"
+    assert hparams["seed"].number_value == 0
+    assert "evaluation.every_steps" not in hparams
 
 
 def test_the_same_seed_gives_the_same_bits(run, tmp_path):
@@ -313,3 +325,16 @@ def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path):
             path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"Checkpoint .* is damaged .*delete that folder"):
         train.train_and_evaluate(run[0], tmp_path)
+
+
+def test_steps_are_recorded_for_the_profiler(run, tmp_path):
+    config = run[0].copy_and_resolve_references()
+    with config.unlocked():
+        config.num_steps = config.optimizer.horizon_steps = 12
+        config.evaluation.every_steps = config.checkpoint.every_steps = 12
+    train.train_and_evaluate(config, tmp_path / "run", profile_steps=2)
+    (recorded,) = (tmp_path / "run" / "plugins" / "profile").rglob("*.xplane.pb")
+    data = recorded.read_bytes()
+    assert data.count(b"step_num") >= 1
+    with pytest.raises(UserError, match=r"--profile_steps is 3, and 12 steps are left to train"):
+        train.train_and_evaluate(config, tmp_path / "short", profile_steps=3)

@@ -1,20 +1,12 @@
-"""Confusion matrix (Figure 7) and learning curves of runs.
-
-Each function draws a new figure in the current style: `alp_jax.figures.render` draws it twice, for
-light and dark pages.
-"""
+"""Learning curves of runs, in the current style: `figures.render` draws for light and dark."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from alp_jax import figures
-from alp_jax.data.labels import LabelSet
 from alp_jax.report.runs import ReportRun
 
 # Title with unit, and how to take it from a line of metrics.jsonl or a summary.
@@ -49,32 +41,6 @@ _EVALUATIONS: tuple[_Panel, ...] = (
     ("soft neighbourhood density (nats)", _named("soft_neighbourhood_density")),
     ("information maximisation (0 to 1)", _named("information_maximisation")),
 )
-
-
-def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Figure:
-    """Draws pixel counts with logarithmic colours, purple to yellow; none is grey.
-
-    Args:
-      confusion: [C, C] counts, rows = truth.
-      label_set: the C classes.
-      title: above it.
-    """
-    figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
-    axis = figure.subplots()
-    colours = colormaps["viridis"].with_extremes(bad="0.6")
-    highest = max(int(confusion.max()), 2)
-    picture = axis.imshow(
-        np.ma.masked_equal(confusion, 0), cmap=colours, norm=LogNorm(1, highest), aspect="equal"
-    )
-    places = range(label_set.num_classes)
-    axis.set_xticks(places, label_set.names, rotation=90)
-    axis.set_yticks(places, label_set.names)
-    axis.set_xlabel("predicted class")
-    axis.set_ylabel("true class")
-    axis.set_title(title, fontsize=10)
-    bar = figure.colorbar(picture, ax=axis, shrink=0.8)
-    bar.set_label("pixels (logarithmic; grey: none)")
-    return figure
 
 
 def draw_curves(runs: Sequence[ReportRun]) -> Figure:

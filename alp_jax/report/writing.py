@@ -94,7 +94,7 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         if not summary["num_pixels"]:
             continue
         title = f"{run.name}: {dataset} {split}"
-        draw = functools.partial(charts.draw_confusion, confusion, run.label_set, title)
+        draw = functools.partial(figures.draw_confusion, confusion, run.label_set, title)
         picture = figures.render(draw)
         parts.append(
             Figure(
