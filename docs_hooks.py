@@ -15,6 +15,7 @@ import json
 import pathlib
 import re
 import tokenize
+from collections.abc import Callable
 from typing import Any
 
 import griffe
@@ -26,12 +27,18 @@ _LINK_OUT = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 _FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.+?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
+_ARGUMENTS = re.compile(r" +(\w+(?:, \w+)+): ")
+_SECTION = re.compile(r"^( *(?:Args|Returns|Raises|Yields|Attributes):)$", re.MULTILINE)
 _NUM_STEPS = 150_000  # Of the paper.
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replaces the directives of a page."""
-    makers = {"include": include, "configuration": describe_configuration, "roofline": roofline}
+    makers: dict[str, Callable[..., str]] = {
+        "include": include,
+        "configuration": describe_configuration,
+        "roofline": roofline,
+    }
 
     def replace(match: re.Match[str]) -> str:
         return makers[match[1]](*filter(None, [match[2]]))
@@ -92,7 +99,8 @@ def read_comments(path: pathlib.Path) -> dict[str, str]:
     assignments = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign)]
     for node in sorted(assignments, key=lambda node: node.lineno):
         if isinstance(node.targets[0], ast.Attribute):
-            line, said = node.lineno - 1, []
+            line = node.lineno - 1
+            said: list[str] = []
             while line in alone:
                 said.insert(0, comments[line])
                 line -= 1
@@ -134,17 +142,19 @@ def roofline(folder: str) -> str:
     return "\n".join(lines) + "\n\n```\n" + "\n".join(commands) + "\n```"
 
 
-class FencedSynopsis(griffe.Extension):
-    """Makes code of the lines that our docstrings indent by two."""
+class HouseStyle(griffe.Extension):
+    """Makes of our docstrings what the reference's parser reads."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Changes a module's docstring; those of functions have Google's sections."""
-        if obj.is_module and obj.docstring:
-            obj.docstring.value = fence(obj.docstring.value)
+        """Changes a docstring before it is parsed."""
+        if obj.docstring:
+            change = fence if obj.is_module else separate_arguments
+            changed = change(obj.docstring.value)
+            obj.docstring.value = _SECTION.sub(r"\n\1", changed)  # An empty line before each.
 
 
 def fence(docstring: str) -> str:
-    """Puts fences around indented paragraphs."""
+    """Puts fences around the paragraphs of a module's docstring that are indented, its code."""
     lines: list[str] = []
     inside = False
     for line in docstring.splitlines():
@@ -159,3 +169,33 @@ def fence(docstring: str) -> str:
             inside = False
         lines.append(line[2:] if inside else line)
     return "\n".join([*lines, *["```"] * inside])
+
+
+def separate_arguments(docstring: str) -> str:
+    """Writes "a, b: what both are" once for each of them."""
+    lines: list[str] = []
+    entry: list[str] = []  # Of several arguments, with its further lines.
+    names: list[str] = []
+
+    def flush() -> None:
+        lines.extend(
+            line.replace(", ".join(names), name, 1) if i == 0 else line
+            for name in names
+            for i, line in enumerate(entry)
+        )
+        entry.clear()
+        names.clear()
+
+    for line in docstring.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if entry and line.strip() and indent > len(entry[0]) - len(entry[0].lstrip()):
+            entry.append(line)
+            continue
+        flush()
+        if match := _ARGUMENTS.match(line):
+            entry.append(line)
+            names += match[1].split(", ")
+        else:
+            lines.append(line)
+    flush()
+    return "\n".join(lines)

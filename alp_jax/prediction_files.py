@@ -5,7 +5,7 @@ Synopsis:
   result = predict_to_folder(load_segmenter("runs/alp"), "camera/*.jpg", "predictions")
   result.failed      # what could not be read; everything else is written
 
-What is written: README.md, "Predict".
+What is written: docs/predict.md.
 """
 
 import collections
