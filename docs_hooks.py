@@ -114,8 +114,7 @@ def read_comments(path: pathlib.Path) -> dict[str, str]:
 def roofline(folder: str) -> str:
     """Writes what `benchmarks.tpu` measured, with the hours that the paper's steps take at least.
 
-    Raises:
-      ValueError: if there is no such measurement.
+    Where there is no such file, it says how one is made.
     """
     lines = [
         "| chip | activations | temporaries | bytes moved a step | roofline, a step | "
@@ -138,7 +137,12 @@ def roofline(folder: str) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
     if not commands:
-        raise ValueError(f"No result of benchmarks.tpu in {folder}.")
+        return (
+            "No measurement is in the repository; this command makes one (a compilation, minutes):\n\n"
+            f"```\npip install --no-deps --target=libtpu libtpu\nPYTHONPATH=libtpu python -m "
+            f"benchmarks.tpu --topology=v5e:1x1 --output={folder}/v5e.json\n```\n\n"
+            f"Hours of a run, at least: `roofline_seconds` x {_NUM_STEPS:,} / 3600."
+        )
     return "\n".join(lines) + "\n\n```\n" + "\n".join(commands) + "\n```"
 
 
