@@ -138,7 +138,7 @@ def roofline(folder: str) -> str:
             lines.append(f"| {' | '.join(cells)} |")
     if not commands:
         return (
-            "No measurement is in the repository; this command makes one (a compilation, minutes):\n\n"
+            "No measurement is in the repository; this makes one (a compilation, minutes):\n\n"
             f"```\npip install --no-deps --target=libtpu libtpu\nPYTHONPATH=libtpu python -m "
             f"benchmarks.tpu --topology=v5e:1x1 --output={folder}/v5e.json\n```\n\n"
             f"Hours of a run, at least: `roofline_seconds` x {_NUM_STEPS:,} / 3600."

@@ -1,8 +1,16 @@
 """Trains a segmenter, evaluates a checkpoint, predicts images, or writes a report of runs.
 
+Train, or continue, a run; everything goes into the workdir:
+
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
+
+Score a checkpoint on a split, and write predictions as the Cityscapes benchmark takes them:
+
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
+
+Label any images; one page of runs:
+
 python -m alp_jax.main --mode=predict --workdir=runs/alp --input=frames --output=predictions
 python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
 """
@@ -24,13 +32,14 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Python file with get_config(), and after a colon its variant: "
-    "configs/toy_cities.py:alp_gi. Override a field with --config.FIELD=VALUE. To evaluate, "
-    "the workdir's own configuration is used when this is not given.",
+    "configs/toy_cities.py:alp_gi. --config.FIELD=VALUE overrides a field; all are in "
+    "configs/default.py. evaluate: the workdir's own when not given.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run. Training resumes from its latest checkpoint.",
+    "Folder of the run: checkpoints, metrics.jsonl, evaluation/. Training continues from its latest "
+    "checkpoint.",
 )
 _MODE = flags.DEFINE_enum(
     "mode",
@@ -42,56 +51,58 @@ _MODE = flags.DEFINE_enum(
 _PROFILE_STEPS = flags.DEFINE_integer(
     "profile_steps",
     0,
-    "Train steps to record for TensorBoard's profiler, after ten that are not recorded.",
+    "train: steps to record for TensorBoard's profiler, after ten that are not recorded.",
     lower_bound=0,
 )
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
-    "Checkpoint to evaluate: latest, best (chosen by mean IoU on the evaluation split, so with "
-    "target labels), or the number of a step.",
+    "evaluate, predict: the checkpoint. latest, best (chosen by mean IoU on the evaluation split, so "
+    "with target labels), or the number of a step.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "Split to evaluate or report; that of config.evaluation when not given."
+    "split", None, "evaluate, report: the split; that of config.evaluation when not given."
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions",
     None,
-    "Folder to write predictions to while evaluating: NAME_labelIds.png with Cityscapes label ids "
-    "at the labels' resolution, the format of its benchmark.",
+    "evaluate: folder to write predictions to, NAME_labelIds.png with Cityscapes label ids at the "
+    "labels' resolution, the format of its benchmark.",
 )
 _INPUT = flags.DEFINE_string(
     "input",
     None,
-    "What to predict: a folder of images, one image, a video, or a pattern in quotes such as "
+    "predict: the images. A folder, one image, a video, or a pattern in quotes such as "
     "'frames/*.png'.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder to write predictions to: label_ids/, colour/, overlay/, entropy/ and, with "
+    "predict: folder to write to. label_ids/, colour/, overlay/, entropy/ and, with "
     "--probabilities, probabilities/; legend.png and predictions.json beside them.",
 )
 _PROBABILITIES = flags.DEFINE_bool(
-    "probabilities", False, "Also write the probabilities of all classes, NAME.npz: large files."
+    "probabilities",
+    False,
+    "predict: also write the probabilities of all classes, NAME.npz; large files.",
 )
 _PROPORTIONS = flags.DEFINE_enum(
     "proportions",
     "stretch",
     ["stretch", "keep"],
-    "How images reach the network's size, config.data.target_size. stretch: as in training and "
+    "predict: how images reach the network's size, config.data.target_size. stretch: as in training and "
     "evaluation. keep: scaled to fit inside, and mirrored to fill the rest.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     None,
-    "Images that are predicted at a time; config.evaluation.batch_size when not given.",
+    "predict: images at a time; config.evaluation.batch_size when not given.",
     lower_bound=1,
 )
 _COMPARE = flags.DEFINE_list(
     "compare",
     [],
-    "Workdirs of other runs in the report, the baseline (source-only) first.",
+    "report: workdirs of other runs on the page, the baseline (source-only) first.",
 )
 
 
@@ -109,12 +120,10 @@ def main() -> int:
             "--input=frames --output=predictions."
         )
     # Imported here so that --help and wrong flags answer at once.
-    import jax
-
-    from alp_jax import evaluate, progress
+    from alp_jax import devices, evaluate, progress
 
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
+    logger.info(devices.describe())
     started = time.monotonic()
     if _MODE.value == "evaluate":
         folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
@@ -147,7 +156,8 @@ def main() -> int:
     summary = train.train_and_evaluate(_CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value)
     progress.print_scores(summary)
     logger.info(
-        "Finished in %.0f s. Scores and pictures: %s; curves: tensorboard --logdir=%s",
+        "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves and "
+        "all pictures on one page, --mode=predict for other images.",
         time.monotonic() - started,
         workdir / evaluate.FOLDER,
         workdir,

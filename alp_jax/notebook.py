@@ -2,44 +2,24 @@
 
 import os
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 
 import jax
 from matplotlib.figure import Figure
 
-from alp_jax import figures
+from alp_jax import devices, figures
 from alp_jax.errors import UserError
 from alp_jax.evaluate import Evaluation
 from alp_jax.inference import Prediction
 
-_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
-
 
 def describe_devices() -> str:
     """Says what JAX computes on, and what to do where that is a CPU for want of a better."""
-    devices = jax.local_devices()
-    platform = devices[0].platform
-    kinds = ", ".join(sorted({device.device_kind for device in devices}))
-    said = f"JAX {jax.__version__} computes on {len(devices)} {_NAMES.get(platform, platform)}"
-    said += "" if kinds == platform else f" ({kinds})"
-    return f"{said}. {_hint() if platform == 'cpu' else 'Good.'}"
-
-
-def _hint() -> str:
-    if shutil.which("nvidia-smi"):
-        return (
-            'There is a GPU that JAX cannot use: pip install -U "jax[cuda12]", then restart the '
-            "runtime."
-        )
-    if os.environ.get("TPU_ACCELERATOR_TYPE") or pathlib.Path("/dev/accel0").exists():
-        return (
-            'There is a TPU that JAX cannot use: pip install -U "jax[tpu]", then restart the '
-            "runtime."
-        )
+    if jax.local_devices()[0].platform != "cpu" or devices.unused_accelerators():
+        return devices.describe()
     return (
-        "That is enough for the built-in cities. Full-size training needs a GPU or a TPU: in Colab "
-        "choose Runtime, Change runtime type, then run everything again."
+        f"{devices.describe()} That is enough for the built-in cities. Full-size training needs a "
+        "GPU or a TPU: in Colab choose Runtime, Change runtime type, then run everything again."
     )
 
 

@@ -93,6 +93,13 @@ def train_and_evaluate(
             train_state = checkpoints.restore(start_step, like=train_state)
             logger.info("Resuming %s from step %d.", workdir, start_step)
         if start_step < run_config.num_steps:
+            logger.info(
+                "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s. To watch: "
+                "tensorboard --logdir=%s",
+                run_config.num_steps,
+                workdir,
+                workdir,
+            )
             train_fn = compile_train_step(
                 statics, train_state, batches[start_step], jax.random.fold_in(rng, _STEPS)
             )
@@ -165,6 +172,7 @@ def compile_train_step(
 
     Another shape than that of `batch` is then an error, not a second compilation.
     """
+    logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
     start = time.monotonic()
     train_step = functools.partial(steps.train_step, **statics)
     compiled = jax.jit(train_step, donate_argnums=0).lower(train_state, batch, rng).compile()
