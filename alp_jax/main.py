@@ -38,8 +38,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run: checkpoints, metrics.jsonl, evaluation/. Training continues from its latest "
-    "checkpoint.",
+    "Folder of the run: checkpoints, metrics.jsonl, evaluation/. Training continues from its "
+    "latest checkpoint.",
 )
 _MODE = flags.DEFINE_enum(
     "mode",
@@ -57,8 +57,8 @@ _PROFILE_STEPS = flags.DEFINE_integer(
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
-    "evaluate, predict: the checkpoint. latest, best (chosen by mean IoU on the evaluation split, so "
-    "with target labels), or the number of a step.",
+    "evaluate, predict: the checkpoint. latest, best (chosen by mean IoU on the evaluation split, "
+    "so with target labels), or the number of a step.",
 )
 _SPLIT = flags.DEFINE_string(
     "split", None, "evaluate, report: the split; that of config.evaluation when not given."
@@ -90,8 +90,8 @@ _PROPORTIONS = flags.DEFINE_enum(
     "proportions",
     "stretch",
     ["stretch", "keep"],
-    "predict: how images reach the network's size, config.data.target_size. stretch: as in training and "
-    "evaluation. keep: scaled to fit inside, and mirrored to fill the rest.",
+    "predict: how images reach the network's size, config.data.target_size. stretch: as in "
+    "training and evaluation. keep: scaled to fit inside, and mirrored to fill the rest.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
@@ -156,8 +156,8 @@ def main() -> int:
     summary = train.train_and_evaluate(_CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value)
     progress.print_scores(summary)
     logger.info(
-        "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves and "
-        "all pictures on one page, --mode=predict for other images.",
+        "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves "
+        "and all pictures on one page, --mode=predict for other images.",
         time.monotonic() - started,
         workdir / evaluate.FOLDER,
         workdir,
