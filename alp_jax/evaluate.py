@@ -68,6 +68,18 @@ class Evaluation:
         files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
         return path
 
+    def describe(self) -> str:
+        """One line: mean IoU, or, without labels, the criteria that need none."""
+        summary = self.summary
+        if summary["mean_iou"] is not None:
+            said = f"mean IoU {100 * summary['mean_iou']:.2f} %"
+        else:
+            said = (
+                f"mean entropy {summary['mean_entropy']:.4f}, information maximisation "
+                f"{summary['information_maximisation']:.4f}, no labels"
+            )
+        return f"{said}: {summary['dataset']} {summary['split']}"
+
     def paint(self) -> dict[str, np.ndarray]:
         """Paints panels and confusion for TensorBoard: name -> [N, H, W, 3] uint8 RGB."""
         return tensorboard.paint_evaluation(self.panels, self.confusion, self.label_set)

@@ -321,11 +321,5 @@ class _Loop:
         result.save(self._workdir)
         self._writer.write_evaluation(step, result.summary, result.paint())
         mean_iou = result.summary["mean_iou"]
-        logger.info(
-            "step %d  mean IoU %s on %s %s",
-            step,
-            "undefined" if mean_iou is None else f"{100 * mean_iou:.2f} %",
-            result.summary["dataset"],
-            result.summary["split"],
-        )
+        logger.info("step %d  %s", step, result.describe())
         return mean_iou
