@@ -22,10 +22,12 @@ OVERRIDES = [
     "--config.log_every_steps=1",
     "--config.data.batch_size=2",
     "--config.model.stem_widths=4,4",
-    "--config.model.depths=1,1,1",
-    "--config.model.widths=4,4,4",
-    "--config.model.classifier_dilations=1,2",
-    "--config.discriminator.widths=4,4,4",
+    "--config.model.depths=1",
+    "--config.model.widths=4",
+    "--config.model.strides=1",
+    "--config.model.dilations=1",
+    "--config.model.classifier_dilations=1",
+    "--config.discriminator.widths=4,",
 ]
 FULL_SIZE = False
 """
