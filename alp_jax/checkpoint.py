@@ -3,33 +3,44 @@
 Synopsis:
 
   with Checkpoints(workdir, keep_last=3) as checkpoints:
-      state = checkpoints.restore(checkpoints.resolve("latest"), like=state)
-      checkpoints.save(step, state, mean_iou=0.4)
+      state = checkpoints.restore(checkpoints.latest_whole_step(), like=state)
+      checkpoints.save(step, state)
+
+A folder `checkpoints/STEP` is there only once everything in it is written, with a manifest of
+checksums, and nothing is read from one that is not as its manifest says.
 """
 
+import concurrent.futures
+import json
+import logging
 import pathlib
 import shutil
 from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from alp_jax.errors import UserError
+from alp_jax import manifest
+from alp_jax.errors import UserError, describe
 from alp_jax.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 PyTree = Any
 
 FOLDER = "checkpoints"
-_SCORE = "mean_iou"
+EVALUATION_FOLDER = "evaluation"
+# What the folders of a save in progress, or of a removal, and of a damaged checkpoint end in.
+_UNFINISHED, _DAMAGED = ".unfinished", ".damaged"
 
 
-def _score(metrics: dict[str, float]) -> float:
-    return metrics[_SCORE]
+def summary_path(workdir: pathlib.Path, step: int) -> pathlib.Path:
+    """Where the scores of a step on the run's own evaluation split are."""
+    return workdir / EVALUATION_FOLDER / f"step_{step}.json"
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
-    """Whether a run has saved a checkpoint whole; one that is being written has a longer name."""
+    """Whether a run has saved a checkpoint; one that is being written has a longer name."""
     return any(path.name.isdigit() for path in (workdir / FOLDER).glob("*"))
 
 
@@ -38,81 +49,220 @@ class Checkpoints:
 
     Only the latest `keep_last` and the one with the best target validation mean IoU are kept. That
     score uses target labels: a number quoted from the best checkpoint must say so.
+
+    Attributes:
+      workdir: of the run.
     """
 
     def __init__(self, workdir: pathlib.Path, *, keep_last: int = 1, read_only: bool = False):
+        self.workdir = workdir
         self._folder = workdir.absolute() / FOLDER
+        self._keep_last = keep_last
+        self._read_only = read_only
         if read_only and not self._folder.is_dir():
             raise UserError(
                 f"No checkpoints in {workdir}: expected the folder {self._folder}; give the "
                 "workdir of a run that was trained."
             )
         if not read_only:
-            # Saves that a kill cut short. Orbax would remove them in a thread that close() does
-            # not wait for, and that complains when the process ends first.
-            for path in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+            for path in self._folder.glob(f"*{_UNFINISHED}*"):  # That a kill cut short.
                 shutil.rmtree(path)
-        policy = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(keep_last),
-                preservation_policy.BestN(
-                    get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
-                ),
-            ]
-        )
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            item_handlers=ocp.PyTreeCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                best_fn=_score,
-                create=not read_only,
-                read_only=read_only,
-            ),
-        )
+        self._checkpointer = _create_checkpointer()
+        self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit_checkpoint")
+        self._pending: concurrent.futures.Future[None] | None = None
+        self._whole: set[int] = set()  # Steps that agree with their manifest.
+        self._save_error = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        self._wait()
+        self._committer.shutdown()
+        self._checkpointer.close()
 
-    def latest_step(self) -> int | None:
-        """The last step that was saved whole, or None."""
-        return self._manager.latest_step()
+    def steps(self) -> list[int]:
+        """The steps that there are checkpoints of, in order."""
+        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
+
+    def latest_whole_step(self) -> int | None:
+        """The last step whose checkpoint is as it was saved; None where there is no checkpoint.
+
+        Later ones are named in a warning and, unless read-only, renamed STEP.damaged, so that
+        their steps can be saved again.
+
+        Raises:
+          UserError: if there are checkpoints, and none is whole.
+        """
+        self._wait()
+        faults = {}
+        for step in reversed(self.steps()):
+            fault = self._find_fault(step)
+            if fault is None:
+                break
+            faults[step] = fault
+        else:
+            if not faults:
+                return None
+            found = ", ".join(f"{step} ({fault})" for step, fault in faults.items())
+            raise UserError(
+                f"No checkpoint in {self._folder} is whole: {found}; put back a copy of one, or "
+                "train into another --workdir."
+            )
+        for damaged, fault in faults.items():
+            logger.warning(
+                "Checkpoint %s is damaged (%s): using that of step %d, the one before it.",
+                self._folder / str(damaged),
+                fault,
+                step,
+            )
+            if not self._read_only:
+                self._set_aside(damaged)
+        return step
 
     def best_step(self) -> int | None:
         """The step with the best target validation mean IoU; None where none was scored."""
-        return self._manager.best_step()
+        scores = {step: self._read_score(step) for step in self.steps()}
+        scored = [step for step, score in scores.items() if score is not None]
+        return max(scored, key=lambda step: (scores[step], step), default=None)
 
     def resolve(self, which: str) -> int:
         """Finds the step that "latest", "best" or a number names.
 
         Raises:
-          UserError: if there is no such checkpoint, listing those there are.
+          UserError: if there is no such checkpoint, listing those there are; or if the one that is
+            asked for by number or as the best is damaged, as another would give another number.
         """
-        steps = sorted(self._manager.all_steps())
         found: int | None
         match which:
             case "latest":
-                found = self.latest_step()
+                found = self.latest_whole_step()
             case "best":
                 found = self.best_step()
             case _ if which.isdigit():
-                found = int(which) if int(which) in steps else None
+                found = int(which) if int(which) in self.steps() else None
             case _:
                 raise UserError(
                     f"--checkpoint is {which!r}: expected latest, best or the number of a step."
                 )
         if found is None:
-            held = ", ".join(map(str, steps)) or "none"
+            held = ", ".join(map(str, self.steps())) or "none"
             raise UserError(f"No checkpoint {which!r} in {self._folder}: it holds {held}.")
+        self._check_whole(found)
         return found
 
-    def save(self, step: int, state: TrainState, *, mean_iou: float | None = None) -> None:
-        """Saves in the background, after waiting for the save before; the score makes it a best."""
-        metrics = None if mean_iou is None else {_SCORE: mean_iou}
-        self._manager.save(step, args=ocp.args.PyTreeSave(state), metrics=metrics, force=True)
+    def save(self, step: int, state: TrainState) -> None:
+        """Saves in the background, after waiting for the save before.
+
+        A save that fails, on a full disk say, warns and leaves the older checkpoints as they are;
+        `ensure_saved` tells of it.
+        """
+        self._wait()
+        self._save_error = ""
+        unfinished = self._folder / f"{step}{_UNFINISHED}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._checkpointer.save(unfinished, args=ocp.args.PyTreeSave(state), force=True)
+        except Exception as error:  # Orbax and TensorStore raise many types for a full disk.
+            self._report_failure(step, error)
+        else:
+            self._pending = self._committer.submit(self._commit, step)
+
+    def ensure_saved(self, step: int) -> None:
+        """Waits until the last save is over.
+
+        Raises:
+          UserError: if it failed.
+        """
+        self._wait()
+        if self._save_error:
+            raise UserError(
+                f"The checkpoint of step {step} could not be saved in {self._folder} "
+                f"({self._save_error}): free some space there or make it writable, then give the "
+                "same command again, which continues from the checkpoint before."
+            )
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def _commit(self, step: int) -> None:
+        """Waits for Orbax, writes the manifest, gives the folder its name and removes old ones."""
+        unfinished, final = self._folder / f"{step}{_UNFINISHED}", self._folder / str(step)
+        try:
+            self._checkpointer.wait_until_finished()
+            manifest.write(unfinished)
+            unfinished.rename(final)
+        except Exception as error:  # As in save.
+            self._report_failure(step, error)
+            return
+        self._whole.add(step)
+        try:
+            self._remove_old()
+        except (OSError, UserError) as error:
+            logger.warning(
+                "Old checkpoints in %s were not removed (%s).", self._folder, describe(error)
+            )
+
+    def _report_failure(self, step: int, error: Exception) -> None:
+        self._save_error = describe(error)
+        logger.warning(
+            "The checkpoint of step %d could not be saved in %s (%s): the run goes on, and the "
+            "checkpoints before it are kept; free some space there or make it writable.",
+            step,
+            self._folder,
+            self._save_error,
+        )
+        for path in self._folder.glob(f"{step}{_UNFINISHED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        # Orbax keeps some errors and would raise them at the next save.
+        self._checkpointer = _create_checkpointer()
+
+    def _remove_old(self) -> None:
+        kept = {*self.steps()[-self._keep_last :], self.best_step()}
+        for step in self.steps():
+            if step not in kept:
+                # By another name first: half removed, it would be a damaged checkpoint.
+                removed = self._folder / f"{step}{_UNFINISHED}"
+                (self._folder / str(step)).rename(removed)
+                shutil.rmtree(removed)
+
+    def _set_aside(self, step: int) -> None:
+        aside = self._folder / f"{step}{_DAMAGED}"
+        if aside.exists():
+            shutil.rmtree(aside)
+        (self._folder / str(step)).rename(aside)
+
+    def _read_score(self, step: int) -> float | None:
+        path = summary_path(self.workdir, step)
+        try:
+            score: float | None = json.loads(path.read_text())["mean_iou"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} cannot be read ({describe(error)}): expected the scores that training "
+                "wrote; remove that file, and evaluate that checkpoint again."
+            ) from error
+        return score
+
+    def _find_fault(self, step: int) -> str | None:
+        if step in self._whole:
+            return None
+        fault = manifest.find_fault(self._folder / str(step))
+        if fault is None:
+            self._whole.add(step)
+        return fault
+
+    def _check_whole(self, step: int) -> None:
+        fault = self._find_fault(step)
+        if fault is not None:
+            others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
+            raise UserError(
+                f"Checkpoint {self._folder / str(step)} is damaged ({fault}): give --checkpoint="
+                f"latest or another step; the others are {others}."
+            )
 
     def restore(self, step: int, *, like: TrainState) -> TrainState:
         """Restores a whole state, exactly as it was saved.
@@ -147,6 +297,7 @@ class Checkpoints:
 
     def _read(self, step: int, like: PyTree) -> Any:
         """Restores the part of a checkpoint that has the structure of `like`."""
+        self._check_whole(step)
         self._check_shapes(step, like)
         shapes = jax.tree.map(_to_placed_shape, like)
         args = ocp.args.PyTreeRestore(
@@ -155,12 +306,9 @@ class Checkpoints:
             partial_restore=True,
         )
         try:
-            return self._manager.restore(step, args=args)
-        except Exception as error:  # Orbax and TensorStore raise many types for damaged files.
-            raise UserError(
-                f"Checkpoint {self._folder / str(step)} is damaged ({type(error).__name__}): "
-                "delete that folder to continue from the checkpoint before it."
-            ) from error
+            return self._checkpointer.restore(self._folder / str(step), args=args)
+        except Exception as error:  # Orbax and TensorStore raise many types.
+            raise self._unreadable(step, error) from error
 
     def _check_shapes(self, step: int, like: PyTree) -> None:
         """Refuses a checkpoint whose tree or shapes are not those expected, naming the first."""
@@ -175,18 +323,21 @@ class Checkpoints:
                 )
 
     def _metadata(self, step: int) -> PyTree:
-        cause: Exception | None = None
-        metadata = None
+        self._check_whole(step)
         try:
-            metadata = self._manager.item_metadata(step)
+            return self._checkpointer.metadata(self._folder / str(step)).item_metadata.tree
         except Exception as error:  # As in _read.
-            cause = error
-        if metadata is None:
-            raise UserError(
-                f"Checkpoint {self._folder / str(step)} is damaged (no readable description): "
-                "delete that folder to continue from the checkpoint before it."
-            ) from cause
-        return metadata
+            raise self._unreadable(step, error) from error
+
+    def _unreadable(self, step: int, error: Exception) -> UserError:
+        return UserError(
+            f"Checkpoint {self._folder / str(step)} cannot be read ({describe(error)}), though its "
+            "files are as they were saved: use the versions that saved it (python -m pip list)."
+        )
+
+
+def _create_checkpointer() -> ocp.AsyncCheckpointer:
+    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
 def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,11 +19,12 @@ import platformdirs
 from absl import app, flags
 from ml_collections import config_flags
 
-from alp_jax.errors import UserError
+from alp_jax import stopping
+from alp_jax.errors import Stopped, UserError, describe
 
 EXIT_INCOMPLETE = 1  # Something was left out, and said; the rest is done.
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 # What the libraries read when they are imported, where the user has not set it.
 _ENVIRONMENT = {
@@ -32,27 +34,39 @@ _ENVIRONMENT = {
     # Compiled programs are kept for the next run.
     "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("alp_jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    # Of an image in a record, for a small file can unpack to any size; Pillow has such a limit.
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
+
+
+def set_environment() -> None:
+    """Sets what the libraries read when they are imported, where the user has not."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Parses the flags, runs `main` and exits.
 
-    Exit status: what `main` returns (None is 0), EXIT_USER_ERROR with the error's one sentence on
-    stderr, EXIT_INTERRUPTED after Ctrl-C. Any other exception is a bug and keeps its traceback.
+    Exit status: what `main` returns (None is 0); EXIT_USER_ERROR with the error's one sentence on
+    stderr; EXIT_STOPPED after SIGTERM or SIGINT (Ctrl-C), when the same command goes on. A second
+    signal ends the process at once, as if nobody had caught it. Any other exception is a bug and
+    keeps its traceback.
     """
-    _set_environment()
+    set_environment()
 
     def guarded(argv: Sequence[str]) -> int | None:
         _configure_logging()
         if len(argv) > 1:
             _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
         try:
-            return main()
+            with stopping.StopRequest():
+                return main()
         except UserError as error:
-            _fail(str(error))
-        except KeyboardInterrupt:
-            _fail("Interrupted; the same command continues.", EXIT_INTERRUPTED)
+            _fail(str(error).partition("\n")[0])  # Grain adds lines to errors that pass through it.
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr, flush=True)
+            sys.exit(EXIT_STOPPED)
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -63,18 +77,13 @@ def set_up_notebook() -> None:
     To be called before anything else, since JAX and TensorFlow read the environment when they are
     imported.
     """
-    _set_environment()
+    set_environment()
     _configure_logging("stdout")  # What goes to stderr is shown as if it were a fault.
 
 
-def _set_environment() -> None:
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-
-
-def _fail(message: str, status: int = EXIT_USER_ERROR) -> NoReturn:
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(status)
+    sys.exit(EXIT_USER_ERROR)
 
 
 def _configure_logging(stream: str = "stderr") -> None:
@@ -90,6 +99,8 @@ def _configure_logging(stream: str = "stderr") -> None:
     logging.getLogger("alp_jax").setLevel(logging.INFO)
     logging.getLogger("__main__").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # A library that logs an exception with its traceback raises it as well, and we report that.
+    logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
 
 class _SystemHandler(logging.StreamHandler):
@@ -150,14 +161,28 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
             "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
         ) from error
     except AttributeError as error:
-        config = values["config"].parser.parse(_config_path(argv))
+        try:
+            config = values["config"].parser.parse(_config_path(argv))
+        except Exception:  # The file itself raises it.
+            raise UserError(_describe_broken_file(_config_path(argv), error)) from error
         overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
         raise UserError(_describe_unknown_field(config, overrides, error)) from error
+    except Exception as error:  # It is the user's own code.
+        raise UserError(_describe_broken_file(_config_path(argv), error)) from error
 
 
 def _config_path(argv: Sequence[str]) -> str:
     given = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
     return given[-1] if given else "(none given)"
+
+
+def _describe_broken_file(path: str, error: Exception) -> str:
+    file = path.partition(":")[0]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    where = f", line {lines[-1]}" if lines else ""
+    return f"The configuration {file} cannot be read{where} ({describe(error)}): mend that file."
 
 
 def _describe_unknown_field(config: Any, overrides: list[str], error: AttributeError) -> str:

@@ -8,13 +8,14 @@ Synopsis:
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
 import ml_collections
 
-from alp_jax import files
+from alp_jax import field_types, files
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.data.pipeline import RESAMPLING
 from alp_jax.errors import UserError
@@ -53,6 +54,7 @@ _AT_LEAST = {
     "data.batch_size": 1,
     "data.num_workers": 0,
     "data.prefetch_batches": 1,
+    "data.max_bad_records": 0,
     "objective.num_patches": 1,
     "objective.adversarial_weight": 0,
     "objective.aux_cross_entropy_weight": 0,
@@ -70,6 +72,10 @@ _AT_LEAST = {
     "evaluation.num_sheet_images": 1,
     "checkpoint.every_steps": 1,
     "checkpoint.keep_last": 1,
+    "guards.discriminator_patience": 0,
+    "guards.discriminator_tolerance": 0,
+    "mesh.data": 0,
+    "mesh.space": 0,
 }
 _SIZES = ("data.source_size", "data.target_size", "objective.patch_size")
 _POSITIVE_LISTS = (
@@ -89,8 +95,11 @@ _OPERATIONAL = (
     "data.data_dir",
     "data.num_workers",
     "data.prefetch_batches",
+    "data.max_bad_records",
     "evaluation.",
     "checkpoint.",
+    "guards.",
+    "mesh.",
 )
 
 
@@ -180,12 +189,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"The configuration lacks config.{name}: start from configs/default.py."
             )
+    for name, value, expected in field_types.find_wrong(fields):
+        refuse(name, value, expected)
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             refuse(name, fields[name], f"one of {', '.join(map(str, choices))}")
     for name, lowest in _AT_LEAST.items():
-        if not fields[name] >= lowest:
-            refuse(name, fields[name], f"at least {lowest}")
+        if not lowest <= fields[name] < math.inf:
+            refuse(name, fields[name], f"at least {lowest}, and finite")
     for name in _SIZES:
         if len(fields[name]) != 2 or min(fields[name]) < 1:
             refuse(name, fields[name], "(height, width) in pixels, both at least 1")
@@ -282,7 +293,7 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
         raise UserError(
             f"No run in {workdir}: expected {path}; give the --workdir of a run that was trained."
         ) from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): expected the JSON that training wrote; restore it, "
             "or train into another --workdir."

@@ -25,19 +25,20 @@ from alp_jax import (
     figures,
     files,
     label_free,
+    mesh,
     metrics,
     models,
     steps,
     tensorboard,
 )
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
-from alp_jax.errors import UserError
+from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
+from alp_jax.errors import UserError, describe
 from alp_jax.models import Segmenter
 
 PyTree = Any
 
-FOLDER = "evaluation"
+FOLDER = checkpoint.EVALUATION_FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +60,27 @@ class Evaluation:
     stem: str
 
     def save(self, workdir: pathlib.Path) -> pathlib.Path:
-        """Writes the three files into `workdir/evaluation`; returns the JSON's path."""
+        """Writes the three files into `workdir/evaluation`; returns the JSON's path, the last.
+
+        Raises:
+          UserError: if they cannot be written.
+        """
         folder = workdir / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
-        figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
         path = folder / f"{self.stem}.json"
-        files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
+            figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
+            files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"The evaluation of step {self.summary['step']} cannot be written in {folder} "
+                f"({describe(error)}): free some space there or make it writable."
+            ) from error
         return path
 
-    def describe(self) -> str:
-        """One line: mean IoU, or, without labels, the criteria that need none."""
+    def in_one_line(self) -> str:
+        """Says the mean IoU, or, without labels, the criteria that need none."""
         summary = self.summary
         if summary["mean_iou"] is not None:
             said = f"mean IoU {100 * summary['mean_iou']:.2f} %"
@@ -89,7 +100,7 @@ def read_summary(
     workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict
 ) -> dict[str, Any] | None:
     """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
-    path = workdir / FOLDER / f"step_{step}.json"
+    path = checkpoint.summary_path(workdir, step)
     if not path.exists():
         return None
     summary = json.loads(path.read_text())
@@ -116,6 +127,7 @@ class Evaluator:
         config: ml_collections.ConfigDict,
         segmenter: Segmenter,
         label_set: LabelSet,
+        devices: jax.sharding.Mesh | None = None,
         *,
         suffix: str = "",
     ):
@@ -125,6 +137,7 @@ class Evaluator:
           config: of the run; reads `config.data` and `config.evaluation`.
           segmenter: the network.
           label_set: the classes.
+          devices: over which images and their rows are spread; None: as `config.mesh` says.
           suffix: end of the names of the files, for a split that is not the run's own.
         Raises:
           UserError: if the dataset is missing or not what it should be.
@@ -133,17 +146,21 @@ class Evaluator:
         self._prefetch_batches = config.data.prefetch_batches
         self._label_set = label_set
         self._suffix = suffix
+        self._devices = devices or _create_mesh(config)
+        # Padded to images for all devices.
+        self._batch_size = _round_up(config.evaluation.batch_size, self._devices.shape[mesh.DATA])
         self._batches, self._num_images = pipeline.create_eval_batches(
             config.data,
             dataset=config.evaluation.dataset,
             split=config.evaluation.split,
-            batch_size=config.evaluation.batch_size,
+            batch_size=self._batch_size,
             label_set=label_set,
         )
         self._step_fn = jax.jit(
             functools.partial(
                 steps.eval_step, segmenter=segmenter, num_classes=label_set.num_classes
-            )
+            ),
+            out_shardings=mesh.replicate(self._devices),
         )
 
     def evaluate(
@@ -161,6 +178,7 @@ class Evaluator:
           step: that they are of.
           predictions_dir: where to write every prediction (`save_prediction`), or None.
         """
+        weights = jax.device_put((params, model_state), mesh.replicate(self._devices))
         confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
         entropy_total, density_total, num_images = 0.0, 0.0, 0
         probs_total = np.zeros(self._label_set.num_classes)
@@ -170,9 +188,13 @@ class Evaluator:
         for batch in pipeline.iterate(
             self._batches, 0, num_workers=0, prefetch_batches=self._prefetch_batches
         ):
-            outputs = self._step_fn(
-                params, model_state, batch["images"], batch["labels"], batch["mask"]
-            )
+            outputs = self._step_fn(*weights, **self._place(batch))
+            if outputs["num_unknown_labels"]:
+                raise UserError(
+                    f"{outputs['num_unknown_labels']} pixels of {', '.join(batch['names'])} have "
+                    f"labels of no class: expected 0 to {self._label_set.num_classes - 1}, or "
+                    f"{IGNORE_LABEL} to ignore; prepare the dataset again."
+                )
             confusion += np.asarray(outputs["confusion"], np.int64)
             entropy_total += float(outputs["entropy_total"])
             density_total += float(outputs["density_total"])
@@ -206,6 +228,27 @@ class Evaluator:
         }
         stem = f"step_{step}{self._suffix}"
         return Evaluation(summary, confusion, panels, self._label_set, stem)
+
+    def _place(self, batch: pipeline.Example) -> dict[str, jax.Array]:
+        """Puts a batch, which every process reads whole, on the devices."""
+        local = list(mesh.local_images(self._devices, self._batch_size))
+        return mesh.place_batch(
+            {name: batch[name][local] for name in ("images", "labels", "mask")},
+            self._devices,
+            batch_size=self._batch_size,
+            unspread=("labels",),
+        )
+
+
+def _create_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+    batch_size = _round_up(config.evaluation.batch_size, config.mesh.data or 1)
+    return mesh.create_mesh(
+        config.mesh, batch_size=batch_size, heights=[config.data.target_size[0]]
+    )
+
+
+def _round_up(count: int, divisor: int) -> int:
+    return -(-count // divisor) * divisor
 
 
 def evaluate_checkpoint(

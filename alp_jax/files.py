@@ -12,5 +12,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Writes a whole file in one step, replacing the one that is there."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(data)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # Or a crash of the machine could leave the new name and no data.
     os.replace(temporary, path)

@@ -29,14 +29,17 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
       labels: [...] integer in [0, K) or IGNORE_LABEL.
     Returns:
       (total, count): nats (float32 or wider) and pixels (int32); both 0 when no pixel is labelled.
+      A label that is neither makes the total NaN, so that it cannot go unnoticed.
     Raises:
       ValueError: if the shapes differ (at trace time).
     """
     if logits.shape[:-1] != labels.shape:
         raise ValueError(f"Logits {logits.shape} do not match labels {labels.shape}.")
     valid = labels != IGNORE_LABEL
-    safe_labels = jnp.where(valid, labels, 0).astype(jnp.int32)
+    known = (labels >= 0) & (labels < logits.shape[-1])
+    safe_labels = jnp.where(known, labels, 0).astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe_labels)
+    losses = jnp.where(known, losses, jnp.nan)
     accumulator = jnp.promote_types(losses.dtype, jnp.float32)
     total = jnp.sum(jnp.where(valid, losses, 0.0), dtype=accumulator)
     return total, jnp.sum(valid, dtype=jnp.int32)

@@ -13,6 +13,14 @@ Label any images; one page of runs:
 
 python -m alp_jax.main --mode=predict --workdir=runs/alp --input=frames --output=predictions
 python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
+
+Look at a step again whose loss or gradient was not finite:
+
+python -m alp_jax.main --mode=replay --workdir=runs/alp
+
+Exit status: 0; 1 when some images could not be predicted; 2 for wrong input, with one sentence; 75
+when SIGTERM or SIGINT (Ctrl-C) stopped it, after the step was finished and saved: the same command
+continues. A second signal exits at once.
 """
 
 import logging
@@ -44,9 +52,10 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "predict", "report"],
+    ["train", "evaluate", "predict", "report", "replay"],
     "train: train, or continue, a run. evaluate: score a checkpoint on a split. predict: label any "
-    "images. report: one HTML page of runs.",
+    "images. report: one HTML page of runs. replay: run the step again that gave a loss or "
+    "gradient that is not finite.",
 )
 _PROFILE_STEPS = flags.DEFINE_integer(
     "profile_steps",
@@ -151,8 +160,11 @@ def main() -> int:
     if _MODE.value == "report":
         _report(workdir)
         return 0
-    from alp_jax import train  # Imports TensorFlow, which evaluation does without.
+    from alp_jax import train
 
+    if _MODE.value == "replay":
+        train.replay_step(workdir)
+        return 0
     summary = train.train_and_evaluate(_CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value)
     progress.print_scores(summary)
     logger.info(

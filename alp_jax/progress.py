@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainProgress:
-    """Shows step, losses, images per second and time left.
+    """Shows step, losses, images per second, share of time without input, and time left.
 
     A run that is one of many is shown as steps of all of them: it is given `part`s of one display.
     """
@@ -80,7 +80,10 @@ class TrainProgress:
             if name in scalars
         ]
         labels = [label] if label else []
-        status = "  ".join([*labels, *terms, f"{scalars['images_per_second']:.3g} images/s"])
+        rate = f"{scalars['images_per_second']:.3g} images/s"
+        waited = scalars.get("input_wait_fraction")
+        waits = [] if waited is None else [f"input wait {waited:.0%}"]
+        status = "  ".join([*labels, *terms, rate, *waits])
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=status)
         else:

@@ -80,6 +80,8 @@ def train_step(
     scalars |= {
         "loss/segmenter": loss,
         "gradient_norm/segmenter": optax.tree.norm(grads),
+        "parameter_norm/segmenter": optax.tree.norm(new_segmenter.params),
+        "statistics_norm/segmenter": optax.tree.norm(model_state),
         "learning_rate/segmenter": segmenter_optimizer.learning_rate(state.step),
     }
     new_discriminator = state.discriminator
@@ -225,8 +227,10 @@ def _update_discriminator(
 
     grads, scalars = jax.grad(discriminator_loss, has_aux=True)(entry.params)
     updates, opt_state = optimizer.transform.update(grads, entry.opt_state, entry.params)
+    params = optax.apply_updates(entry.params, updates)
     scalars["gradient_norm/discriminator"] = optax.tree.norm(grads)
-    return DiscriminatorState(optax.apply_updates(entry.params, updates), opt_state), scalars
+    scalars["parameter_norm/discriminator"] = optax.tree.norm(params)
+    return DiscriminatorState(params, opt_state), scalars
 
 
 def _spatial(images: jax.Array) -> patches.Size:
@@ -287,8 +291,8 @@ def eval_step(
     Returns:
       confusion [C, C] int32 (rows = truth); sums over images: entropy_total (of the mean
       normalised entropy), probs_total [C] (of the mean prediction), density_total (of the soft
-      neighbourhood density, nats), num_images; predictions [B, H', W'] uint8 and entropy
-      [B, H', W'] in [0, 1].
+      neighbourhood density, nats), num_images, num_unknown_labels (pixels whose label is neither a
+      class nor IGNORE_LABEL); predictions [B, H', W'] uint8 and entropy [B, H', W'] in [0, 1].
     """
     logits = predict(params, model_state, images, (labels.shape[1], labels.shape[2]), segmenter)
     predictions = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
@@ -300,6 +304,10 @@ def eval_step(
         "probs_total": mask @ jnp.mean(jax.nn.softmax(logits), axis=(1, 2)),
         "density_total": jnp.sum(label_free.soft_neighbourhood_density(logits) * mask),
         "num_images": jnp.sum(mask, dtype=jnp.int32),
+        "num_unknown_labels": jnp.sum(
+            (counted != losses.IGNORE_LABEL) & ((counted < 0) | (counted >= num_classes)),
+            dtype=jnp.int32,
+        ),
         "predictions": predictions,
         "entropy": entropy,
     }

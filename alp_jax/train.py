@@ -5,7 +5,6 @@ import ctypes
 import dataclasses
 import functools
 import logging
-import math
 import os
 import pathlib
 import time
@@ -20,12 +19,18 @@ from alp_jax import (
     checkpoint,
     config,
     evaluate,
+    guards,
+    locks,
+    loop,
+    mesh,
     models,
     optim,
     profiling,
     progress,
+    replay,
     state,
     steps,
+    stopping,
     writers,
 )
 from alp_jax.data import pipeline
@@ -35,6 +40,7 @@ from alp_jax.errors import UserError
 logger = logging.getLogger(__name__)
 
 Scalars = dict[str, jax.Array]
+TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 # Roles of the keys made from the run's seed.
 _INIT, _STEPS = 0, 1
 
@@ -57,41 +63,41 @@ def train_and_evaluate(
       the scores of the last step's evaluation.
     Raises:
       UserError: for a wrong configuration, missing data, a workdir of another run, a checkpoint of
-        another network, or a loss that is not finite.
+        another network, no whole checkpoint, another process in the workdir, corrupt records, or a
+        loss that is not finite.
+      Stopped: after SIGTERM or SIGINT; the same call continues.
     """
     workdir = pathlib.Path(workdir).expanduser()
     config.validate(run_config)
+    with stopping.StopRequest() as stop, locks.hold(workdir):
+        return _train_and_evaluate(run_config, workdir, bar, profile_steps, stop)
+
+
+def _train_and_evaluate(
+    run_config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    bar: progress.PartProgress | None,
+    profile_steps: int,
+    stop: stopping.StopRequest,
+) -> dict[str, Any]:
     if (workdir / config.FILE_NAME).exists():
         config.check_same_run(run_config, config.load(workdir), workdir)
-    objective = run_config.objective
     label_set = LABEL_SETS[run_config.data.num_classes]
+    devices = create_mesh(run_config)
     batches = pipeline.create_train_batches(
         run_config.data,
         seed=run_config.seed,
         label_set=label_set,
-        use_target=objective.use_target,
+        use_target=run_config.objective.use_target,
+        images=mesh.local_images(devices, run_config.data.batch_size),
     )
-    rng = jax.random.key(run_config.seed)
+    place = functools.partial(_place, devices=devices, batch_size=run_config.data.batch_size)
     statics = create_statics(run_config)
-    segmenter = statics["segmenter"]
-    evaluator = evaluate.Evaluator(run_config, segmenter, label_set)
-    train_state = create_train_state(statics, jax.random.fold_in(rng, _INIT))
-    _describe(train_state)
-    if run_config.init_from and not checkpoint.has_checkpoints(workdir):
-        train_state = init_from(run_config, train_state)
-    config.save(run_config, workdir)
-
+    evaluator = evaluate.Evaluator(run_config, statics["segmenter"], label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
-        latest_step = checkpoints.latest_step()
-        if latest_step == 0:  # Training saves none; data_prep.convert_weights does.
-            raise UserError(
-                f"The workdir {workdir} holds converted weights, not a run: give them as "
-                f"--config.init_from={workdir}, and another --workdir."
-            )
-        start_step = latest_step or 0
-        if start_step:
-            train_state = checkpoints.restore(start_step, like=train_state)
-            logger.info("Resuming %s from step %d.", workdir, start_step)
+        train_state, start_step = _start(run_config, statics, checkpoints, devices)
+        _describe(train_state)
+        config.save(run_config, workdir)
         if start_step < run_config.num_steps:
             logger.info(
                 "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s. To watch: "
@@ -100,8 +106,9 @@ def train_and_evaluate(
                 workdir,
                 workdir,
             )
+            first_batch, _ = place(batches[start_step])
             train_fn = compile_train_step(
-                statics, train_state, batches[start_step], jax.random.fold_in(rng, _STEPS)
+                statics, train_state, first_batch, _steps_rng(run_config), devices
             )
             train_fn = profiling.record(
                 train_fn,
@@ -112,8 +119,17 @@ def train_and_evaluate(
             with writers.MetricsWriter(workdir, from_step=start_step) as writer:
                 writer.write_run(run_config)
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
-                loop = _Loop(run_config, workdir, evaluator, checkpoints, writer, shown)
-                train_state = loop.run(train_fn, train_state, batches, start_step)
+                training = loop.TrainLoop(
+                    run_config, workdir, evaluator, checkpoints, writer, shown, stop
+                )
+                try:
+                    train_state = training.run(train_fn, place, train_state, batches, start_step)
+                except guards.NonFiniteError as error:
+                    del train_state
+                    entry = _start(run_config, statics, checkpoints, devices)
+                    raise _leave_replay(
+                        error, run_config, workdir, entry, train_fn, place, batches
+                    ) from None
         last_step = int(train_state.step)
         summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
         if summary is None:
@@ -126,13 +142,111 @@ def train_and_evaluate(
     return summary
 
 
-def create_train_state(statics: dict[str, Any], rng: jax.Array) -> state.TrainState:
-    """Creates the state at step 0, compiled as one program: a hundred small ones take longer."""
+def _start(
+    run_config: ml_collections.ConfigDict,
+    statics: dict[str, Any],
+    checkpoints: checkpoint.Checkpoints,
+    devices: jax.sharding.Mesh,
+) -> tuple[state.TrainState, int]:
+    """(state, its step): that of the last whole checkpoint, or the run's start."""
+    rng = jax.random.fold_in(jax.random.key(run_config.seed), _INIT)
+    entry = create_train_state(statics, rng, devices)
+    step = checkpoints.latest_whole_step()
+    if step is None:
+        return (init_from(run_config, entry) if run_config.init_from else entry), 0
+    if step == 0:  # Training saves none; data_prep.convert_weights does.
+        raise UserError(
+            f"The workdir {checkpoints.workdir} holds converted weights, not a run: give them as "
+            f"--config.init_from={checkpoints.workdir}, and another --workdir."
+        )
+    logger.info("Resuming %s from step %d.", checkpoints.workdir, step)
+    return checkpoints.restore(step, like=entry), step
+
+
+def _steps_rng(run_config: ml_collections.ConfigDict) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(run_config.seed), _STEPS)
+
+
+def _leave_replay(
+    error: guards.NonFiniteError,
+    run_config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    entry: tuple[state.TrainState, int],
+    train_fn: TrainFn,
+    place: Callable[[pipeline.Example], loop.Placed],
+    batches: Any,
+) -> UserError:
+    """Writes the replay file of a step, from the state `entry` before it; returns what to raise.
+
+    The state that the step began with is gone, so the steps that lead to it are run once more.
+    """
+    train_state, step = entry
+    examples = pipeline.name_examples(run_config.data, error.ids)
+    terms = [f"{name} is {value}" for name, value in error.terms.items()]
+    more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
+    look = f"look at that step alone with --mode=replay --workdir={workdir}"
+    try:
+        for before in range(step, error.step - 1):
+            train_state, _ = train_fn(train_state, place(batches[before])[0])
+        replay.write(
+            workdir / replay.FILE_NAME,
+            replay.Replay(train_state, batches[error.step - 1], error.step, error.terms, examples),
+        )
+    except UserError as fault:
+        look = f"there is no replay file, as writing it failed ({fault})"
+    kept = f"the checkpoint of step {step} is kept" if step else "no checkpoint was due before"
+    return UserError(
+        f"{', '.join(terms[:3])}{more} at step {error.step} ({'; '.join(examples)}): expected "
+        f"finite numbers; lower the learning rates or the adversarial weight, and {look}; {kept}."
+    )
+
+
+def replay_step(workdir: pathlib.Path) -> None:
+    """Runs the step of a replay file again, and prints what of it is not finite.
+
+    Raises:
+      UserError: if the workdir holds no run or no replay file, or it is damaged.
+    """
+    run_config = config.load(workdir)
+    config.validate(run_config)
+    statics = create_statics(run_config)
+    like = jax.eval_shape(lambda: create_train_state(statics, jax.random.key(0)))
+    found = replay.read(workdir / replay.FILE_NAME, like=like)
+    devices = create_mesh(run_config)
+    entry = jax.device_put(found.state, mesh.replicate(devices))
+    batch, _ = _place(found.batch, devices=devices, batch_size=run_config.data.batch_size)
+    train_fn = compile_train_step(statics, entry, batch, _steps_rng(run_config), devices)
+    train_state, scalars = train_fn(entry, batch)
+    replay.print_outcome(found, train_state, jax.device_get(scalars))
+
+
+def create_mesh(run_config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+    """Creates the mesh of a run (`config.mesh`), whose batches and evaluation it fits."""
+    data = run_config.data
+    heights = {data.source_size[0], data.target_size[0]}
+    devices = mesh.create_mesh(run_config.mesh, batch_size=data.batch_size, heights=sorted(heights))
+    logger.info("Devices: %s.", mesh.describe(devices))
+    return devices
+
+
+def _place(batch: pipeline.Example, *, devices: jax.sharding.Mesh, batch_size: int) -> loop.Placed:
+    """(what a step takes, on its devices; what is noted of the batch, as it is)."""
+    arrays, notes = pipeline.split_notes(batch)
+    return mesh.place_batch(arrays, devices, batch_size=batch_size), notes
+
+
+def create_train_state(
+    statics: dict[str, Any], rng: jax.Array, devices: jax.sharding.Mesh | None = None
+) -> state.TrainState:
+    """Creates the state at step 0, compiled as one program: a hundred small ones take longer.
+
+    It is on all devices of the mesh; None takes the first device.
+    """
     players = {name: value for name, value in statics.items() if name != "objective"}
     create = functools.partial(
         state.create_train_state, has_discriminator=statics["objective"].aligns, **players
     )
-    return jax.jit(create)(rng)
+    return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
 
 
 def _describe(train_state: state.TrainState) -> None:
@@ -165,17 +279,23 @@ def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:
 def compile_train_step(
     statics: dict[str, Any],
     train_state: state.TrainState,
-    batch: dict[str, np.ndarray],
+    batch: loop.Batch | dict[str, np.ndarray],
     rng: jax.Array,
-) -> Callable[[state.TrainState, dict[str, np.ndarray]], tuple[state.TrainState, Scalars]]:
+    devices: jax.sharding.Mesh | None = None,
+) -> TrainFn:
     """Compiles the train step once, ahead of time; the state is donated.
 
-    Another shape than that of `batch` is then an error, not a second compilation.
+    Another shape than that of `batch` is then an error, not a second compilation. State and batch
+    lie on the mesh; without one, on the first device.
     """
     logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
     start = time.monotonic()
-    train_step = functools.partial(steps.train_step, **statics)
-    compiled = jax.jit(train_step, donate_argnums=0).lower(train_state, batch, rng).compile()
+    everywhere = devices and mesh.replicate(devices)
+    rng = jax.device_put(rng, everywhere)
+    train_step = jax.jit(
+        functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
+    )
+    compiled = train_step.lower(train_state, batch, rng).compile()
     _return_freed_memory()
     logger.info("Compiled the train step in %.1f s.", time.monotonic() - start)
     return lambda entry, data: compiled(entry, data, rng)
@@ -222,104 +342,3 @@ def init_from(
     params = entry.params | params
     segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
     return dataclasses.replace(train_state, segmenter=segmenter)
-
-
-class _Loop:
-    """The loop over steps, with what it reports to."""
-
-    def __init__(
-        self,
-        run_config: ml_collections.ConfigDict,
-        workdir: pathlib.Path,
-        evaluator: evaluate.Evaluator,
-        checkpoints: checkpoint.Checkpoints,
-        writer: writers.MetricsWriter,
-        bar: progress.TrainProgress | progress.PartProgress,
-    ):
-        self._config = run_config
-        self._workdir = workdir
-        self._evaluator = evaluator
-        self._checkpoints = checkpoints
-        self._writer = writer
-        self._bar = bar
-        domains = 2 if run_config.objective.use_target else 1
-        self._images_per_step = domains * run_config.data.batch_size
-        self._window: list[Scalars] = []
-        self._window_seconds = 0.0
-
-    def run(
-        self,
-        train_fn: Callable[..., tuple[state.TrainState, Scalars]],
-        train_state: state.TrainState,
-        batches: Any,
-        start_step: int,
-    ) -> state.TrainState:
-        """Runs the steps from `start_step`; evaluates and saves at intervals and at the end."""
-        data, num_steps = self._config.data, self._config.num_steps
-        iterator = pipeline.iterate(
-            batches,
-            start_step,
-            num_workers=data.num_workers,
-            prefetch_batches=data.prefetch_batches,
-        )
-        if start_step == 0:
-            self._evaluate(0, train_state)  # The start to compare with; finds faults early.
-        with self._bar as bar:
-            for step in range(start_step + 1, num_steps + 1):
-                started = time.monotonic()
-                train_state, scalars = train_fn(train_state, next(iterator))
-                self._window.append(scalars)
-                bar.advance(step)
-                evaluates = self._is_due(step, self._config.evaluation.every_steps)
-                saves = self._is_due(step, self._config.checkpoint.every_steps)
-                logs = self._is_due(step, self._config.log_every_steps)
-                if not (evaluates or saves or logs):
-                    self._window_seconds += time.monotonic() - started
-                    continue
-                averages = self._average_window(step, started)
-                self._writer.write_scalars(step, averages)
-                bar.report(
-                    step,
-                    averages,
-                    (num_steps - step) * self._images_per_step / averages["images_per_second"],
-                )
-                if evaluates:
-                    mean_iou = self._evaluate(step, train_state)
-                    self._checkpoints.save(step, train_state, mean_iou=mean_iou)
-                elif saves:
-                    self._checkpoints.save(step, train_state)
-        return train_state
-
-    def _is_due(self, step: int, every_steps: int) -> bool:
-        return step % every_steps == 0 or step == self._config.num_steps
-
-    def _average_window(self, step: int, started: float) -> dict[str, float]:
-        """Averages the scalars since the last report, and forgets them.
-
-        Raises:
-          UserError: if one of them is not finite, before anything of these steps is saved.
-        """
-        window = jax.device_get(self._window)  # Waits for the device.
-        seconds = self._window_seconds + time.monotonic() - started
-        averages = {
-            name: float(np.mean([scalars[name] for scalars in window])) for name in window[0]
-        }
-        for name, value in averages.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"{name} is {value} between steps {step - len(window) + 1} and {step}: "
-                    "expected a finite number; lower the learning rates or the adversarial weight "
-                    "(the last checkpoint is whole)."
-                )
-        self._window, self._window_seconds = [], 0.0
-        return {**averages, "images_per_second": len(window) * self._images_per_step / seconds}
-
-    def _evaluate(self, step: int, train_state: state.TrainState) -> float | None:
-        """Evaluates, writes the evaluation's files, and returns its mean IoU."""
-        segmenter = train_state.segmenter
-        result = self._evaluator.evaluate(segmenter.params, segmenter.model_state, step=step)
-        result.save(self._workdir)
-        self._writer.write_evaluation(step, result.summary, result.paint())
-        mean_iou = result.summary["mean_iou"]
-        logger.info("step %d  %s", step, result.describe())
-        return mean_iou

@@ -1,54 +1,132 @@
 """Where the numbers of a run go: metrics.jsonl and TensorBoard.
 
-The only module that imports clu.metric_writers, and that only to write: with it comes TensorFlow,
-some seconds and half a gigabyte.
+The only module that imports clu.metric_writers, and through it TensorFlow: some seconds.
 """
 
+import concurrent.futures
+import contextlib
 import json
+import logging
 import pathlib
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import ml_collections
 import numpy as np
 
 from alp_jax import files, tensorboard
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, describe
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
 
 
-class MetricsWriter:
-    """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and to TensorBoard."""
+class _TensorBoard:
+    """clu's writer, in a thread of its own: nothing waits for it, nor for TensorFlow's import."""
 
-    def __init__(self, workdir: pathlib.Path, *, from_step: int):
-        """Opens both, dropping lines past `from_step`: those steps are about to be run again."""
+    def __init__(self, workdir: pathlib.Path):
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, "tensorboard")
+        self._tasks: list[concurrent.futures.Future[None]] = []
+        self._writer: Any = None
+        self._submit(self._open, workdir)
+
+    def _open(self, workdir: pathlib.Path) -> None:
         from clu import metric_writers
 
+        self._writer = metric_writers.SummaryWriter(str(workdir))
+
+    def write(self, method: str, *arguments: Any) -> None:
+        """Calls a method of the writer, later.
+
+        Raises:
+          Exception: what an earlier call raised.
+        """
+        self._submit(lambda: getattr(self._writer, method)(*arguments))
+        self._raise_errors()
+
+    def close(self) -> None:
+        """Waits for all that was to be written; raises as `write` does."""
+        self._submit(lambda: self._writer.close())
+        self._executor.shutdown()
+        self._raise_errors()
+
+    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._tasks.append(self._executor.submit(function, *arguments))
+
+    def _raise_errors(self) -> None:
+        done = [task for task in self._tasks if task.done()]
+        self._tasks = [task for task in self._tasks if task not in done]
+        for task in done:
+            task.result()
+
+
+class MetricsWriter:
+    """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and to TensorBoard.
+
+    Where they cannot be written, on a full disk say, the run goes on: it warns, and the lines of
+    metrics.jsonl are kept and written when that is possible again.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, from_step: int):
+        """Opens both, dropping lines past `from_step`: those steps are about to be run again.
+
+        Raises:
+          UserError: if the file cannot be written, or holds something else.
+        """
         self._path = workdir / FILE_NAME
-        _drop_lines_after(self._path, from_step)
-        self._file = self._path.open("a")
-        self._tensorboard = metric_writers.AsyncMultiWriter(
-            [metric_writers.SummaryWriter(str(workdir))]
-        )
+        try:
+            drop_lines_after(self._path, from_step)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self._path} ({describe(error)}): free some space there or make it "
+                "writable."
+            ) from error
+        self._unwritten = b""
+        self._tensorboard = _TensorBoard(workdir)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._write_lines()
         self._file.close()
-        self._tensorboard.close()
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.close()
 
     def write_run(self, run_config: ml_collections.ConfigDict) -> None:
         """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
-        self._tensorboard.write_hparams(tensorboard.hyperparameters(run_config))
-        self._tensorboard.write_texts(0, {"run": tensorboard.describe_run(run_config)})
+        hyperparameters = tensorboard.hyperparameters(run_config)
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.write("write_hparams", hyperparameters)
+            self._tensorboard.write("write_texts", 0, {"run": tensorboard.describe_run(run_config)})
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self._file.flush()
-        self._tensorboard.write_scalars(step, tensorboard.group_scalars(scalars))
+        self._unwritten += json.dumps({"step": step, **scalars}).encode() + b"\n"
+        self._write_lines()
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.write("write_scalars", step, tensorboard.group_scalars(scalars))
+
+    def _write_lines(self) -> None:
+        with self._warning(FILE_NAME):
+            while self._unwritten:  # A disk that fills up takes a part.
+                written = self._file.write(self._unwritten)
+                self._unwritten = self._unwritten[written:]
+
+    @contextlib.contextmanager
+    def _warning(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorFlow has types of its own for a full disk.
+            logger.warning(
+                "%s could not be written in %s (%s): the run goes on; free some space there or "
+                "make it writable.",
+                what,
+                self._path.parent,
+                describe(error),
+            )
 
     def write_evaluation(
         self,
@@ -65,12 +143,18 @@ class MetricsWriter:
         ious = summary["iou_per_class"]
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
-        self._tensorboard.write_scalars(step, scalars)
-        self._tensorboard.write_images(step, pictures)
-        self._tensorboard.flush()
+        with self._warning("TensorBoard's events"):
+            self._tensorboard.write("write_scalars", step, scalars)
+            self._tensorboard.write("write_images", step, pictures)
+            self._tensorboard.write("flush")
 
 
-def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+def drop_lines_after(path: pathlib.Path, step: int) -> None:
+    """Removes the lines of steps past `step`, and one that a kill cut short.
+
+    Raises:
+      UserError: if the file holds something else.
+    """
     if not path.exists():
         return
     kept = []

@@ -14,7 +14,7 @@ SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
 
 
 def create_config(
-    *, scale: int = 1, activation_dtype: str = "float32", **model_options: Any
+    *, scale: int = 1, batch_size: int = 1, activation_dtype: str = "float32", **model_options: Any
 ) -> ml_collections.ConfigDict:
     """Creates ALP-GI's configuration, with the sides of images and patches divided by `scale`."""
     config = default.get_config("alp_gi")
@@ -22,6 +22,7 @@ def create_config(
         config.data.source_size, config.data.target_size, config.objective.patch_size = (
             tuple(side // scale for side in size) for size in (SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE)
         )
+        config.data.batch_size = batch_size
         config.model.activation_dtype = activation_dtype
         config.discriminator.activation_dtype = activation_dtype
         config.model.update(model_options)

@@ -19,6 +19,20 @@ def create_parser(name: str, description: str | None) -> argparse.ArgumentParser
     return parser
 
 
+def numbers(text: str) -> list[int]:
+    """The type of a flag that lists numbers: 1,2."""
+    return [int(part) for part in text.split(",")]
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    path = pathlib.Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
 def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[str, Any]) -> None:
     """Writes the content with the command and versions; creates the folder."""
     # Here: a process that measures PyTorch imports no JAX, one that sets JAX up does that before.

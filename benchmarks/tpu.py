@@ -6,9 +6,11 @@
 (Installed in the environment itself, libtpu makes JAX look for a TPU at every start.)
 
 The step is the paper's (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels, batch of one).
-Bytes moved and arithmetic are the compiler's own count of the program with all blocks written out,
-as it counts the body of a loop once; temporaries and compile time are of the program that runs.
-The roofline time is the larger of bytes / bandwidth and arithmetic / peak rate.
+Of several chips (--data, --space) the same images are a batch of `data`, their rows over `space`.
+
+Temporaries are the compiler's own figure, bytes are counted in the program's text
+(`benchmarks.traffic`), and arithmetic in the program before it is compiled. The roofline time is
+the larger of bytes through the chip's memory / bandwidth and arithmetic / peak rate.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import results
+from benchmarks import results, traffic
 
 # Published peaks of one chip: bfloat16 FLOP/s, bytes/s of its memory.
 PEAKS = {"v5e": (197e12, 819e9), "v6e": (918e12, 1640e9)}
@@ -39,19 +41,24 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    print(f"{'':26} {'temporaries':>12} {'moved':>10} {'TFLOP':>6} {'roofline':>9} {'compile':>8}")
+    print(
+        f"{'':26} {'temporaries':>12} {'moved':>9} {'of it HBM':>9} {'exchanged':>9} {'TFLOP':>6} "
+        f"{'roofline':>9} {'compile':>8}"
+    )
     rows = []
     for name in flags.variants:
-        rows.append(_measure(name, VARIANTS[name], flags.topology))
+        rows.append(_measure(name, VARIANTS[name], flags.topology, flags.data, flags.space))
         row = rows[-1]
         print(
-            f"{name:26} {row['temporary_bytes'] / 1e9:9.2f} GB {row['bytes_moved'] / 1e9:7.1f} GB "
+            f"{name:26} {row['temporary_bytes'] / 1e9:9.2f} GB {row['bytes_moved'] / 1e9:6.1f} GB "
+            f"{row['bytes_of_memory'] / 1e9:6.1f} GB {row['bytes_exchanged'] / 1e9:6.2f} GB "
             f"{row['flop'] / 1e12:6.2f} {row['roofline_seconds']:7.3f} s "
             f"{row['compile_seconds']:6.1f} s",
             flush=True,
         )
     if flags.output:
-        content = {"topology": flags.topology, "rows": rows}
+        content = {name: getattr(flags, name) for name in ("topology", "data", "space")}
+        content["rows"] = rows
         results.save(flags.output, "tpu", arguments, content)
     return 0
 
@@ -60,48 +67,53 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("tpu", __doc__)
     add = parser.add_argument
     add("--topology", default="v5e:1x1", help="such as v5e:1x1 or v6e:1x1")
+    add("--data", type=int, default=1, help="chips that share the images of a batch")
+    add("--space", type=int, default=1, help="chips that share the rows of an image")
     add("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     return parser.parse_args(arguments)
 
 
-def _measure(name: str, options: dict[str, Any], topology: str) -> dict[str, Any]:
-    runs, seconds = _compile(options, topology)
-    counted = runs
-    if options.get("scan_blocks", True):
-        counted, _ = _compile(options | {"scan_blocks": False}, topology)
-    cost, memory = counted.cost_analysis(), runs.memory_analysis()
+def _measure(
+    name: str, options: dict[str, Any], topology: str, data: int, space: int
+) -> dict[str, Any]:
+    """Compiles the step, its state donated, and describes the program."""
+    import jax
+    import numpy as np
+    from jax.experimental import topologies
+
+    from alp_jax import mesh
+    from benchmarks import paper_step
+
+    config = paper_step.create_config(batch_size=data, **options)
+    step, (state, batch, rng) = paper_step.describe(config)
+    devices = topologies.get_topology_desc(topology, platform="tpu").devices[: data * space]
+    chips = jax.sharding.Mesh(np.array(devices).reshape(data, space), (mesh.DATA, mesh.SPACE))
+
+    def place(leaf: jax.ShapeDtypeStruct, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    state, rng = jax.tree.map(lambda leaf: place(leaf, mesh.replicate(chips)), (state, rng))
+    batch = jax.tree.map(lambda leaf: place(leaf, mesh.spread(chips, leaf.ndim)), batch)
+    started = time.monotonic()
+    program = step.lower(state, batch, rng).compile()
+    seconds = time.monotonic() - started
+    memory, moved = program.memory_analysis(), traffic.count(program.as_text())
     peak, bandwidth = PEAKS[topology.partition(":")[0]]
-    moved, flop = cost["bytes accessed"], cost["flops"]
+    flop = paper_step.count_flop(config) / (data * space)
     return {
         "variant": name,
         "compile_seconds": seconds,
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
         "aliased_bytes": memory.alias_size_in_bytes,
-        "bytes_moved": moved,
+        "bytes_moved": moved.moved,
+        "bytes_of_memory": moved.memory,
+        "bytes_exchanged": moved.exchanged,
+        # Of a program without loops; it counts the body of one once.
+        "bytes_accessed_by_xla": program.cost_analysis()["bytes accessed"],
         "flop": flop,
-        "roofline_seconds": max(moved / bandwidth, flop / peak),
+        "roofline_seconds": max(moved.memory / bandwidth, flop / peak),
     }
-
-
-def _compile(options: dict[str, Any], topology: str) -> tuple[Any, float]:
-    """Compiles the step, its state donated; returns the program and the seconds that it took."""
-    import jax
-    import numpy as np
-    from jax.experimental import topologies
-
-    from benchmarks import paper_step
-
-    devices = topologies.get_topology_desc(topology, platform="tpu").devices
-    mesh = jax.sharding.Mesh(np.array(devices[:1]), ("data",))
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    step, arguments = paper_step.describe(paper_step.create_config(**options))
-    placed = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), arguments
-    )
-    started = time.monotonic()
-    compiled = step.lower(*placed).compile()
-    return compiled, time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     config.optimizer = _optimizer()
     config.evaluation = _evaluation()
     config.checkpoint = _checkpoint()
+    config.guards = _guards()
+    config.mesh = _mesh()
     apply_method(config, variant)
     return config.lock()
 
@@ -74,6 +76,7 @@ def _data() -> ml_collections.ConfigDict:
     data.batch_size = 1  # Images of each domain in a step.
     data.num_workers = 0  # Processes that read ahead; 0 reads ahead in threads.
     data.prefetch_batches = 4  # Batches read ahead.
+    data.max_bad_records = 0  # Corrupt records that training may leave out; 0: the first stops it.
     return data
 
 
@@ -173,3 +176,21 @@ def _checkpoint() -> ml_collections.ConfigDict:
     checkpoint.every_steps = 500  # Save this often between evaluations too.
     checkpoint.keep_last = 3  # Latest checkpoints kept, beside the best.
     return checkpoint
+
+
+def _guards() -> ml_collections.ConfigDict:
+    guards = ml_collections.ConfigDict()
+    # Warn when the discriminator's accuracy is pinned at 1 or at 1/2 in so many lines of
+    # metrics.jsonl on end; 0: never.
+    guards.discriminator_patience = 20
+    guards.discriminator_tolerance = 0.005  # How far from 1, or 1/2, still counts as pinned.
+    return guards
+
+
+def _mesh() -> ml_collections.ConfigDict:
+    mesh = ml_collections.ConfigDict()
+    # Devices that share the images of a batch; 0: as many as divide batch and devices.
+    mesh.data = 0
+    # Devices that share the rows of an image; 0: as many of the others as divide the heights.
+    mesh.space = 0
+    return mesh

@@ -1,14 +1,23 @@
 import os
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 
 from tests import tiny
 
+# The same examples every time in CI; --hypothesis-profile=long draws others.
+hypothesis.settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.register_profile("long", max_examples=10_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ci")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
+    jax.config.update("jax_num_cpu_devices", 8)  # Of test_mesh; the others use the first.
     cache_dir = str(config.rootpath / ".pytest_cache" / "jax")
     jax.config.update("jax_compilation_cache_dir", cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

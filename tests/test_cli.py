@@ -86,7 +86,8 @@ def test_a_corrupt_record_ends_in_one_sentence(data_dir, tmp_path):
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, result.stderr
     assert "tiny/source:train" in errors[0]
-    assert "prepare it again" in errors[0]
+    assert "prepare the dataset again" in errors[0]
+    assert "array_record" in errors[0]
     assert "Traceback" not in result.stderr
 
 

@@ -1,5 +1,6 @@
 import itertools
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -48,10 +49,11 @@ def test_a_batch_is_a_function_of_seed_and_step(config):
         assert batches_equal(batches[step], again[step])
         assert not batches_equal(batches[step], other[step])
     assert batches[3]["source_images"].shape == (BATCH_SIZE, tiny.HEIGHT, tiny.WIDTH, 3)
-    assert {array.dtype for array in batches[3].values()} == {np.dtype(np.uint8)}
+    pixels = [array for name, array in batches[3].items() if array.ndim > 1]
+    assert {array.dtype for array in pixels} == {np.dtype(np.uint8)}
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_iterating_from_a_step_gives_the_batches_of_those_steps(config, num_workers):
     batches = create(config)
     iterator = pipeline.iterate(batches, 5, num_workers=num_workers, prefetch_batches=2)
@@ -110,7 +112,7 @@ def test_image_and_label_are_flipped_together_and_half_of_the_time(config):
 def test_source_only_reads_no_target(config):
     with config.unlocked():
         config.target = "nowhere"
-    assert create(config, use_target=False)[0].keys() == {"source_images", "source_labels"}
+    assert all(name.startswith("source_") for name in create(config, use_target=False)[0])
 
 
 @pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
@@ -192,7 +194,10 @@ def test_a_corrupt_record_is_named(config, data_dir, tmp_path, num_workers):
     with config.unlocked():
         config.data_dir = str(tmp_path)
     iterator = pipeline.iterate(create(config), 0, num_workers=num_workers, prefetch_batches=1)
-    with pytest.raises(UserError, match=r"Record \d+ of tiny/source:train is corrupt"):
+    with pytest.raises(
+        UserError,
+        match=r"Record \d+ of tiny/source:train \(number \d+ in .*array_record.*\) is corrupt",
+    ):
         list(itertools.islice(iterator, 4))
 
 
@@ -236,3 +241,42 @@ def test_labels_of_different_sizes_are_refused(config, monkeypatch):
     )
     with pytest.raises(UserError, match=r"different sizes \(4x4, 4x6\)"):
         batches[0]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_corrupt_record_may_be_replaced_by_the_next_and_is_told(
+    config, data_dir, tmp_path, num_workers
+):
+    version = corrupt_copy(data_dir, tmp_path)
+    (records,) = version.glob("*train*array_record*")
+    data = bytearray(records.read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 200] = bytes(200)
+    records.write_bytes(data)
+    whole = create(config)
+    with config.unlocked():
+        config.data_dir, config.max_bad_records = str(tmp_path), 1
+    iterator = pipeline.iterate(create(config), 0, num_workers=num_workers, prefetch_batches=1)
+    replaced = set()
+    for step in range(6):
+        batch, expected = next(iterator), whole[step]
+        is_replaced = batch["source_skipped"] >= 0
+        replaced |= set(batch["source_skipped"][is_replaced].tolist())
+        np.testing.assert_array_equal(
+            batch["source_ids"], np.where(is_replaced, (expected["source_ids"] + 1) % 12,
+                                          expected["source_ids"])
+        )  # fmt: skip
+        for name in ("source_images", "source_labels"):
+            np.testing.assert_array_equal(batch[name][~is_replaced], expected[name][~is_replaced])
+        np.testing.assert_array_equal(batch["target_images"], expected["target_images"])
+    assert len(replaced) == 1
+
+
+def test_example_names_are_those_of_the_batch(config):
+    batch = create(config)[3]
+    ids = {name: batch[name] for name in ("source_ids", "target_ids")}
+    source, target = pipeline.name_examples(config, ids)
+    for text, found in ((source, ids["source_ids"]), (target, ids["target_ids"])):
+        assert [int(record) for record in re.findall(r"\(record (\d+)\)", text)] == found.tolist()
+    assert re.search(r"source images 000\d\d \(record", source)
+    assert re.search(r"target images 001\d\d \(record .* of tiny/target_unlabelled:train", target)

@@ -16,7 +16,9 @@ def pretend(monkeypatch, *, gpu: bool, tpu: bool) -> None:
 
 def test_a_cpu_is_named_and_a_notebook_says_what_it_is_enough_for(monkeypatch):
     pretend(monkeypatch, gpu=False, tpu=False)
-    assert devices.describe() == f"JAX {jax.__version__} computes on 1 CPU."
+    assert (
+        devices.describe() == f"JAX {jax.__version__} computes on {len(jax.local_devices())} CPU."
+    )
     assert notebook.describe_devices().startswith(devices.describe())
     assert "choose Runtime, Change runtime type" in notebook.describe_devices()
 

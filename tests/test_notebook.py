@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import nbformat
 import pytest
@@ -72,7 +73,7 @@ def test_every_cell_ran(executed):
 
 def test_the_device_is_named(executed):
     said = text_of(outputs_of(executed, "describe_devices"))
-    assert "computes on 1 CPU" in said
+    assert re.search(r"computes on \d CPU", said)
     assert "Change runtime type" in said or "pip install" in said
 
 

@@ -1,5 +1,8 @@
+import dataclasses
 import json
+import math
 import pathlib
+import re
 import shutil
 
 import jax
@@ -8,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from alp_jax import checkpoint, evaluate, progress, state, steps, train
+from alp_jax import checkpoint, evaluate, guards, progress, replay, state, steps, train
 from alp_jax.errors import UserError
 from tests import tiny
 
@@ -78,11 +81,15 @@ def test_metrics_are_one_object_a_line(run):
     expected = {
         "loss/cross_entropy", "loss/adversarial", "loss/segmenter", "loss/discriminator",
         "loss/discriminator_source", "loss/discriminator_target", "gradient_norm/segmenter",
-        "gradient_norm/discriminator", "learning_rate/segmenter", "learning_rate/discriminator",
+        "gradient_norm/discriminator", "parameter_norm/segmenter",
+        "parameter_norm/discriminator", "statistics_norm/segmenter",
+        "learning_rate/segmenter", "learning_rate/discriminator",
         "discriminator_accuracy/source", "discriminator_accuracy/target", "images_per_second",
+        "input_wait_fraction",
     }  # fmt: skip
     assert set(lines[0]) == expected | {"step"}
     for line in lines:
+        assert 0 <= line["input_wait_fraction"] <= 1
         weighted = line["loss/cross_entropy"] + 0.01 * line["loss/adversarial"]
         assert line["loss/segmenter"] == pytest.approx(weighted, rel=1e-5)
     # The poly rates of steps 4 and 5 (from 0) of 10, averaged.
@@ -150,13 +157,13 @@ def test_resuming_after_a_kill_repeats_no_line(run, tmp_path):
 def test_a_save_that_was_cut_short_is_no_checkpoint_and_is_removed(run, tmp_path):
     config = stop_at(run[0], 3)
     train.train_and_evaluate(config, tmp_path)
-    cut_short = tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
+    cut_short = tmp_path / "checkpoints" / "5.unfinished.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "checkpoints" / "3", cut_short)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.latest_step() == 3
+        assert checkpoints.latest_whole_step() == 3
     assert cut_short.exists()
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step() == 3
+        assert checkpoints.latest_whole_step() == 3
     assert not cut_short.exists()
 
 
@@ -282,10 +289,59 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, t
     poisoned = saved.replace(segmenter=saved.segmenter.replace(params=params))
     with checkpoint.Checkpoints(tmp_path, keep_last=9) as checkpoints:
         checkpoints.save(3, poisoned)
-    with pytest.raises(UserError, match=r"is nan between steps 4 and 4: expected a finite number"):
+    with pytest.raises(
+        UserError,
+        match=r"loss/cross_entropy is nan, .* at step 4 \(source images \d{5} \(record \d+\), .* "
+        r"of tiny/source:train; target images 001.* the checkpoint of step 3 is kept",
+    ):
         train.train_and_evaluate(run[0], tmp_path)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.latest_step() == 3
+        assert checkpoints.latest_whole_step() == 3
+
+
+def test_a_replay_runs_the_step_that_was_named_from_the_state_it_began_with(
+    run, tmp_path, monkeypatch, capsys
+):
+    """Step 6 is said to be bad; what is saved is rebuilt from step 4, and gives the run's end."""
+    config, workdir, _, _ = run
+
+    def find_fault(window, ids, first_step):
+        if first_step + len(window) > 6:
+            raise guards.NonFiniteError(6, {"loss/adversarial": math.nan}, ids[-1])
+
+    monkeypatch.setattr(guards, "check_finite", find_fault)
+    with pytest.raises(UserError, match=r"loss/adversarial is nan at step 6 .* of step 4 is kept"):
+        train.train_and_evaluate(config, tmp_path)
+    outcomes = []
+    print_outcome = replay.print_outcome
+    monkeypatch.setattr(
+        replay, "print_outcome", lambda *args: outcomes.append(args) or print_outcome(*args)
+    )
+    train.replay_step(tmp_path)
+    ((found, after, scalars),) = outcomes
+    assert_same_bits(after, final_state(config, workdir, 6))
+    assert found.state.step == 5
+    assert math.isfinite(scalars["loss/adversarial"])
+    output = capsys.readouterr().out
+    assert "Not finite in the step: nothing, this time" in output
+    assert re.search(r"Batch: source images 000\d\d \(record", output)
+
+    # A number of that file that is not finite is told, and a file that is not whole refused.
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), found.state.segmenter.params)
+    segmenter = found.state.segmenter.replace(params=params)
+    bad = dataclasses.replace(found, state=found.state.replace(segmenter=segmenter))
+    replay.write(tmp_path / replay.FILE_NAME, bad)
+    train.replay_step(tmp_path)
+    output = capsys.readouterr().out
+    assert "Not finite before the step: \n  .segmenter.params['backbone']" in output
+    assert "loss/cross_entropy" in output.split("Not finite in the step:")[1]
+    data = (tmp_path / replay.FILE_NAME).read_bytes()
+    (tmp_path / replay.FILE_NAME).write_bytes(data[:-100])
+    with pytest.raises(UserError, match=r"replay.npz is damaged .*: train again"):
+        train.replay_step(tmp_path)
+    (tmp_path / replay.FILE_NAME).unlink()
+    with pytest.raises(UserError, match=r"No replay file .*: training leaves one where"):
+        train.replay_step(tmp_path)
 
 
 def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
@@ -317,14 +373,20 @@ def test_a_checkpoint_that_is_not_there_is_one_sentence(run):
             evaluate.evaluate_checkpoint(workdir, None, checkpoint_name=name, split=None)
 
 
-def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path):
-    config = stop_at(run[0], 2)
-    train.train_and_evaluate(config, tmp_path)
-    for path in (tmp_path / "checkpoints" / "2").rglob("*"):
-        if path.is_file() and path.parent.name == "d":
-            path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"Checkpoint .* is damaged .*delete that folder"):
-        train.train_and_evaluate(run[0], tmp_path)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_path, caplog):
+    config, workdir, _, _ = run
+    train.train_and_evaluate(stop_at(config, 4), tmp_path)
+    array = max((tmp_path / "checkpoints" / "4").rglob("*"), key=lambda path: path.stat().st_size)
+    array.write_bytes(array.read_bytes()[:-100])
+    with caplog.at_level("WARNING"):
+        train.train_and_evaluate(config, tmp_path)
+    assert (
+        f"checkpoints/4 is damaged ({array.relative_to(tmp_path / 'checkpoints' / '4')} is not"
+        in (caplog.text)
+    )
+    assert "using that of step 3, the one before it" in caplog.text
+    assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
+    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
 
 
 def test_steps_are_recorded_for_the_profiler(run, tmp_path):

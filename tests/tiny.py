@@ -106,6 +106,7 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.evaluation.every_steps = 3
         config.evaluation.num_sheet_images = 2
         config.checkpoint.every_steps = 2
+        config.mesh.data = config.mesh.space = 1
     return config
 
 
@@ -121,5 +122,5 @@ def save_run(data_dir: pathlib.Path, workdir: pathlib.Path) -> ml_collections.Co
     state = state.replace(segmenter=state.segmenter.replace(params=params))
     run_config.save(config, workdir)
     with checkpoint.Checkpoints(workdir) as checkpoints:
-        checkpoints.save(6, state, mean_iou=0.1)
+        checkpoints.save(6, state)
     return config

@@ -11,7 +11,7 @@ the network scales them), labels [B, H, W] uint8 train ids.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
+DOMAINS = ("source", "target")
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -61,6 +62,24 @@ def _resize_example(
     return apply
 
 
+def _check_resizing(source: sources.SegmentationSource, field: str, config: Any) -> None:
+    """Refuses images that were resized when they were prepared, and would be here once more.
+
+    Raises:
+      UserError: if they were resized to another size than `config.FIELD`, or by another filter.
+    """
+    prepared, wanted = source.resizing, sources.Resizing(tuple(config[field]), config.image_resize)
+    if prepared in (None, wanted):
+        return
+    here, there = (f"{r.size[0]},{r.size[1]} ({r.image_resize})" for r in (wanted, prepared))
+    raise UserError(
+        f"config.data.{field} is {here}, but the images of {source.title} were resized to {there} "
+        f"when they were prepared, and resizing them again would change them: set that size and "
+        f"filter (config.data.{field}, config.data.image_resize), or prepare the dataset without "
+        "--size, or with this one."
+    )
+
+
 def _random_flip(probability: float) -> Callable[[Example, np.random.Generator], Example]:
     """Mirrors image and label left to right."""
 
@@ -90,7 +109,12 @@ def _stream(
 
 
 def create_train_batches(
-    config: ml_collections.ConfigDict, *, seed: int, label_set: LabelSet, use_target: bool
+    config: ml_collections.ConfigDict,
+    *,
+    seed: int,
+    label_set: LabelSet,
+    use_target: bool,
+    images: Sequence[int] | None = None,
 ) -> grain.MapDataset:
     """Creates the batch of every step: a function of (seed, step) alone.
 
@@ -99,29 +123,73 @@ def create_train_batches(
       seed: of the run.
       label_set: classes of the source labels.
       use_target: whether to read target images; they come without labels.
+      images: which of each batch to read, of `config.batch_size`; None: all.
     Returns:
-      endless dataset of {"source_images", "source_labels"[, "target_images"]}.
+      endless dataset of {"source_images", "source_labels"[, "target_images"]} and, for each
+      domain, "source_ids" and "source_skipped" [B] int32 (`SegmentationSource.__getitem__`).
     Raises:
-      UserError: if a dataset is missing or not what it should be.
+      UserError: if a dataset is missing or not what it should be, or was prepared at another size.
     """
     source = sources.open_source(
-        config.data_dir, config.source, config.source_split, label_set=label_set
+        config.data_dir,
+        config.source,
+        config.source_split,
+        label_set=label_set,
+        max_bad_records=config.max_bad_records,
     )
+    _check_resizing(source, "source_size", config)
     streams = [_stream(source, tuple(config.source_size), config, seed, 0)]
     if use_target:
         target = sources.open_source(
-            config.data_dir, config.target, config.target_split, label_set=None
+            config.data_dir,
+            config.target,
+            config.target_split,
+            label_set=None,
+            max_bad_records=config.max_bad_records,
         )
+        _check_resizing(target, "target_size", config)
         streams.append(_stream(target, tuple(config.target_size), config, seed, 1))
 
     def collect(examples: tuple[Example, ...]) -> Example:
         batch = {"source_images": examples[0]["image"], "source_labels": examples[0]["label"]}
         if use_target:
             batch["target_images"] = examples[1]["image"]
+        for domain, example in zip(DOMAINS, examples, strict=False):
+            batch |= {f"{domain}_ids": example["id"], f"{domain}_skipped": example["skipped"]}
         return batch
 
     pairs = grain.experimental.ZipMapDataset(streams).map(collect)
-    return pairs.batch(config.batch_size, drop_remainder=True)
+    size = config.batch_size
+    if images is None or len(images) == size:
+        return pairs.batch(size, drop_remainder=True)
+    # Image i of every batch is a stream of its own.
+    columns = grain.experimental.ZipMapDataset([pairs[i::size] for i in images])
+    return columns.map(
+        lambda examples: {name: np.stack([e[name] for e in examples]) for name in examples[0]}
+    )
+
+
+def split_notes(batch: Example) -> tuple[Example, Example]:
+    """(what a step takes of a training batch, what is noted of it: ids and skipped records)."""
+    notes = {name: array for name, array in batch.items() if array.ndim == 1}
+    return {name: array for name, array in batch.items() if name not in notes}, notes
+
+
+def name_examples(config: ml_collections.ConfigDict, ids: Mapping[str, np.ndarray]) -> list[str]:
+    """Names the examples of a batch, for people: a text for each domain.
+
+    Args:
+      config: `config.data`.
+      ids: {"source_ids": [B] int32[, "target_ids"]}.
+    """
+    texts = []
+    for domain in DOMAINS:
+        if f"{domain}_ids" in ids:
+            name, split = config[domain], config[f"{domain}_split"]
+            indices = ids[f"{domain}_ids"].tolist()
+            names = sources.name_records(config.data_dir, name, split, indices)
+            texts.append(f"{domain} images {', '.join(names)} of {name}:{split}")
+    return texts
 
 
 def iterate(
@@ -157,11 +225,13 @@ def create_eval_batches(
       (batches, number of images): batches are {"images", "labels", "names", "mask" [B] bool}; the
       last is padded to the full size with images whose mask is False and labels are ignored.
     Raises:
-      UserError: if the dataset is missing, or label sizes differ within it.
+      UserError: if the dataset is missing or was prepared at another size, or label sizes differ
+        within it.
     """
     source = sources.open_source(
         config.data_dir, dataset, split, label_set=label_set, labels_required=False
     )
+    _check_resizing(source, "target_size", config)
     if source.label_set is None:
         logger.info("%s has no labels: entropy and pictures, but no scores.", source.title)
 

@@ -3,27 +3,54 @@
 Synopsis:
 
   source = open_source("datasets", "toy_cities/source", "train", label_set=LABEL_SETS[16])
-  source[0]   # {"name": str, "image": [H, W, 3] uint8 RGB, "label": [H, W] uint8 train ids}
+  source[0]   # {"name": str, "image": [H, W, 3] uint8 RGB, "label": [H, W] uint8 train ids, ...}
 
 A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with features `image`,
 `name` and, where it is labelled, `label`: Cityscapes label ids. No builder code is needed to read.
+A dataset whose images were resized when it was prepared says so in its metadata.json.
 """
 
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
+import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from alp_jax.data.labels import IS_CITYSCAPES_ID, LabelSet
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, describe
 
 logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Resizing:
+    """What images were resized to when the dataset was prepared.
+
+    Attributes:
+      size: (height, width), pixels.
+      image_resize: the filter, as `config.data.image_resize`.
+    """
+
+    size: tuple[int, int]
+    image_resize: str
+
+    def to_metadata(self) -> tfds.core.MetadataDict:
+        """What a builder gives its DatasetInfo."""
+        return tfds.core.MetadataDict(resized_to=list(self.size), image_resize=self.image_resize)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Self | None:
+        """Reads that of a DatasetInfo; None where images were not resized."""
+        if not metadata or "resized_to" not in metadata:
+            return None
+        height, width = metadata["resized_to"]
+        return cls((height, width), metadata["image_resize"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +62,18 @@ class SegmentationSource:
       title: NAME:SPLIT, for messages.
       label_set: maps label ids to train ids; None reads no label.
       read_images: False leaves images out.
+      shards: (file, its number of records) in order, for messages.
+      max_bad_records: of corrupt records, up to so many on end are replaced by the next.
+      resizing: of the images when they were prepared; None: they have their own sizes.
     """
 
     records: Sequence[Example]
     title: str
     label_set: LabelSet | None
     read_images: bool = True
+    shards: tuple[tuple[str, int], ...] = ()
+    max_bad_records: int = 0
+    resizing: Resizing | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -48,29 +81,56 @@ class SegmentationSource:
     def __getitem__(self, index: int) -> Example:
         """Reads one example.
 
+        Returns:
+          {"name", "id", "skipped"[, "image"][, "label"]}: `id` is the number of the record that
+          was read; `skipped` is `index` if that is corrupt and another was read for it, or -1.
         Raises:
           UserError: if the record cannot be decoded, or its label holds an unknown id.
         """
+        for offset in range(self.max_bad_records + 1):
+            found = (index + offset) % len(self)
+            try:
+                example = self._read(found)
+            except UserError:
+                if offset == self.max_bad_records:
+                    raise
+            else:
+                skipped = index if offset else -1
+                return {"id": np.int32(found), "skipped": np.int32(skipped), **example}
+        raise AssertionError("The last turn of the loop returns or raises.")
+
+    def _read(self, index: int) -> Example:
         try:
             record = self.records[index]
+            example: Example = {"name": record["name"].decode()}
         except Exception as error:  # Whatever a codec raises, the user needs to know which record.
             raise UserError(
-                f"Record {index} of {self.title} is corrupt ({_describe(error)}): delete the "
-                "dataset's folder and prepare it again."
+                f"{self.locate(index).capitalize()} is corrupt ({describe(error)}): prepare the "
+                "dataset again, or leave out a few such records with "
+                "--config.data.max_bad_records."
             ) from error
-        example = {"name": record["name"].decode()}
         if self.read_images:
             example["image"] = record["image"]
         if self.label_set is not None:
             label_ids = record["label"][..., 0]
-            unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]]
-            if unknown.size:
+            # `take` is twice as fast as indexing.
+            if not IS_CITYSCAPES_ID.take(label_ids).all():
+                unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]][0]
                 raise UserError(
-                    f"Label {example['name']} of {self.title} holds the value {unknown[0]}: "
+                    f"Label {example['name']} of {self.title} holds the value {unknown}: "
                     "expected Cityscapes label ids, 0 to 34, or 255 for pixels to ignore."
                 )
-            example["label"] = self.label_set.from_cityscapes_ids[label_ids]
+            example["label"] = self.label_set.from_cityscapes_ids.take(label_ids)
         return example
+
+    def locate(self, index: int) -> str:
+        """Says where a record is: record 3 of tiny/source:train, number 1 in its file NAME."""
+        where = f"record {index} of {self.title}"
+        for file, count in self.shards:
+            if index < count:
+                return f"{where} (number {index} in {file})"
+            index -= count
+        return where
 
 
 def open_source(
@@ -81,6 +141,7 @@ def open_source(
     label_set: LabelSet | None,
     labels_required: bool = True,
     read_images: bool = True,
+    max_bad_records: int = 0,
 ) -> SegmentationSource:
     """Opens a split of a prepared dataset.
 
@@ -92,6 +153,7 @@ def open_source(
         dataset that holds labels is refused, so that no training can see them by mistake.
       labels_required: False also opens a dataset that has no labels, and then reads none.
       read_images: False decodes no image, and also opens a dataset that has none.
+      max_bad_records: as in SegmentationSource.
     Raises:
       UserError: if there is no such dataset or split, or its features are not those expected.
     """
@@ -123,13 +185,40 @@ def open_source(
         records = builder.as_data_source(split, decoders=decoders)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"Dataset {title} cannot be opened ({_describe(error)}): delete its folder "
+            f"Dataset {title} cannot be opened ({describe(error)}): delete its folder "
             f"{builder.data_path} and prepare it again."
         ) from error
     if len(records) == 0:
         raise UserError(f"Dataset {title} is empty: expected at least one image.")
     logger.info("Reading %s: %d images.", title, len(records))
-    return SegmentationSource(records, title, label_set if read_labels else None, read_images)
+    return SegmentationSource(
+        records,
+        title,
+        label_set if read_labels else None,
+        read_images,
+        _shards(builder, split),
+        max_bad_records,
+        _read_resizing(builder),
+    )
+
+
+def _shards(builder: tfds.core.DatasetBuilder, split: str) -> tuple[tuple[str, int], ...]:
+    instructions = builder.info.splits[split].file_instructions
+    return tuple((str(found.filename), int(found.examples_in_shard)) for found in instructions)
+
+
+def locate_record(data_dir: str, name: str, split: str, index: int) -> str:
+    """Says where a record of a prepared dataset is, for people, reading none."""
+    shards = _shards(_open_builder(data_dir, name), split)
+    return SegmentationSource((), f"{name}:{split}", None, shards=shards).locate(index)
+
+
+def name_records(data_dir: str, name: str, split: str, indices: Sequence[int]) -> list[str]:
+    """Reads the names of records of a prepared dataset, decoding nothing else."""
+    builder = _open_builder(data_dir, name)
+    skipped = {feature: tfds.decode.SkipDecoding() for feature in builder.info.features}
+    records = builder.as_data_source(split, decoders=skipped | {"name": None})
+    return [f"{records[i]['name'].decode()} (record {i})" for i in indices]
 
 
 def split_names(data_dir: str, name: str) -> list[str]:
@@ -152,13 +241,18 @@ def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder_from_directory(versions[-1])
     except (OSError, ValueError, KeyError, json_format.ParseError) as error:
-        raise UserError(
-            f"The description of dataset {versions[-1]} is corrupt ({_describe(error)}): "
-            "delete that folder and prepare the dataset again."
-        ) from error
+        raise _corrupt_description(versions[-1], error) from error
 
 
-def _describe(error: Exception) -> str:
-    """The type and the first line of a library's error."""
-    message = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {message[0][:100]}" if message else type(error).__name__
+def _read_resizing(builder: tfds.core.DatasetBuilder) -> Resizing | None:
+    try:
+        return Resizing.from_metadata(builder.info.metadata)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _corrupt_description(pathlib.Path(builder.data_path), error) from error
+
+
+def _corrupt_description(folder: pathlib.Path, error: Exception) -> UserError:
+    return UserError(
+        f"The description of dataset {folder} is corrupt ({describe(error)}): "
+        "delete that folder and prepare the dataset again."
+    )

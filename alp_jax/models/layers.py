@@ -126,10 +126,7 @@ class BatchNorm(nn.Module):
 
         mean, var = running_mean.value, running_var.value
         if train and self.mode != "frozen" and not self.is_initializing():
-            axes = tuple(range(inputs.ndim - 1))
-            precise = inputs.astype(mean.dtype)
-            batch_mean = jnp.mean(precise, axes)
-            batch_var = jnp.var(precise, axes)
+            batch_mean, batch_var = _moments(inputs, mean)
             count = inputs.size // inputs.shape[-1]
             unbiased_var = batch_var * (count / max(count - 1, 1))
             running_mean.value = self._moved(mean, batch_mean)
@@ -142,6 +139,20 @@ class BatchNorm(nn.Module):
     def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
         batch = jax.lax.stop_gradient(batch)
         return self.momentum * running + (1.0 - self.momentum) * batch
+
+
+def _moments(inputs: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Computes mean and biased variance of each channel, reading the inputs once.
+
+    E[d] and E[d^2] of d = inputs - near need one pass, where the mean first and then the variance
+    need two; `near`, the running mean, keeps their difference from cancelling.
+    """
+    near = jax.lax.stop_gradient(near)
+    differences = inputs.astype(near.dtype) - near
+    axes = tuple(range(inputs.ndim - 1))
+    mean = jnp.mean(differences, axes)
+    var = jnp.mean(jnp.square(differences), axes) - jnp.square(mean)
+    return near + mean, jnp.maximum(var, 0)
 
 
 def max_pool_ceil(inputs: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ STRIDE_PLACES: tuple[str, ...] = get_args(StridePlace)
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
 # Fewer equal blocks are written out: two blocks have little to compute again.
-_MIN_SCANNED = 3
+_MIN_SCANNED = 2
 
 
 class Backbone(nn.Module):

@@ -8,7 +8,7 @@ python -m alp_jax.study --mode=compare --workdir=runs/compared --studies=runs/st
 
 Tables 3 and 4 of Cicek et al., ACCV 2020, and Figure 8a with --sweep; --mode=report adds Figures 4
 to 7. The same command continues a study: finished runs are not repeated, interrupted ones go on
-from their checkpoints.
+from their checkpoints. Exit status as of alp_jax.main.
 """
 
 import logging
@@ -83,7 +83,7 @@ def _run(workdir: pathlib.Path) -> None:
             f"A study takes the variants from --methods: give --config={path} --methods={variant}."
         )
     # Imported here so that --help and wrong flags answer at once.
-    from alp_jax import config, devices
+    from alp_jax import config, devices, locks
     from alp_jax.study import outputs, plan, runner
 
     started = time.monotonic()
@@ -100,7 +100,8 @@ def _run(workdir: pathlib.Path) -> None:
     )
     logger.info(devices.describe())
     about = outputs.describe(planned, config_path, overrides, _command())
-    study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))
+    with locks.hold(workdir):
+        study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))
     outputs.print_scores(study)
     logger.info(
         "Finished in %.0f s. Tables: %s and beside it; pictures: the same with --mode=report.",

@@ -103,6 +103,7 @@ def _write_workdir(
             state: Any = {"segmenter": segmenter}
             with checkpoint.Checkpoints(workdir) as checkpoints:
                 checkpoints.save(0, state)
+                checkpoints.ensure_saved(0)
             os.rename(workdir, output)
     except OSError as error:
         raise UserError(

@@ -18,10 +18,12 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from alp_jax.data.sources import Resizing
 from alp_jax.errors import UserError
 from data_prep.common.datasets import FILE_FORMAT
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.files import RawFiles
+from data_prep.raw.images import RESIZING_FILTER
 from data_prep.raw.layout import Fault, Layout, Pair, Selection
 from data_prep.raw.records import Recipe, make_record
 from data_prep.raw.shards import ShardWriter
@@ -102,8 +104,10 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         }
         if self.builder_config.layout.has_label:
             features["label"] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+        size = self.builder_config.size
         return tfds.core.DatasetInfo(
             builder=self,
+            metadata=None if size is None else Resizing(size, RESIZING_FILTER).to_metadata(),
             description=f"{self.name} from {self.builder_config.layout.expected}: RGB images and, "
             "where they are labelled, Cityscapes label ids.",
             features=tfds.features.FeaturesDict(features),

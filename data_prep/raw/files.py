@@ -16,6 +16,8 @@ import zipfile
 
 from alp_jax.errors import UserError
 
+# More than the largest image file; a zip file can claim, and unpack to, any size.
+MAX_BYTES = 1 << 30
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\._)")  # macOS adds a file ._NAME to each file NAME
 
 
@@ -42,8 +44,11 @@ class RawFile:
         """Reads the whole file.
 
         Raises:
-            Exception: OSError, or whatever zipfile raises about a damaged member.
+            Exception: OSError, also for a file that is too large to be an image, or whatever
+                zipfile raises about a damaged member.
         """
+        if self.num_bytes > MAX_BYTES:
+            raise OSError(f"{self.num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read")
         if self.archive:
             return _open_zip(self.root / self.archive).read(self.path)
         return (self.root / self.path).read_bytes()
@@ -119,6 +124,13 @@ def _list_folder(root: pathlib.Path) -> list[RawFile]:
 
 def _list_zip(root: pathlib.Path, archive: str) -> list[RawFile]:
     with zipfile.ZipFile(root / archive) as opened:
+        for member in opened.infolist():
+            path = pathlib.PurePosixPath(member.filename)
+            if path.is_absolute() or ".." in path.parts:
+                raise UserError(
+                    f"{root / archive} holds {member.filename!r}, which leads out of its folder: "
+                    "expected the file as it was published; download it again."
+                )
         return [
             RawFile(root, archive, member.filename, member.file_size)
             for member in opened.infolist()

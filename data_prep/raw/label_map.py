@@ -111,6 +111,8 @@ def load_label_map(path: str) -> LabelMap:
     kinds: dict[bool, str] = {}
     default = None
     for key, name in entries.items():
+        if not str(key).isprintable():
+            raise UserError(f"{path} has the key {key!r}: expected a value, a colour or default.")
         class_id = _class_id(path, key, name)
         if key == "default":
             default = class_id
@@ -136,7 +138,7 @@ def _load(path: pathlib.Path) -> dict[Any, Any]:
         entries = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"The label map {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"The label map {path} is not {path.suffix[1:]}: {message}.") from error
     if not isinstance(entries, dict) or not entries:

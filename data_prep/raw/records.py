@@ -8,7 +8,7 @@ from PIL import Image
 from alp_jax.data.pipeline import resize
 from data_prep.common.png import encode_png
 from data_prep.raw.files import RawFile
-from data_prep.raw.images import PNG_SETTINGS, to_rgb_file
+from data_prep.raw.images import to_rgb_file
 from data_prep.raw.layout import Fault, FaultError, LabelReader, Pair
 
 
@@ -79,7 +79,7 @@ def check_pair(recipe: Recipe, pair: Pair) -> Record:
 
 def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:
     resized = ids if size is None else resize(ids, size, Image.Resampling.NEAREST)
-    return encode_png(resized, PNG_SETTINGS)
+    return encode_png(resized)
 
 
 def _read(file: RawFile) -> bytes:

@@ -425,7 +425,10 @@ def save_run(workdir, run_config, *states):
     config.save(run_config, workdir)
     with checkpoint.Checkpoints(workdir, keep_last=len(states)) as checkpoints:
         for i, state in enumerate(states):
-            checkpoints.save(10 * (i + 1), state, mean_iou=0.4 / (i + 1))
+            checkpoints.save(10 * (i + 1), state)
+            path = checkpoint.summary_path(workdir, 10 * (i + 1))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({"mean_iou": 0.4 / (i + 1)}))
 
 
 RGB = {

@@ -12,6 +12,8 @@ from scipy import io as scipy_io
 
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS
+from alp_jax.errors import UserError
+from configs import default
 from data_prep.bdd100k import COMMAND as BDD100K
 from data_prep.cityscapes import COMMAND as CITYSCAPES
 from data_prep.gta5 import COMMAND as GTA5
@@ -230,6 +232,45 @@ def test_preparing_at_a_size_equals_resizing_in_the_pipeline(tmp_path, kind):
         np.testing.assert_array_equal(small["image"], resized["image"])
         np.testing.assert_array_equal(small["label"], resized["label"])
     assert small["label"].shape == (raw.HEIGHT, raw.WIDTH)  # scored at its own size
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"source_size": (30, 50)},
+            r"source_size is 30,50 \(bicubic\), but the images of gta5/all_24x41:train were "
+            r"resized to 24,41 \(bicubic\)",
+        ),
+        ({"target_size": (12, 20)}, r"target_size is 12,20 .* cityscapes/unlabelled_26x52:train"),
+        ({"image_resize": "bilinear"}, r"source_size is 24,41 \(bilinear\), but .* \(bicubic\)"),
+    ],
+)
+def test_images_are_not_resized_twice(tmp_path, fields, message):
+    raw.write(tmp_path / "raw", raw.gta5_files([1]))
+    raw.write(tmp_path / "raw", raw.cityscapes_files("train", [1], "leftImg8bit"))
+    raw.write(tmp_path / "raw", raw.cityscapes_files("train", [1], "gtFine"))
+    prepare(GTA5, tmp_path, "--size=24,41")
+    config = default.get_config().data.copy_and_resolve_references()
+    config.data_dir = str(prepare(CITYSCAPES, tmp_path, "--size=26,52"))
+    config.update(source="gta5/all_24x41", target="cityscapes/unlabelled_26x52")
+    config.update(source_size=(24, 41), target_size=(26, 52))
+
+    def create_train() -> None:
+        pipeline.create_train_batches(config, seed=0, label_set=LABEL_SETS[19], use_target=True)
+
+    def create_eval() -> None:
+        dataset = {"dataset": "cityscapes/labelled_26x52", "split": "train"}
+        pipeline.create_eval_batches(config, **dataset, batch_size=1, label_set=LABEL_SETS[19])
+
+    create_train()
+    create_eval()
+    config.update(fields)
+    with pytest.raises(UserError, match=message):
+        create_train()
+    config.target_size = (26, 53)
+    with pytest.raises(UserError, match=r"target_size is 26,53 .* cityscapes/labelled_26x52:train"):
+        create_eval()
 
 
 def test_a_size_that_images_have_changes_nothing(tmp_path):

@@ -1,0 +1,84 @@
+"""The records that a run left out because they are corrupt, kept with it and limited in number.
+
+Synopsis:
+
+  skipped = SkippedRecords(workdir, config.data)
+  skipped.update(batch)         # warns of each once; UserError past config.data.max_bad_records
+"""
+
+import json
+import logging
+import pathlib
+from collections.abc import Mapping
+
+import ml_collections
+import numpy as np
+
+from alp_jax import files
+from alp_jax.data import sources
+from alp_jax.errors import UserError, describe
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "skipped_records.json"
+
+
+class SkippedRecords:
+    """Distinct records over all starts of a run, in `skipped_records.json`."""
+
+    def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
+        """Reads those of earlier starts.
+
+        Args:
+          workdir: of the run.
+          config: `config.data`.
+        Raises:
+          UserError: if the file is damaged.
+        """
+        self._path = workdir / FILE_NAME
+        self._config = config
+        self._seen: set[tuple[str, int]] = set()
+        self._records: list[str] = []
+        try:
+            self._records = [str(record) for record in json.loads(self._path.read_text())]
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self._path} cannot be read ({describe(error)}): expected the list of corrupt "
+                "records that training wrote; remove it, and they are counted afresh."
+            ) from error
+
+    def update(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Counts the records that were replaced in a batch.
+
+        Raises:
+          UserError: if they are more than `config.max_bad_records`.
+        """
+        for domain in ("source", "target"):
+            for index in batch.get(f"{domain}_skipped", np.array([])).tolist():
+                if index >= 0 and (domain, index) not in self._seen:
+                    self._seen.add((domain, index))
+                    self._add(domain, index)
+
+    def _add(self, domain: str, index: int) -> None:
+        name, split = self._config[domain], self._config[f"{domain}_split"]
+        record = sources.locate_record(self._config.data_dir, name, split, index)
+        if record in self._records:
+            return
+        self._records.append(record)
+        files.write_text(self._path, json.dumps(self._records, indent=1) + "\n")
+        limit = self._config.max_bad_records
+        if len(self._records) > limit:
+            raise UserError(
+                f"{len(self._records)} records are corrupt, more than the {limit} of "
+                f"config.data.max_bad_records, the last of them {record}: prepare the dataset "
+                f"again, or allow more; {self._path} lists them."
+            )
+        logger.warning(
+            "Left out, as it is corrupt: %s (%d of at most %d, listed in %s).",
+            record,
+            len(self._records),
+            limit,
+            self._path,
+        )

@@ -1,0 +1,180 @@
+"""The loop over the steps of a run, with what it reports to, saves and watches for."""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from alp_jax import checkpoint, evaluate, feeding, guards, progress, state, writers
+from alp_jax.data import pipeline
+from alp_jax.data.skipped import SkippedRecords
+from alp_jax.errors import Stopped, UserError
+from alp_jax.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
+
+Batch = dict[str, jax.Array]
+Notes = dict[str, np.ndarray]
+Scalars = dict[str, jax.Array]
+# A batch on the devices, and what is noted of it (`pipeline.split_notes`).
+Placed = tuple[Batch, Notes]
+
+
+class TrainLoop:
+    """The loop over steps."""
+
+    def __init__(
+        self,
+        run_config: ml_collections.ConfigDict,
+        workdir: pathlib.Path,
+        evaluator: evaluate.Evaluator,
+        checkpoints: checkpoint.Checkpoints,
+        writer: writers.MetricsWriter,
+        bar: progress.TrainProgress | progress.PartProgress,
+        stop: StopRequest,
+    ):
+        self._config = run_config
+        self._workdir = workdir
+        self._evaluator = evaluator
+        self._checkpoints = checkpoints
+        self._writer = writer
+        self._bar = bar
+        self._stop = stop
+        domains = 2 if run_config.objective.use_target else 1
+        self._images_per_step = domains * run_config.data.batch_size
+        self._window: list[Scalars] = []
+        self._window_ids: list[Notes] = []
+        self._window_seconds = self._window_waited = 0.0
+        self._watch = guards.DiscriminatorWatch(
+            patience=run_config.guards.discriminator_patience,
+            tolerance=run_config.guards.discriminator_tolerance,
+        )
+        self._skipped = SkippedRecords(workdir, run_config.data)
+
+    def run(
+        self,
+        train_fn: Callable[..., tuple[state.TrainState, Scalars]],
+        place: Callable[[dict[str, np.ndarray]], Placed],
+        train_state: state.TrainState,
+        batches: Any,
+        start_step: int,
+    ) -> state.TrainState:
+        """Runs the steps from `start_step`; saves and evaluates at intervals and at the end.
+
+        A state is saved before it is evaluated, so that nothing is lost if that fails or is
+        stopped; the start is evaluated if that has not been done.
+
+        Raises:
+          NonFiniteError: before anything of that step is saved.
+          Stopped: after a signal; the last step is saved.
+          UserError: if the last state could not be saved, or too many records are corrupt.
+        """
+        data, num_steps = self._config.data, self._config.num_steps
+        iterator = pipeline.iterate(
+            batches,
+            start_step,
+            num_workers=data.num_workers,
+            prefetch_batches=data.prefetch_batches,
+        )
+        step = saved_step = start_step
+        scalars: Scalars = {}
+        with feeding.DeviceFeed(iterator, place) as feed, self._bar as bar, self._stop.deferred():
+            if self._lacks_evaluation(start_step):  # Of step 0 it finds faults early.
+                with self._stop.at_once():
+                    self._evaluate(start_step, train_state)
+            while step < num_steps and self._stop.signal is None:
+                started = time.monotonic()
+                batch = self._take(feed, scalars)
+                if batch is None:
+                    break
+                step += 1
+                train_state, scalars = train_fn(train_state, batch)
+                self._window.append(scalars)
+                bar.advance(step)
+                evaluates = self._is_due(step, self._config.evaluation.every_steps)
+                saves = evaluates or self._is_due(step, self._config.checkpoint.every_steps)
+                logs = self._is_due(step, self._config.log_every_steps)
+                if not (saves or logs):
+                    self._window_seconds += time.monotonic() - started
+                    continue
+                self._report(step, started, bar)
+                if saves:
+                    self._checkpoints.save(step, train_state)
+                    saved_step = step
+                if evaluates:
+                    with self._stop.at_once():
+                        self._evaluate(step, train_state)
+            if self._window:
+                self._report(step, time.monotonic(), bar)
+            if saved_step < step:
+                self._checkpoints.save(step, train_state)
+        self._checkpoints.ensure_saved(step)
+        if step < num_steps:
+            assert self._stop.signal is not None
+            raise Stopped(
+                f"Stopped by {self._stop.signal.name} at step {step} of {num_steps}, which is "
+                "saved; the same command continues."
+            )
+        return train_state
+
+    def _is_due(self, step: int, every_steps: int) -> bool:
+        return step % every_steps == 0 or step == self._config.num_steps
+
+    def _lacks_evaluation(self, step: int) -> bool:
+        evaluation = self._config.evaluation
+        is_due = self._is_due(step, evaluation.every_steps)
+        return is_due and evaluate.read_summary(self._workdir, step, evaluation) is None
+
+    def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
+        """Takes the next batch; None where a signal ended the processes that read."""
+        try:
+            (batch, notes), waited = feed.next_batch(after=scalars)
+        except Exception:
+            if self._stop.signal is not None:  # Ctrl-C goes to all processes of a terminal.
+                return None
+            raise
+        self._window_waited += waited
+        self._window_ids.append({k: notes[k] for k in notes if k.endswith("_ids")})
+        self._skipped.update(notes)
+        return batch
+
+    def _report(
+        self, step: int, started: float, bar: progress.TrainProgress | progress.PartProgress
+    ) -> None:
+        """Averages the scalars since the last report, writes them, and forgets them.
+
+        Raises:
+          NonFiniteError: if one of them is not finite, before anything of these steps is saved.
+        """
+        window = jax.device_get(self._window)  # Waits for the device.
+        seconds = self._window_seconds + time.monotonic() - started
+        guards.check_finite(window, self._window_ids, step - len(window) + 1)
+        averages = {
+            name: float(np.mean([scalars[name] for scalars in window])) for name in window[0]
+        }
+        self._watch.update(step, averages)
+        averages["images_per_second"] = len(window) * self._images_per_step / seconds
+        averages["input_wait_fraction"] = self._window_waited / seconds
+        self._window, self._window_ids = [], []
+        self._window_seconds = self._window_waited = 0.0
+        self._writer.write_scalars(step, averages)
+        seconds_left = (
+            (self._config.num_steps - step) * self._images_per_step / averages["images_per_second"]
+        )
+        bar.report(step, averages, seconds_left)
+
+    def _evaluate(self, step: int, train_state: state.TrainState) -> None:
+        """Evaluates, and writes the evaluation's files."""
+        segmenter = train_state.segmenter
+        result = self._evaluator.evaluate(segmenter.params, segmenter.model_state, step=step)
+        try:
+            result.save(self._workdir)
+        except UserError as error:
+            logger.warning("%s The run goes on.", error)
+        self._writer.write_evaluation(step, result.summary, result.paint())
+        logger.info("step %d  %s", step, result.in_one_line())

@@ -1,0 +1,138 @@
+"""Many devices: a mesh of `data` x `space`, over which a batch's images and their rows are spread.
+
+Synopsis:
+
+  mesh = create_mesh(config.mesh, batch_size=8, heights=(720, 512))
+  batch = place_batch(rows_of_this_process, mesh, batch_size=8)
+  step = jax.jit(train_step, out_shardings=replicate(mesh))   # XLA's partitioner does the rest
+
+Parameters are the same on all devices. Statistics and losses are of the whole batch, wherever its
+parts are, so the mesh changes a result by no more than the order of sums.
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from alp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+DATA, SPACE = "data", "space"
+
+
+def create_mesh(
+    config: ml_collections.ConfigDict, *, batch_size: int, heights: Sequence[int]
+) -> Mesh:
+    """Arranges the devices of all processes.
+
+    Args:
+      config: `config.mesh`; a size of 0 takes as many devices as fit.
+      batch_size: images of each domain in a step, over all devices.
+      heights: of the images, pixels.
+    Raises:
+      UserError: if the sizes do not divide the batch and the heights, or ask for more devices than
+        there are, or leave a process without one.
+    """
+    num_devices = jax.device_count()
+    data, space = _choose(config, num_devices, batch_size, heights)
+    if data * space > num_devices:
+        raise UserError(
+            f"config.mesh asks for {data} x {space} devices and JAX has {num_devices}: give "
+            "smaller sizes, or 0 for as many as fit."
+        )
+    if batch_size % data:
+        raise UserError(
+            f"config.mesh.data is {data} and a batch has {batch_size} images: expected a divisor "
+            "of that, or 0 for as many devices as fit."
+        )
+    if any(height % space for height in heights):
+        raise UserError(
+            f"config.mesh.space is {space} and images have {' and '.join(map(str, heights))} rows: "
+            "expected a divisor of these, or 0 for as many devices as fit."
+        )
+    used = jax.devices()[: data * space]
+    if {device.process_index for device in used} != set(range(jax.process_count())):
+        raise UserError(
+            f"A mesh of {data} x {space} devices leaves some of {jax.process_count()} processes "
+            f"without one: choose config.mesh.data and config.mesh.space for all {num_devices} "
+            "devices, or start fewer processes."
+        )
+    return jax.make_mesh(
+        (data, space), (DATA, SPACE), axis_types=(AxisType.Auto, AxisType.Auto), devices=used
+    )
+
+
+def _choose(
+    config: ml_collections.ConfigDict, num_devices: int, batch_size: int, heights: Sequence[int]
+) -> tuple[int, int]:
+    """The sizes asked for; images are spread before their rows."""
+    data = config.data or math.gcd(num_devices // (config.space or 1), batch_size)
+    space = config.space or math.gcd(num_devices // data, *heights) or 1
+    return data, space
+
+
+def describe(mesh: Mesh) -> str:
+    """Says how the devices are used, for the log."""
+    data, space = mesh.devices.shape
+    kind = mesh.devices.flat[0].device_kind
+    unused = jax.device_count() - mesh.size
+    parts = [f"{mesh.size} x {kind}"]
+    if mesh.size > 1:
+        parts.append(f"{data} share the images of a batch, {space} the rows of an image")
+    if unused:
+        parts.append(f"{unused} unused, as they divide neither")
+    return "; ".join(parts)
+
+
+def replicate(mesh: Mesh) -> NamedSharding:
+    """The same on all devices."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def spread(mesh: Mesh, rank: int) -> NamedSharding:
+    """Of [B, H, ...] arrays of `rank` axes the images over `data`, the rows over `space`."""
+    return NamedSharding(mesh, PartitionSpec(DATA, SPACE) if rank > 1 else PartitionSpec(DATA))
+
+
+@functools.lru_cache
+def local_images(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
+    """Which images of a batch have a part on this process's devices: those that it loads."""
+    indices = spread(mesh, 1).addressable_devices_indices_map((batch_size,))
+    places = [index[0] for index in indices.values() if index is not None]
+    return tuple(sorted({i for place in places for i in range(batch_size)[place]}))
+
+
+def place_batch(
+    batch: Mapping[str, Any], mesh: Mesh, *, batch_size: int, unspread: Collection[str] = ()
+) -> dict[str, jax.Array]:
+    """Puts what this process holds of a batch on its devices.
+
+    Args:
+      batch: arrays of `local_images` along the first axis, [b, H, ...] or [b].
+      mesh: of all processes.
+      batch_size: images over all processes.
+      unspread: names of arrays whose rows stay together, as their number need not divide.
+    Returns:
+      arrays of the whole batch, [B, H, ...] or [B].
+    """
+    local = local_images(mesh, batch_size)
+
+    def place(name: str, array: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
+            held = [local.index(i) for i in range(batch_size)[index[0]]]
+            return array[held[0] : held[-1] + 1][(slice(None), *index[1:])]
+
+        shape = (batch_size, *array.shape[1:])
+        sharding = spread(mesh, 1 if name in unspread else array.ndim)
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: place(name, np.asarray(array)) for name, array in batch.items()}

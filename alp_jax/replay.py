@@ -1,0 +1,149 @@
+"""The replay file: all that a step needs to be run again alone.
+
+Synopsis:
+
+  write(path, entry_state, batch, step=57, terms={"loss/cross_entropy": nan}, examples=[...])
+  replay = read(path, like=entry_state)
+  state, scalars = train_fn(replay.state, replay.batch)
+  print_outcome(replay, state, scalars)
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from alp_jax import guards
+from alp_jax.errors import UserError, describe
+from alp_jax.state import TrainState
+
+PyTree = Any
+Batch = dict[str, np.ndarray]
+
+FILE_NAME = "replay.npz"
+_STATE, _BATCH, _ABOUT = "state", "batch/", "about"
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """One step, ready to be run.
+
+    Attributes:
+      state: before the step.
+      batch: its examples.
+      step: the update, from 1.
+      terms: what was not finite when it was run first, with its values.
+      examples: what the batch holds, for people.
+    """
+
+    state: TrainState
+    batch: Batch
+    step: int
+    terms: dict[str, float]
+    examples: list[str]
+
+
+def write(path: pathlib.Path, replay: Replay) -> None:
+    """Writes the file, whole or not at all.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(replay.state))
+    arrays = {_STATE + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    arrays |= {_BATCH + name: array for name, array in replay.batch.items()}
+    terms = {name: str(value) for name, value in replay.terms.items()}
+    about = {"step": replay.step, "terms": terms, "examples": replay.examples}
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, **{_ABOUT: json.dumps(about)})
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"Cannot write {path} ({describe(error)}): free some space there, and give the same "
+            "command again, which comes to the same step."
+        ) from error
+
+
+def read(path: pathlib.Path, *, like: TrainState) -> Replay:
+    """Reads the file.
+
+    Args:
+      path: of the file.
+      like: a state (or its shapes) of the same configuration.
+    Raises:
+      UserError: if it is not there, damaged, or of another network.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(str(arrays.pop(_ABOUT)))
+        terms = {name: float(value) for name, value in about["terms"].items()}
+        step, examples = int(about["step"]), [str(example) for example in about["examples"]]
+    except FileNotFoundError:
+        raise UserError(
+            f"No replay file {path}: training leaves one where a loss or gradient is not finite; "
+            "give the --workdir of such a run."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged ({describe(error)}): train again, which leaves another."
+        ) from error
+    batch = {
+        name.removeprefix(_BATCH): array
+        for name, array in arrays.items()
+        if name.startswith(_BATCH)
+    }
+
+    def take(leaf_path: Any, leaf: Any) -> np.ndarray:
+        array = arrays.get(_STATE + jax.tree_util.keystr(leaf_path))
+        if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
+            raise UserError(
+                f"{path} is of another network: {jax.tree_util.keystr(leaf_path)} is missing there "
+                f"or has another shape than {leaf.shape}; train again, which leaves another."
+            )
+        return array
+
+    state = jax.tree_util.tree_map_with_path(take, like)
+    return Replay(state, batch, step, terms, examples)
+
+
+def print_outcome(replay: Replay, state: TrainState, scalars: Mapping[str, float]) -> None:
+    """Prints the scalars of a step that was run again, and where it is not finite."""
+    console = Console()
+    table = Table("term", "now", "then", title=f"Step {replay.step}")
+    for name, value in scalars.items():
+        table.add_row(name, f"{value:.6g}", _value(replay.terms, name))
+    console.print(table)
+    print("Batch: " + "; ".join(replay.examples))
+    for title, lines in (
+        ("before the step", describe_non_finite(replay.state)),
+        ("after the step", describe_non_finite(state)),
+    ):
+        print(f"Not finite {title}: " + ("\n  ".join(["", *lines]) if lines else "nothing"))
+    terms = guards.find_non_finite(scalars)
+    print(f"Not finite in the step: {', '.join(terms) or 'nothing, this time'}")
+
+
+def _value(terms: Mapping[str, float], name: str) -> str:
+    return f"{terms[name]:.6g}" if name in terms else "finite"
+
+
+def describe_non_finite(tree: PyTree) -> Sequence[str]:
+    """Lists the arrays of a tree that hold a number that is not finite, with how many."""
+    lines = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        bad = np.count_nonzero(~np.isfinite(leaf))
+        if bad:
+            lines.append(f"{jax.tree_util.keystr(path)}: {bad} of {leaf.size}")
+    return lines

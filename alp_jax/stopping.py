@@ -1,0 +1,83 @@
+"""Stopping on request: the first SIGTERM or SIGINT ends the work in order, a second one at once.
+
+Synopsis:
+
+  with StopRequest() as stop:
+      prepare()                        # A signal raises Stopped here.
+      with stop.deferred():
+          while not stop.signal:       # Here it is only noted,
+              step()
+              with stop.at_once():     # and here it raises again.
+                  evaluate()
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Self
+
+from alp_jax.errors import Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """Takes the signals between entering and leaving; in the main thread, the only one with any.
+
+    Attributes:
+      signal: the first that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._is_deferred = False
+        self._previous: dict[signal.Signals, Callable[..., Any] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            # None: a handler that was not installed by Python, which cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a signal is noted in `signal` and raises nothing."""
+        with self._deferring(True):
+            yield
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises Stopped, and so does one that was noted before."""
+        with self._deferring(False):
+            self._raise_if_stopped()
+            yield
+
+    @contextlib.contextmanager
+    def _deferring(self, value: bool) -> Iterator[None]:
+        before, self._is_deferred = self._is_deferred, value
+        try:
+            yield
+        finally:
+            self._is_deferred = before
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = signal.Signals(number)
+        if not self._is_deferred:
+            self._raise_if_stopped()
+        # Not by logging: the signal may have come while a line was being written.
+        os.write(2, b"Finishing this step and saving it; the next signal exits at once.\n")
+
+    def _raise_if_stopped(self) -> None:
+        if self.signal is not None:
+            raise Stopped(f"Stopped by {self.signal.name}; the same command continues.")

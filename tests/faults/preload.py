@@ -1,0 +1,9 @@
+"""What commands import, once for all that are forked; no device is touched."""
+
+from alp_jax import cli
+
+cli.set_environment()
+
+from alp_jax import train  # noqa: E402, F401
+from alp_jax.report import writing  # noqa: E402, F401
+from tests import tiny  # noqa: E402, F401

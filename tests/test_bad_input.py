@@ -1,0 +1,526 @@
+"""What a user can get wrong: each ends in one sentence and an exit status, and loses nothing."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import shutil
+import socket
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from alp_jax import locks
+from tests import tiny
+from tests.data_prep import raw_files
+from tests.faults import command, disks
+
+NOBODY = 65534
+
+
+class Place:
+    """Where a case happens.
+
+    Attributes:
+      folder: of the case, empty.
+      data_dir: the tiny dataset, not to be changed.
+      config: flag of the tiny run's configuration.
+    """
+
+    def __init__(self, folder: pathlib.Path, data_dir: pathlib.Path, finished: pathlib.Path):
+        self.folder, self.data_dir, self._finished = folder, data_dir, finished
+        self.workdir = folder / "run"
+        self.config = command.write_config(folder, data_dir)
+
+    def train(self, *flags: str, workdir: pathlib.Path | None = None) -> list[str]:
+        """Flags of a training of 3 steps."""
+        workdir = workdir or self.workdir
+        return [self.config, f"--workdir={workdir}", "--config.num_steps=3", *flags]
+
+    def finished(self) -> pathlib.Path:
+        """A workdir with a finished run of 3 steps: checkpoints 2 and 3, 3 evaluated."""
+        shutil.copytree(self._finished, self.workdir)
+        return self.workdir
+
+    def data(self) -> pathlib.Path:
+        """A copy of the dataset; returns the folder of its source."""
+        shutil.copytree(self.data_dir / "tiny", self.folder / "data" / "tiny")
+        return self.folder / "data" / "tiny" / "source" / "1.0.0"
+
+    def train_on_data(self, *flags: str) -> list[str]:
+        """Flags of a training on that copy."""
+        return self.train(f"--config.data.data_dir={self.folder / 'data'}", *flags)
+
+
+Prepare = Callable[[Place], list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is wrong.
+
+    Attributes:
+      prepare: makes it so, and returns the command's arguments.
+      message: part of the one sentence.
+      module: the command.
+      uid: the user who gives it; 0 as the tests.
+    """
+
+    prepare: Prepare
+    message: str
+    module: str = "alp_jax.main"
+    uid: int = 0
+
+
+def flags(*given: str) -> Prepare:
+    return lambda place: place.train(*given)
+
+
+def flip(path: pathlib.Path, position: int = 20) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def damage_checkpoints(workdir: pathlib.Path, *steps: int) -> None:
+    for step in steps:
+        flip(workdir / "checkpoints" / str(step) / "_METADATA")
+
+
+def bomb(width: int = 60_000, height: int = 60_000) -> bytes:
+    """A PNG file of a few bytes that says it is 60,000 pixels wide and high."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + checksum
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part) for part in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    )
+
+
+# Flags and configuration -------------------------------------------------------------------------
+
+CONFIG_CASES = {
+    "unknown variant": Case(
+        lambda place: ["--config=configs/toy_cities.py:alp", f"--workdir={place.workdir}"],
+        "Unknown variant 'alp': expected one of",
+    ),
+    "no such configuration": Case(
+        lambda place: ["--config=configs/none.py", f"--workdir={place.workdir}"],
+        "configs/none.py cannot be read: expected a Python file",
+    ),
+    "configuration that is not Python": Case(
+        lambda place: broken_config(place, "def get_config(:\n"), "invalid syntax"
+    ),
+    "configuration that raises": Case(
+        lambda place: broken_config(place, "def get_config():\n    return {}['x']\n"), "'x'"
+    ),
+    "unknown field": Case(
+        flags("--config.data.batchsize=2"), "Unknown field config.data.batchsize (did you mean"
+    ),
+    "text for a number": Case(flags("--config.seed=many"), "--config.seed=many"),
+    "unknown mode": Case(flags("--mode=trian"), "trian"),
+    "unknown flag": Case(flags("--steps=3"), "Unknown command line flag 'steps'"),
+    "an argument": Case(flags("extra"), "Unexpected argument 'extra'"),
+    "no workdir": Case(lambda place: [place.config], "Give --workdir"),
+    "no configuration": Case(lambda place: [f"--workdir={place.workdir}"], "Training needs --conf"),
+    "a patch larger than the map": Case(
+        flags("--config.objective.patch_size=99,99"), "a patch inside the source map of 32x48"
+    ),
+    "a patch too small": Case(flags("--config.objective.patch_size=2,2"), "expected at least 8x8"),
+    "no image in a batch": Case(flags("--config.data.batch_size=0"), "expected at least 1"),
+    "negative seed": Case(flags("--config.seed=-1"), "config.seed is -1: expected at least 0"),
+    "a rate that is no number": Case(
+        flags("--config.optimizer.segmenter_learning_rate=nan"), "segmenter_learning_rate is nan"
+    ),
+    "a rate without end": Case(
+        flags("--config.optimizer.segmenter_learning_rate=inf"), "segmenter_learning_rate is inf"
+    ),
+    "another number of classes": Case(
+        flags("--config.data.num_classes=18"), "config.data.num_classes is 18: expected one of 19"
+    ),
+    "momentum 1": Case(flags("--config.optimizer.momentum=1.0"), "at least 0 and below 1"),
+    "a domain there is not": Case(
+        flags("--config.objective.batch_norm_update_domains=('both',)"),
+        "config.objective.batch_norm_update_domains is",
+    ),
+    "rates that end before the run": Case(
+        flags("--config.optimizer.horizon_steps=2"), "at least num_steps (3)"
+    ),
+}
+
+
+def broken_config(place: Place, text: str) -> list[str]:
+    (place.folder / "broken.py").write_text(text)
+    return [f"--config={place.folder / 'broken.py'}", f"--workdir={place.workdir}"]
+
+
+# Data --------------------------------------------------------------------------------------------
+
+
+def damaged_description(place: Place) -> list[str]:
+    (place.data() / "dataset_info.json").write_text("{")
+    return place.train_on_data()
+
+
+def damaged_records(place: Place) -> list[str]:
+    (records,) = place.data().glob("*train*array_record*")
+    data = bytearray(records.read_bytes())
+    data[100:-1000] = bytes(len(data) - 1100)
+    records.write_bytes(data)
+    return place.train_on_data("--config.data.max_bad_records=3")
+
+
+def missing_records(place: Place) -> list[str]:
+    next(place.data().glob("*train*array_record*")).unlink()
+    return place.train_on_data()
+
+
+def written_records(place: Place, **fields: bytes) -> list[str]:
+    """A dataset whose records hold what nobody checked."""
+    example = tiny.make_example(0)
+    record = {"image": tiny.encode(example["image"]), "label": tiny.encode(example["label"])}
+
+    class Written(tiny.Tiny):
+        name = "tiny"
+
+        def _generate_examples(self, first, count):
+            for index in range(2):
+                yield index, {**record, **fields, "name": f"{index}"}
+
+    place.data()
+    shutil.rmtree(place.folder / "data" / "tiny" / "source")
+    builder = Written(config="source", data_dir=place.folder / "data", file_format="array_record")
+    builder.download_and_prepare()
+    return place.train_on_data()
+
+
+DATA_CASES = {
+    "no dataset": Case(flags("--config.data.data_dir=/nowhere"), "No prepared dataset at /nowhere"),
+    "no such split": Case(
+        flags("--config.data.source_split=all"), "has no split 'all': expected one of test, train"
+    ),
+    "a target with labels": Case(
+        flags("--config.data.target=tiny/target"), "a target domain must be read without them"
+    ),
+    "a source without labels": Case(
+        flags("--config.data.source=tiny/target_unlabelled"), "expected image, label, name"
+    ),
+    "no evaluation dataset": Case(
+        flags("--config.evaluation.dataset=tiny/none"), "No prepared dataset at"
+    ),
+    "a damaged description": Case(damaged_description, "The description of dataset"),
+    "damaged records": Case(damaged_records, "array_record"),
+    "missing records": Case(missing_records, "tiny/source:train"),
+    "a label value that no class has": Case(
+        lambda place: written_records(place, label=tiny.encode(np.full((32, 48), 77, np.uint8))),
+        "holds the value 77: expected Cityscapes label ids",
+    ),
+    "an image that unpacks to gigabytes": Case(
+        lambda place: written_records(place, image=bomb()), "of written/source:train (number"
+    ),
+    "an image that is none": Case(
+        lambda place: written_records(place, image=b"<html>404</html>"),
+        "written/source:train (number",
+    ),
+}
+
+
+# Workdirs, checkpoints and weights ---------------------------------------------------------------
+
+
+def damage(*steps: int, then: Prepare) -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        damage_checkpoints(place.finished(), *steps)
+        return then(place)
+
+    return prepare
+
+
+def finished(then: Prepare) -> Prepare:
+    return damage(then=then)
+
+
+def evaluate(*given: str) -> Prepare:
+    return lambda place: ["--mode=evaluate", f"--workdir={place.workdir}", *given]
+
+
+def overwrite(name: str, text: str, then: Prepare) -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        (place.finished() / name).write_text(text)
+        return then(place)
+
+    return prepare
+
+
+def start_from_finished(*given: str) -> Prepare:
+    return lambda place: place.train(
+        f"--config.init_from={place.workdir}", *given, workdir=place.folder / "other"
+    )
+
+
+def as_file(place: Place) -> list[str]:
+    place.workdir.write_text("a file")
+    return place.train()
+
+
+CONTINUE = flags("--config.num_steps=4")
+RUN_CASES = {
+    "a workdir of another run": Case(
+        finished(flags("--config.seed=1")), "holds another run: config.seed is 0 there and 1 here"
+    ),
+    "a workdir that is a file": Case(as_file, "Cannot write to the workdir"),
+    "a damaged configuration": Case(overwrite("config.json", "{", CONTINUE), "cannot be read"),
+    "a configuration nested without end": Case(
+        overwrite("config.json", "[" * 100_000, CONTINUE), "config.json cannot be read"
+    ),
+    "a damaged log of metrics": Case(
+        overwrite("metrics.jsonl", "no JSON\n", CONTINUE), "Line 1 of"
+    ),
+    "no whole checkpoint": Case(damage(2, 3, then=CONTINUE), "is whole: 3 (_METADATA is not as"),
+    "no whole checkpoint to evaluate": Case(damage(2, 3, then=evaluate()), "put back a copy"),
+    "no such checkpoint": Case(finished(evaluate("--checkpoint=5")), "No checkpoint '5' in"),
+    "no name of a checkpoint": Case(
+        finished(evaluate("--checkpoint=last")), "expected latest, best or the number of a step"
+    ),
+    "a damaged best checkpoint": Case(
+        damage(3, then=evaluate("--checkpoint=best")), "3 is damaged (_METADATA is not as it was"
+    ),
+    "a damaged checkpoint by number": Case(
+        damage(2, then=evaluate("--checkpoint=2")), "or another step; the others are 3"
+    ),
+    "nothing to evaluate": Case(evaluate(), "No run in"),
+    "no split to evaluate": Case(finished(evaluate("--split=no")), "has no split 'no'"),
+    "predictions into a file": Case(
+        finished(lambda place: [*evaluate()(place), f"--predictions={place.workdir}/config.json"]),
+        "Cannot write",
+    ),
+    "no run to start from": Case(flags("--config.init_from=/nowhere"), "where no run is"),
+    "a start of another network": Case(
+        finished(start_from_finished("--config.model.widths=12,12")), "belong to config.model.widt"
+    ),
+    "a damaged start": Case(damage(2, 3, then=start_from_finished()), "is whole: 3 (_METADATA"),
+    "nothing to replay": Case(
+        finished(lambda place: ["--mode=replay", f"--workdir={place.workdir}"]), "No replay file"
+    ),
+    "a damaged replay": Case(
+        overwrite(
+            "replay.npz", "PK", lambda place: ["--mode=replay", f"--workdir={place.workdir}"]
+        ),
+        "replay.npz is damaged",
+    ),
+    "nothing to compare with": Case(
+        finished(lambda place: [
+            "--mode=report", f"--workdir={place.workdir}", f"--compare={place.folder}",
+        ]),
+        "No run in",
+    ),
+}  # fmt: skip
+
+
+# Other commands ----------------------------------------------------------------------------------
+
+
+def folder_with(name: str, data: bytes, *given: str) -> Prepare:
+    """Arguments of data_prep.image_folder on a folder with a whole image and another file."""
+
+    def prepare(place: Place) -> list[str]:
+        for folder in ("images", "labels"):
+            (place.folder / folder).mkdir()
+            pixels = raw_files.png(
+                raw_files.rgb(1)[:, :, 0] if folder == "labels" else raw_files.rgb(1)
+            )
+            (place.folder / folder / "1.png").write_bytes(pixels)
+        path = place.folder / name
+        path.write_bytes(data)
+        return [
+            "--name=own", f"--images={place.folder / 'images'}", "--workers=1",
+            f"--data_dir={place.folder / 'datasets'}",
+            *(flag.format(folder=place.folder) for flag in given),
+        ]  # fmt: skip
+
+    return prepare
+
+
+def slip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("../../images/2.png", raw_files.png(raw_files.rgb(2)))
+    return buffer.getvalue()
+
+
+MAP = ("--labels={folder}/labels", "--label_map={folder}/map.yaml")
+IMAGES, WEIGHTS, STUDY = "data_prep.image_folder", "data_prep.convert_weights", "alp_jax.study"
+
+
+def weights(data: bytes) -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        (place.folder / "weights.pth").write_bytes(data)
+        return [f"--input={place.folder / 'weights.pth'}", f"--output={place.workdir}"]
+
+    return prepare
+
+
+COMMAND_CASES = {
+    "a zip file that leads out of its folder": Case(
+        folder_with("images/more.zip", slip()), "'../../images/2.png', which leads out", IMAGES
+    ),
+    "an image file that unpacks to gigabytes": Case(
+        folder_with("images/2.png", bomb()), "decompression bomb", IMAGES
+    ),
+    "a label map that runs code": Case(
+        folder_with("map.yaml", b"7: !!python/object/apply:os.getcwd []\n", *MAP),
+        "map.yaml is not yaml",
+        IMAGES,
+    ),
+    "a label map nested without end": Case(
+        folder_with("map.yaml", b"[" * 20_000, *MAP), "map.yaml is not yaml", IMAGES
+    ),
+    "a label map of no class": Case(
+        folder_with("map.yaml", b"7: raod\n", *MAP), "did you mean 'road'", IMAGES
+    ),
+    "weights that run code": Case(
+        weights(b"\x80\x04cposix\nsystem\n(S'true'\ntR."), "weights.pth", WEIGHTS
+    ),
+    "weights that are cut short": Case(weights(b"PK\x03\x04"), "cannot be read", WEIGHTS),
+    "no weights": Case(
+        lambda place: ["--input=/nowhere.pth", f"--output={place.workdir}"], "/nowhere.pth", WEIGHTS
+    ),
+    "a sweep of no field": Case(
+        lambda place: [
+            "--config=configs/toy_cities.py",
+            f"--workdir={place.workdir}",
+            "--sweep=patchsize:1",
+        ],
+        "patchsize",
+        STUDY,
+    ),
+    "a study without configuration": Case(
+        lambda place: [f"--workdir={place.workdir}"], "A study needs --config", STUDY
+    ),
+    "a report of no study": Case(
+        lambda place: ["--mode=report", f"--workdir={place.workdir}"], "study", STUDY
+    ),
+}
+
+CASES = {**CONFIG_CASES, **DATA_CASES, **RUN_CASES, **COMMAND_CASES}
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, data_dir) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("finished")
+    place = Place(folder, data_dir, folder)
+    status, log = command.run(place.train(), folder / "log")
+    assert status == 0, log
+    return place.workdir
+
+
+@pytest.fixture
+def place(tmp_path, data_dir, finished_run) -> Place:
+    return Place(tmp_path, data_dir, finished_run)
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def saved(workdir: pathlib.Path) -> dict[str, bytes]:
+    """Checkpoints and scores."""
+    found = contents(workdir) if workdir.is_dir() else {}
+    return {
+        name: data
+        for name, data in found.items()
+        if name.startswith(("checkpoints/", "evaluation/"))
+    }
+
+
+def refuse(place: Place, case: Case) -> str:
+    """Runs a case; its one sentence."""
+    arguments = case.prepare(place)
+    before = saved(place.workdir)
+    status, log = command.run(arguments, place.folder / "log", module=case.module, uid=case.uid)
+    assert "Traceback" not in log
+    assert status == 2, log
+    errors = [line for line in log.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, log
+    assert case.message in errors[0], errors[0]
+    assert saved(place.workdir).items() >= before.items()  # Nothing that was saved is lost.
+    return errors[0]
+
+
+def test_there_are_many():
+    assert len(CASES) >= 40
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_input_ends_in_one_sentence_and_loses_nothing(place, name):
+    refuse(place, CASES[name])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_workdir_of_another_user_is_one_sentence(place):
+    """As another user, for root may write everywhere."""
+    place.finished()
+    for folder in (place.folder, *place.folder.parents):
+        if folder.owner() == "root" and folder != pathlib.Path("/tmp"):
+            folder.chmod(0o755)
+    (place.folder / "log").touch()
+    (place.folder / "log").chmod(0o666)
+    refuse(place, Case(CONTINUE, "(Permission denied): give a --workdir", uid=NOBODY))
+
+
+def test_a_read_only_disk_is_one_sentence(place):
+    workdir = place.finished()
+    with disks.read_only(workdir):
+        refuse(place, Case(CONTINUE, "(Read-only file system): give a --workdir"))
+        message = refuse(place, Case(evaluate(), "(Read-only file system)"))
+    assert "The evaluation of step 3 cannot be written" in message
+
+
+def test_a_full_disk_at_the_start_is_one_sentence(place):
+    with disks.small(place.folder, kilobytes=200) as disk:
+        disks.fill(disk / "ballast")
+        place.workdir = disk / "run"
+        refuse(place, Case(flags(), "(No space left on device)"))
+
+
+def test_a_full_disk_at_the_last_save_is_one_sentence_and_keeps_the_checkpoint(place):
+    finished_workdir = place.finished()
+    with disks.small(place.folder, kilobytes=2500) as disk:
+        shutil.copytree(finished_workdir, disk / "run")
+        place.workdir = disk / "run"
+        disks.fill(disk / "ballast")
+        with (disk / "ballast").open("r+b") as ballast:
+            ballast.truncate((disk / "ballast").stat().st_size - 150_000)
+        refuse(place, Case(CONTINUE, "(No space left on device)"))
+        assert (disk / "run" / "checkpoints" / "3").is_dir()
+
+
+def test_a_workdir_in_use_is_one_sentence(place):
+    place.finished()
+    with locks.hold(place.workdir):
+        refuse(place, Case(CONTINUE, f"in use by process {os.getpid()} on {socket.gethostname()}"))
+
+
+def test_what_was_refused_trains_once_it_is_put_right(place):
+    """The one before a damaged checkpoint is used, by the command that was refused with none."""
+    workdir = place.finished()
+    good = contents(workdir / "checkpoints" / "2")
+    damage_checkpoints(workdir, 2, 3)
+    refuse(place, Case(CONTINUE, "No checkpoint in"))
+    (workdir / "checkpoints" / "2" / "_METADATA").write_bytes(good["_METADATA"])
+    status, log = command.run(CONTINUE(place), place.folder / "log")
+    assert status == 0, log
+    assert "3 is damaged (_METADATA is not as it was saved): using that of step 2" in log
+    assert json.loads((workdir / "evaluation" / "step_4.json").read_text())["step"] == 4

@@ -1,0 +1,59 @@
+import json
+
+import numpy as np
+
+from benchmarks import evaluation, input_pipeline, results, startup
+
+
+def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsys):
+    measure = evaluation.measure
+    monkeypatch.setattr(evaluation, "measure", lambda *arguments: measure(*arguments, scale=16))
+    output = tmp_path / "results" / "evaluation.json"
+    assert evaluation.main(["--repeats=1", f"--output={output}"]) == 0
+    content = json.loads(output.read_text())
+    (row,) = content["rows"]
+    milliseconds = row["milliseconds"]
+    assert min(milliseconds.values()) > 0
+    assert row["images_per_second"] * milliseconds["step"] == 1000
+    assert row["network_share"] == milliseconds["network"] / milliseconds["step"]
+    assert content["command"].startswith("python -m benchmarks.evaluation --repeats=1")
+    assert f"{row['images_per_second']:.2f} images/s" in capsys.readouterr().out
+
+
+def test_ratios_are_of_medians_to_published_code(monkeypatch):
+    rates = {"published": [2.0, 4.0, 3.0], "full_size": [6.0] * 3, "resized": [9.0, 30.0, 12.0]}
+    monkeypatch.setattr(input_pipeline, "_spawn", lambda spec: rates[spec["kind"]].pop())
+    spec = {"bytes_per_pair": dict.fromkeys(rates, 5)}
+    rows = input_pipeline._measure(spec, workers=2, blocks=3)
+    assert [(row["kind"], row["workers"], row["ratio"]) for row in rows] == [
+        ("published", 2, 1.0), ("full_size", 2, 2.0), ("resized", 2, 4.0)
+    ]  # fmt: skip
+
+
+def test_startup_alternates_cold_and_warm_and_saves_medians(monkeypatch, tmp_path, capsys):
+    totals = iter([9.0, 3.0, 7.0, 1.0, 8.0, 2.0])
+    folders = []
+
+    def spawn(data_dir, cache_dir):
+        folders.append(cache_dir)
+        names = [*startup.PHASES, *startup._EVENTS.values()]
+        return dict.fromkeys(names, 0.5) | {"total": next(totals)}
+
+    monkeypatch.setattr(startup, "_spawn", spawn)
+    output = tmp_path / "startup.json"
+    assert startup.main(["--repeats=3", f"--output={output}"]) == 0
+    medians = json.loads(output.read_text())["median_seconds"]
+    assert (medians["cold"]["total"], medians["warm"]["total"]) == (8.0, 2.0)
+    assert [folders[i] == folders[i + 1] for i in range(5)] == [True, False, True, False, True]
+    assert "command to first step" in capsys.readouterr().out
+
+
+def test_numpy_count_of_published_code_ignores_what_is_not_counted():
+    labels, predictions = np.array([0, 0, 18, 255]), np.array([0, 3, 18, 3])
+    counts = evaluation._count_published(labels, predictions)
+    assert counts.sum() == 3
+    assert (counts[0, 0], counts[0, 3], counts[18, 18]) == (1, 1, 1)
+
+
+def test_lists_of_numbers():
+    assert results.numbers("1,2") == [1, 2]
