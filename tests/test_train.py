@@ -106,8 +106,9 @@ def test_tensorboard_has_scalars_and_pictures(run):
     for column in ("image", "prediction", "label", "entropy", "confusion"):
         assert f"evaluation/{column}" in tags
     groups = {tag.split("/")[0] for tag in tags}
-    assert groups == {"loss", "gradient_norm", "learning_rate", "discriminator_accuracy", "speed",
-                      "evaluation", "iou", "run", "_hparams_"}  # fmt: skip
+    assert groups == {"loss", "gradient_norm", "parameter_norm", "statistics_norm", "learning_rate",
+                      "discriminator_accuracy", "speed", "evaluation", "iou", "run",
+                      "_hparams_"}  # fmt: skip
     text = events.Tensors("run")[0].tensor_proto.string_val[0].decode()
     assert "| config.objective.adversarial_weight | 0.01 |" in text
     assert "| commit | " in text
