@@ -67,10 +67,12 @@ def _draw_panel(
     attribute: str,
     pick: Callable[[dict[str, Any]], float | None],
 ) -> None:
+    drawn = False
     for index, run in enumerate(runs):
         points = [(row["step"], pick(row)) for row in getattr(run, attribute)]
         defined = [(step, value) for step, value in points if value is not None]
         if defined:
+            drawn = True
             marker = "o" if attribute == "evaluations" else None
             axis.plot(
                 *zip(*defined, strict=True),
@@ -79,4 +81,9 @@ def _draw_panel(
                 markersize=3,
                 linewidth=1.4,
             )
+    if not drawn:
+        axis.set_axis_off()
+        axis.text(
+            0.5, 0.5, "not there: no labels,\nor nothing is aligned", ha="center", va="center"
+        )
     figures.tidy(axis, legend=False)
