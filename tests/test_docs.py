@@ -53,7 +53,7 @@ def test_every_field_is_described(site):
     comments = docs_hooks.read_comments(ROOT / "configs" / "default.py")
     for name in run_config.flatten(default.get_config()):
         assert f"<code>{name.split('.')[-1]}</code>" in text
-        assert len(comments[name]) > 5, name
+        assert comments[name], name
 
 
 def test_links_of_the_readmes_lead_somewhere():

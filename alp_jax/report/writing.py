@@ -23,6 +23,12 @@ from alp_jax.report.runs import ReportRun, read_runs
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
+# That need no labels, and their units.
+_CRITERIA = {
+    "mean_entropy": "0 to 1",
+    "information_maximisation": "0 to 1",
+    "soft_neighbourhood_density": "nats",
+}
 
 
 def write_report(
@@ -90,6 +96,9 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         }
         for name, score in scores.items():
             rows.setdefault(name, []).append("-" if score is None else f"{100 * score:.2f}")
+        for name, unit in _CRITERIA.items():
+            criterion = f"{name.replace('_', ' ')} ({unit})"
+            rows.setdefault(criterion, []).append(f"{summary[name]:.4f}")
         rows.setdefault("step", []).append(str(summary["step"]))
         if not summary["num_pixels"]:
             continue
@@ -106,9 +115,12 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         )
     note = f"IoU in percent on {dataset} {split}, after each run's last step."
     if not parts:
-        note += " There are no labels, so no scores."
+        note = (
+            f"{dataset} {split} has no labels, so no scores: criteria after each run's last step."
+        )
     heads = ["", *(run.name for run in runs)]
-    table = Table(heads, [[name, *cells] for name, cells in rows.items()])
+    scored = {name: cells for name, cells in rows.items() if set(cells) != {"-"}}
+    table = Table(heads, [[name, *cells] for name, cells in scored.items()])
     return Section("Scores and confusion", [Paragraph(note), table, *parts])
 
 
