@@ -20,7 +20,7 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 
-from alp_jax import manifest
+from alp_jax import manifest, processes
 from alp_jax.errors import UserError, describe
 from alp_jax.state import TrainState
 
@@ -64,7 +64,7 @@ class Checkpoints:
                 f"No checkpoints in {workdir}: expected the folder {self._folder}; give the "
                 "workdir of a run that was trained."
             )
-        if not read_only:
+        if not read_only and processes.is_primary():
             for path in self._folder.glob(f"*{_UNFINISHED}*"):  # That a kill cut short.
                 shutil.rmtree(path)
         self._checkpointer = _create_checkpointer()
@@ -192,6 +192,8 @@ class Checkpoints:
         unfinished, final = self._folder / f"{step}{_UNFINISHED}", self._folder / str(step)
         try:
             self._checkpointer.wait_until_finished()
+            if not processes.is_primary():
+                return
             manifest.write(unfinished)
             unfinished.rename(final)
         except Exception as error:  # As in save.

@@ -308,8 +308,7 @@ def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         data, naming the field; or if it cannot be written.
     """
     path = workdir / FILE_NAME
-    if path.exists():
-        check_same_run(config, load(workdir), workdir)
+    check_workdir(config, workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
@@ -318,6 +317,16 @@ def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             f"Cannot write to the workdir {workdir} ({error.strerror}): give a --workdir that you "
             "may write to."
         ) from error
+
+
+def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuses a configuration that would continue another run than the one that is there, if any.
+
+    Raises:
+      UserError: as `check_same_run`.
+    """
+    if (workdir / FILE_NAME).exists():
+        check_same_run(config, load(workdir), workdir)
 
 
 def check_same_run(

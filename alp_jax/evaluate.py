@@ -28,6 +28,7 @@ from alp_jax import (
     mesh,
     metrics,
     models,
+    processes,
     steps,
     tensorboard,
 )
@@ -106,6 +107,12 @@ def read_summary(
     summary = json.loads(path.read_text())
     same = (summary["dataset"], summary["split"]) == (evaluation.dataset, evaluation.split)
     return summary if same else None
+
+
+def lacks_summary(workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict) -> bool:
+    """Whether a step has not been evaluated; of many processes all get the same answer."""
+    found = processes.from_primary(lambda: int(read_summary(workdir, step, evaluation) is None))
+    return bool(found)
 
 
 def read_summaries(

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, evaluate, feeding, guards, progress, state, writers
+from alp_jax import checkpoint, evaluate, feeding, guards, processes, progress, state, writers
 from alp_jax.data import pipeline
 from alp_jax.data.skipped import SkippedRecords
 from alp_jax.errors import Stopped, UserError
@@ -34,7 +34,7 @@ class TrainLoop:
         workdir: pathlib.Path,
         evaluator: evaluate.Evaluator,
         checkpoints: checkpoint.Checkpoints,
-        writer: writers.MetricsWriter,
+        writer: writers.MetricsWriter | writers.NoWriter,
         bar: progress.TrainProgress | progress.PartProgress,
         stop: StopRequest,
     ):
@@ -54,7 +54,8 @@ class TrainLoop:
             patience=run_config.guards.discriminator_patience,
             tolerance=run_config.guards.discriminator_tolerance,
         )
-        self._skipped = SkippedRecords(workdir, run_config.data)
+        self._skipped = SkippedRecords(workdir, run_config.data, process=jax.process_index())
+        self._agreed_to_stop = False
 
     def run(
         self,
@@ -87,7 +88,7 @@ class TrainLoop:
             if self._lacks_evaluation(start_step):  # Of step 0 it finds faults early.
                 with self._stop.at_once():
                     self._evaluate(start_step, train_state)
-            while step < num_steps and self._stop.signal is None:
+            while step < num_steps and not self._is_stopped:
                 started = time.monotonic()
                 batch = self._take(feed, scalars)
                 if batch is None:
@@ -103,6 +104,7 @@ class TrainLoop:
                     self._window_seconds += time.monotonic() - started
                     continue
                 self._report(step, started, bar)
+                self._agree_to_stop()
                 if saves:
                     self._checkpoints.save(step, train_state)
                     saved_step = step
@@ -115,12 +117,26 @@ class TrainLoop:
                 self._checkpoints.save(step, train_state)
         self._checkpoints.ensure_saved(step)
         if step < num_steps:
-            assert self._stop.signal is not None
+            name = (
+                "a signal to another process"
+                if self._stop.signal is None
+                else self._stop.signal.name
+            )
             raise Stopped(
-                f"Stopped by {self._stop.signal.name} at step {step} of {num_steps}, which is "
+                f"Stopped by {name} at step {step} of {num_steps}, which is "
                 "saved; the same command continues."
             )
         return train_state
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether a signal ends the loop here; of many processes all must end at the same step."""
+        if jax.process_count() == 1:
+            return self._stop.signal is not None
+        return self._agreed_to_stop
+
+    def _agree_to_stop(self) -> None:
+        self._agreed_to_stop = processes.any_process(self._stop.signal is not None)
 
     def _is_due(self, step: int, every_steps: int) -> bool:
         return step % every_steps == 0 or step == self._config.num_steps
@@ -128,7 +144,7 @@ class TrainLoop:
     def _lacks_evaluation(self, step: int) -> bool:
         evaluation = self._config.evaluation
         is_due = self._is_due(step, evaluation.every_steps)
-        return is_due and evaluate.read_summary(self._workdir, step, evaluation) is None
+        return is_due and evaluate.lacks_summary(self._workdir, step, evaluation)
 
     def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
         """Takes the next batch; None where a signal ended the processes that read."""
@@ -172,6 +188,8 @@ class TrainLoop:
         """Evaluates, and writes the evaluation's files."""
         segmenter = train_state.segmenter
         result = self._evaluator.evaluate(segmenter.params, segmenter.model_state, step=step)
+        if not processes.is_primary():
+            return
         try:
             result.save(self._workdir)
         except UserError as error:

@@ -113,6 +113,15 @@ _COMPARE = flags.DEFINE_list(
     [],
     "report: workdirs of other runs on the page, the baseline (source-only) first.",
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Join the other processes of this run: each is started with the same command. On TPU pods, and "
+    "under Slurm or MPI, that is all; elsewhere give the three flags below, too.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, free there.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def main() -> int:
@@ -129,8 +138,16 @@ def main() -> int:
             "--input=frames --output=predictions."
         )
     # Imported here so that --help and wrong flags answer at once.
-    from alp_jax import devices, evaluate, progress
+    from alp_jax import devices, evaluate, processes, progress
 
+    if _DISTRIBUTED.value:
+        processes.join(
+            coordinator=_COORDINATOR.value,
+            num_processes=_NUM_PROCESSES.value,
+            process_id=_PROCESS_ID.value,
+        )
+        if not processes.is_primary():
+            logging.getLogger("alp_jax").setLevel(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     logger.info(devices.describe())
     started = time.monotonic()
@@ -143,6 +160,8 @@ def main() -> int:
             split=_SPLIT.value,
             predictions_dir=folder,
         )
+        if not processes.is_primary():
+            return 0
         path = result.save(workdir)
         if _CHECKPOINT.value == "best":
             logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
@@ -166,6 +185,8 @@ def main() -> int:
         train.replay_step(workdir)
         return 0
     summary = train.train_and_evaluate(_CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value)
+    if not processes.is_primary():
+        return 0
     progress.print_scores(summary)
     logger.info(
         "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves "

@@ -94,51 +94,15 @@ _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def upsample(maps: jax.Array, size: Size) -> jax.Array:
-    """Upsamples bilinearly with aligned corners: [B, h, w, C] -> [B, *size, C].
-
-    As matrix products, which suit accelerators; the CPU reads the two samples of each pixel, which
-    is five to seven times faster there. The gradient is that of the products everywhere.
-    """
-    row_matrix, column_matrix = (
-        interpolation_matrix(size_in, size_out)
-        for size_in, size_out in zip(maps.shape[1:3], size, strict=True)
-    )
-    rows, columns = (jnp.asarray(m, maps.dtype) for m in (row_matrix, column_matrix))
-
-    def by_products(maps: jax.Array) -> jax.Array:
-        return interpolate(maps, rows, columns)
-
-    def by_samples(maps: jax.Array) -> jax.Array:
-        return _interpolate(_interpolate(maps, row_matrix, axis=1), column_matrix, axis=2)
-
-    @jax.custom_vjp
-    def apply(maps: jax.Array) -> jax.Array:
-        return jax.lax.platform_dependent(maps, cpu=by_samples, default=by_products)
-
-    def backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:
-        return (_einsum("Yy,bYxc->byxc", rows, _einsum("Xx,bYXc->bYxc", columns, gradient)),)
-
-    apply.defvjp(lambda maps: (apply(maps), None), backward)
-    return apply(maps)
+    """Upsamples bilinearly with aligned corners: [B, h, w, C] -> [B, *size, C]."""
+    rows = jnp.asarray(interpolation_matrix(maps.shape[1], size[0]), maps.dtype)
+    columns = jnp.asarray(interpolation_matrix(maps.shape[2], size[1]), maps.dtype)
+    return interpolate(maps, rows, columns)
 
 
 def interpolate(maps: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """Multiplies both axes by interpolation matrices: [B, h, w, C] -> [B, H, W, C]."""
     return _einsum("Xx,bYxc->bYXc", columns, _einsum("Yy,byxc->bYxc", rows, maps))
-
-
-def _interpolate(maps: jax.Array, matrix: np.ndarray, *, axis: int) -> jax.Array:
-    """Multiplies an axis by an interpolation matrix, of which a row has one or two entries."""
-    lower = (matrix != 0).argmax(axis=1)
-    upper = np.minimum(lower + 1, matrix.shape[1] - 1)
-    entries = np.arange(len(matrix))
-    weights = matrix[entries, lower], np.where(upper > lower, matrix[entries, upper], 0.0)
-    shape = [-1 if i == axis else 1 for i in range(maps.ndim)]
-    below, above = (
-        jnp.take(maps, indices, axis) * jnp.asarray(weight.reshape(shape), maps.dtype)
-        for indices, weight in zip((lower, upper), weights, strict=True)
-    )
-    return below + above
 
 
 def upsample_patches(

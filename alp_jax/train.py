@@ -25,6 +25,7 @@ from alp_jax import (
     mesh,
     models,
     optim,
+    processes,
     profiling,
     progress,
     replay,
@@ -69,8 +70,13 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir).expanduser()
     config.validate(run_config)
-    with stopping.StopRequest() as stop, locks.hold(workdir):
+    with stopping.StopRequest() as stop, _hold(workdir):
         return _train_and_evaluate(run_config, workdir, bar, profile_steps, stop)
+
+
+def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Locks the workdir for all processes of a run."""
+    return locks.hold(workdir) if processes.is_primary() else contextlib.nullcontext()
 
 
 def _train_and_evaluate(
@@ -80,8 +86,7 @@ def _train_and_evaluate(
     profile_steps: int,
     stop: stopping.StopRequest,
 ) -> dict[str, Any]:
-    if (workdir / config.FILE_NAME).exists():
-        config.check_same_run(run_config, config.load(workdir), workdir)
+    processes.from_primary(lambda: config.check_workdir(run_config, workdir))
     label_set = LABEL_SETS[run_config.data.num_classes]
     devices = create_mesh(run_config)
     batches = pipeline.create_train_batches(
@@ -97,7 +102,7 @@ def _train_and_evaluate(
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(run_config, statics, checkpoints, devices)
         _describe(train_state)
-        config.save(run_config, workdir)
+        processes.from_primary(lambda: config.save(run_config, workdir))
         if start_step < run_config.num_steps:
             logger.info(
                 "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s. To watch: "
@@ -116,7 +121,7 @@ def _train_and_evaluate(
                 num_steps=profile_steps,
                 steps_left=run_config.num_steps - start_step,
             )
-            with writers.MetricsWriter(workdir, from_step=start_step) as writer:
+            with _create_writer(workdir, start_step) as writer:
                 writer.write_run(run_config)
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
                 training = loop.TrainLoop(
@@ -131,15 +136,23 @@ def _train_and_evaluate(
                         error, run_config, workdir, entry, train_fn, place, batches
                     ) from None
         last_step = int(train_state.step)
-        summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
-        if summary is None:
+        if evaluate.lacks_summary(workdir, last_step, run_config.evaluation):
             segmenter_state = train_state.segmenter
             result = evaluator.evaluate(
                 segmenter_state.params, segmenter_state.model_state, step=last_step
             )
-            result.save(workdir)
-            summary = result.summary
-    return summary
+            if processes.is_primary():
+                result.save(workdir)
+    summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
+    return summary or {}
+
+
+def _create_writer(
+    workdir: pathlib.Path, start_step: int
+) -> writers.MetricsWriter | writers.NoWriter:
+    if processes.is_primary():
+        return writers.MetricsWriter(workdir, from_step=start_step)
+    return writers.NoWriter()
 
 
 def _start(
@@ -151,7 +164,7 @@ def _start(
     """(state, its step): that of the last whole checkpoint, or the run's start."""
     rng = jax.random.fold_in(jax.random.key(run_config.seed), _INIT)
     entry = create_train_state(statics, rng, devices)
-    step = checkpoints.latest_whole_step()
+    step = processes.from_primary(checkpoints.latest_whole_step)
     if step is None:
         return (init_from(run_config, entry) if run_config.init_from else entry), 0
     if step == 0:  # Training saves none; data_prep.convert_weights does.
@@ -184,16 +197,18 @@ def _leave_replay(
     examples = pipeline.name_examples(run_config.data, error.ids)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
     more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
-    look = f"look at that step alone with --mode=replay --workdir={workdir}"
-    try:
-        for before in range(step, error.step - 1):
-            train_state, _ = train_fn(train_state, place(batches[before])[0])
-        replay.write(
-            workdir / replay.FILE_NAME,
-            replay.Replay(train_state, batches[error.step - 1], error.step, error.terms, examples),
-        )
-    except UserError as fault:
-        look = f"there is no replay file, as writing it failed ({fault})"
+    if jax.process_count() > 1:  # Each holds a part of the batch.
+        look = "run it in one process, which leaves a file to look at that step alone"
+    else:
+        look = f"look at that step alone with --mode=replay --workdir={workdir}"
+        try:
+            for before in range(step, error.step - 1):
+                train_state, _ = train_fn(train_state, place(batches[before])[0])
+            batch = batches[error.step - 1]
+            found = replay.Replay(train_state, batch, error.step, error.terms, examples)
+            replay.write(workdir / replay.FILE_NAME, found)
+        except UserError as fault:
+            look = f"there is no replay file, as writing it failed ({fault})"
     kept = f"the checkpoint of step {step} is kept" if step else "no checkpoint was due before"
     return UserError(
         f"{', '.join(terms[:3])}{more} at step {error.step} ({'; '.join(examples)}): expected "

@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import ml_collections
@@ -23,36 +23,54 @@ FILE_NAME = "metrics.jsonl"
 
 
 class _TensorBoard:
-    """clu's writer, in a thread of its own: nothing waits for it, nor for TensorFlow's import."""
+    """clu's writer, in a thread of its own: nothing waits for it.
+
+    It is opened by the first `write` that is urgent, since that imports TensorFlow, which takes as
+    long as all else that comes before a run's first step.
+    """
 
     def __init__(self, workdir: pathlib.Path):
+        self._workdir = workdir
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "tensorboard")
         self._tasks: list[concurrent.futures.Future[None]] = []
+        self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._is_open = False
         self._writer: Any = None
-        self._submit(self._open, workdir)
 
-    def _open(self, workdir: pathlib.Path) -> None:
-        from clu import metric_writers
-
-        self._writer = metric_writers.SummaryWriter(str(workdir))
-
-    def write(self, method: str, *arguments: Any) -> None:
+    def write(self, method: str, *arguments: Any, urgent: bool = True) -> None:
         """Calls a method of the writer, later.
 
         Raises:
           Exception: what an earlier call raised.
         """
-        self._submit(lambda: getattr(self._writer, method)(*arguments))
+        self._waiting.append((method, arguments))
+        if urgent or self._is_open:
+            self._submit_all()
         self._raise_errors()
 
     def close(self) -> None:
         """Waits for all that was to be written; raises as `write` does."""
-        self._submit(lambda: self._writer.close())
+        if self._waiting or self._is_open:
+            self._waiting.append(("close", ()))
+            self._submit_all()
         self._executor.shutdown()
         self._raise_errors()
 
-    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
-        self._tasks.append(self._executor.submit(function, *arguments))
+    def _submit_all(self) -> None:
+        if not self._is_open:
+            self._tasks.append(self._executor.submit(self._open))
+            self._is_open = True
+        for method, arguments in self._waiting:
+            self._tasks.append(self._executor.submit(self._call, method, arguments))
+        self._waiting = []
+
+    def _open(self) -> None:
+        from clu import metric_writers
+
+        self._writer = metric_writers.SummaryWriter(str(self._workdir))
+
+    def _call(self, method: str, arguments: tuple[Any, ...]) -> None:
+        getattr(self._writer, method)(*arguments)
 
     def _raise_errors(self) -> None:
         done = [task for task in self._tasks if task.done()]
@@ -99,8 +117,9 @@ class MetricsWriter:
         """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
         hyperparameters = tensorboard.hyperparameters(run_config)
         with self._warning("TensorBoard's events"):
-            self._tensorboard.write("write_hparams", hyperparameters)
-            self._tensorboard.write("write_texts", 0, {"run": tensorboard.describe_run(run_config)})
+            settings = {"run": tensorboard.describe_run(run_config)}
+            self._tensorboard.write("write_hparams", hyperparameters, urgent=False)
+            self._tensorboard.write("write_texts", 0, settings, urgent=False)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
@@ -144,9 +163,25 @@ class MetricsWriter:
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
         with self._warning("TensorBoard's events"):
-            self._tensorboard.write("write_scalars", step, scalars)
-            self._tensorboard.write("write_images", step, pictures)
-            self._tensorboard.write("flush")
+            self._tensorboard.write("write_scalars", step, scalars, urgent=False)
+            self._tensorboard.write("write_images", step, pictures, urgent=False)
+            self._tensorboard.write("flush", urgent=False)
+
+
+class NoWriter(contextlib.nullcontext["NoWriter"]):
+    """In the place of a `MetricsWriter` in processes that write nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+
+    def write_run(self, *_: object) -> None:
+        """Does nothing."""
+
+    def write_scalars(self, *_: object) -> None:
+        """Does nothing."""
+
+    def write_evaluation(self, *_: object) -> None:
+        """Does nothing."""
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> None:

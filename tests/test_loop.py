@@ -81,7 +81,9 @@ class Training:
                 self.config, self.workdir, self, checkpoints, writer,
                 progress.TrainProgress(start, 12), stop,
             )  # fmt: skip
-            return training.run(self._step, create_state(start), self._batches, start)
+            return training.run(
+                self._step, loop.pipeline.split_notes, create_state(start), self._batches, start
+            )
 
     def fill(self, disk):
         """Fills a disk, once what is being saved in the background is there."""

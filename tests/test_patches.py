@@ -51,27 +51,6 @@ def test_upsample_equals_reference(size):
     np.testing.assert_allclose(upsampled, reference.upsample(MAPS, size), atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(17, 25), (5, 7), (9, 1), (3, 4)])
-def test_gradient_of_upsampling_equals_that_of_the_matrices(size):
-    rows, columns = (
-        patches.interpolation_matrix(n, m).astype(np.float64)
-        for n, m in zip(MAPS.shape[1:3], size, strict=True)
-    )
-    gradient = np.random.default_rng(1).normal(size=(2, *size, 3)).astype(np.float32)
-    upsampled, pull_back = jax.vjp(lambda maps: patches.upsample(maps, size), jnp.asarray(MAPS))
-    np.testing.assert_allclose(
-        upsampled, np.einsum("Yy,Xx,byxc->bYXc", rows, columns, MAPS), atol=1e-6
-    )
-    (actual,) = pull_back(jnp.asarray(gradient))
-    expected = np.einsum("Yy,Xx,bYXc->byxc", rows, columns, gradient)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_upsampling_one_sample_is_constant():
-    upsampled = patches.upsample(jnp.full((1, 1, 1, 2), 3.0), (4, 6))
-    np.testing.assert_array_equal(upsampled, np.full((1, 4, 6, 2), 3.0))
-
-
 def test_upsample_keeps_corners_and_ramps():
     upsampled = np.asarray(patches.upsample(jnp.asarray(MAPS), (64, 128)))
     np.testing.assert_array_equal(

@@ -5,11 +5,13 @@ import pathlib
 import re
 import shutil
 
+import cv2
 import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util.tensor_util import make_ndarray
 
 from alp_jax import checkpoint, evaluate, guards, progress, replay, state, steps, train
 from alp_jax.errors import UserError
@@ -103,8 +105,16 @@ def test_tensorboard_has_scalars_and_pictures(run):
     events.Reload()
     tags = events.Tags()["tensors"]
     assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags)
+    scores = {e.step: make_ndarray(e.tensor_proto) for e in events.Tensors("evaluation/mean_iou")}
+    expected = {step: read_scores(workdir, step)["mean_iou"] for step in (0, 3, 6)}
+    assert scores == pytest.approx(expected, rel=1e-6)
     for column in ("image", "prediction", "label", "entropy", "confusion"):
-        assert f"evaluation/{column}" in tags
+        assert [e.step for e in events.Tensors(f"evaluation/{column}")] == [0, 3, 6]
+    # Width, height and a PNG of each picture.
+    _, _, first, *_ = make_ndarray(events.Tensors("evaluation/image")[0].tensor_proto)
+    image = cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_COLOR)
+    # The first image of the sheet is the first of the split.
+    np.testing.assert_array_equal(image[..., ::-1], tiny.make_example(250)["image"])
     groups = {tag.split("/")[0] for tag in tags}
     assert groups == {"loss", "gradient_norm", "parameter_norm", "statistics_norm", "learning_rate",
                       "discriminator_accuracy", "speed", "evaluation", "iou", "run",

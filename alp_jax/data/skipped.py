@@ -26,16 +26,19 @@ FILE_NAME = "skipped_records.json"
 class SkippedRecords:
     """Distinct records over all starts of a run, in `skipped_records.json`."""
 
-    def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
+    def __init__(
+        self, workdir: pathlib.Path, config: ml_collections.ConfigDict, *, process: int = 0
+    ):
         """Reads those of earlier starts.
 
         Args:
           workdir: of the run.
           config: `config.data`.
+          process: number of this one; each sees its own part of the data.
         Raises:
           UserError: if the file is damaged.
         """
-        self._path = workdir / FILE_NAME
+        self._path = workdir / (f"{process}_{FILE_NAME}" if process else FILE_NAME)
         self._config = config
         self._seen: set[tuple[str, int]] = set()
         self._records: list[str] = []

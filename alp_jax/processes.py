@@ -1,0 +1,78 @@
+"""Several processes of one run, on one machine or many: who writes, and what all must agree on.
+
+Synopsis:
+
+  join(coordinator="10.0.0.1:1234", num_processes=4, process_id=0)
+  step = from_primary(find_latest_step)     # looked for by one, known to all
+  if is_primary():
+      write_log()
+
+All processes run the same program on a file system that they share. A process alone is the primary
+of itself, and pays for none of this.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from alp_jax.errors import UserError, describe
+
+_NONE, _FAILED = -1, -2
+
+
+def join(*, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the processes of a run, before anything is computed.
+
+    Args:
+      coordinator: HOST:PORT of process 0; None where the cluster tells (TPU pods, Slurm, MPI).
+      num_processes, process_id: likewise.
+    Raises:
+      UserError: if they do not come together.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator_address=coordinator, num_processes=num_processes, process_id=process_id
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The processes of the run did not come together ({describe(error)}): give all of them "
+            "the same --coordinator=HOST:PORT of process 0 and --num_processes, and each its own "
+            "--process_id from 0."
+        ) from error
+
+
+def is_primary() -> bool:
+    """Whether this process writes what there is one of: the log, scores, pictures."""
+    return jax.process_index() == 0
+
+
+def from_primary(compute: Callable[[], int | None]) -> int | None:
+    """Computes a number (at least 0) or None in the primary, and tells all processes.
+
+    Raises:
+      UserError: in all of them, if `compute` raises it.
+    """
+    if jax.process_count() == 1:
+        return compute()
+    value, failure = _NONE, None
+    if is_primary():
+        try:
+            found = compute()
+            value = _NONE if found is None else found
+        except UserError as error:
+            value, failure = _FAILED, error
+    value = int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    if failure is not None:
+        raise failure
+    if value == _FAILED:
+        raise UserError("Process 0 cannot go on: its own message says why, and what to do.")
+    return None if value == _NONE else value
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in one process at least; all must ask at the same point."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
