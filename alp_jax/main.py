@@ -175,7 +175,8 @@ def main() -> int:
             logger.info("Predictions: %s", folder)
         return 0
     if _MODE.value == "predict":
-        return _predict(workdir, _INPUT.value, _OUTPUT.value)
+        primary = processes.is_primary()  # One device predicts: the others have nothing to do.
+        return _predict(workdir, _INPUT.value, _OUTPUT.value) if primary else 0
     if _MODE.value == "report":
         _report(workdir)
         return 0
