@@ -1,6 +1,7 @@
 # make demo     train the paper's method on the built-in cities, from nothing, in minutes
 # make test     lint, types and every test, from nothing
 # make results  every table and figure of docs/results, hours; continues where it was stopped
+# make docs     the documentation, in site/; a link to nowhere is an error
 # make lint     lint and types only
 # make format   mend what the linter can
 PYTHON ?= python3
@@ -20,7 +21,7 @@ SHIFT := $(BIN)/python -m alp_jax.domain_shift --config=configs/domain_shift.py:
 NO_SHIFT := --config.data.target=toy_cities/target_unlabelled_camera0.00 \
     --config.evaluation.dataset=toy_cities/target_camera0.00
 
-.PHONY: demo test results lint format clean
+.PHONY: demo test results docs lint format clean
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +65,9 @@ results: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 2
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,4 +78,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs datasets
+	rm -rf $(VENV) runs datasets site

@@ -22,6 +22,7 @@ from ml_collections import config_flags
 from alp_jax import stopping
 from alp_jax.errors import Stopped, UserError, describe
 
+EXIT_INCOMPLETE = 1  # Something was left out, and said; the rest is done.
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
@@ -44,22 +45,23 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], int | None]) -> None:
     """Parses the flags, runs `main` and exits.
 
-    Exit status: 0; EXIT_USER_ERROR with the error's one sentence on stderr; EXIT_STOPPED after
-    SIGTERM or SIGINT (Ctrl-C), when the same command goes on. A second signal ends the process at
-    once, as if nobody had caught it. Any other exception is a bug and keeps its traceback.
+    Exit status: what `main` returns (None is 0); EXIT_USER_ERROR with the error's one sentence on
+    stderr; EXIT_STOPPED after SIGTERM or SIGINT (Ctrl-C), when the same command goes on. A second
+    signal ends the process at once, as if nobody had caught it. Any other exception is a bug and
+    keeps its traceback.
     """
     set_environment()
 
-    def guarded(argv: Sequence[str]) -> None:
+    def guarded(argv: Sequence[str]) -> int | None:
         _configure_logging()
         if len(argv) > 1:
             _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
         try:
             with stopping.StopRequest():
-                main()
+                return main()
         except UserError as error:
             _fail(str(error).partition("\n")[0])  # Grain adds lines to errors that pass through it.
         except Stopped as stopped:
@@ -72,19 +74,29 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
+def set_up_notebook() -> None:
+    """Makes a notebook as quiet as a command: our log lines only; compiled programs are kept.
+
+    To be called before anything else, since JAX and TensorFlow read the environment when they are
+    imported.
+    """
+    set_environment()
+    _configure_logging("stdout")  # What goes to stderr is shown as if it were a fault.
+
+
 def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(EXIT_USER_ERROR)
 
 
-def _configure_logging() -> None:
+def _configure_logging(stream: str = "stderr") -> None:
     """Our own lines at INFO; those of the libraries (all log through absl) only when they fail."""
     # absl's own handler, which app.run installs, is replaced too.
     logging.basicConfig(
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         level=logging.WARNING,
-        handlers=[_StderrHandler()],
+        handlers=[_SystemHandler(stream)],
         force=True,
     )
     logging.getLogger("alp_jax").setLevel(logging.INFO)
@@ -94,12 +106,17 @@ def _configure_logging() -> None:
     logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
 
-class _StderrHandler(logging.StreamHandler):
+class _SystemHandler(logging.StreamHandler):
     """Writes to what sys.stderr is at the time: a progress bar replaces it to stay in one piece."""
+
+    def __init__(self, name: str):
+        """Creates the handler of sys.stderr or sys.stdout."""
+        super().__init__()
+        self._name_of_stream = name
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one line."""
-        self.stream = sys.stderr
+        self.stream = getattr(sys, self._name_of_stream)
         super().emit(record)
 
 

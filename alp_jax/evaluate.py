@@ -10,6 +10,7 @@ Synopsis:
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -29,6 +30,7 @@ from alp_jax import (
     models,
     processes,
     steps,
+    tensorboard,
 )
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
@@ -77,6 +79,22 @@ class Evaluation:
                 f"({describe(error)}): free some space there or make it writable."
             ) from error
         return path
+
+    def in_one_line(self) -> str:
+        """Says the mean IoU, or, without labels, the criteria that need none."""
+        summary = self.summary
+        if summary["mean_iou"] is not None:
+            said = f"mean IoU {100 * summary['mean_iou']:.2f} %"
+        else:
+            said = (
+                f"mean entropy {summary['mean_entropy']:.4f}, information maximisation "
+                f"{summary['information_maximisation']:.4f}, no labels"
+            )
+        return f"{said}: {summary['dataset']} {summary['split']}"
+
+    def paint(self) -> dict[str, np.ndarray]:
+        """Paints panels and confusion for TensorBoard: name -> [N, H, W, 3] uint8 RGB."""
+        return tensorboard.paint_evaluation(self.panels, self.confusion, self.label_set)
 
 
 def read_summary(
@@ -241,11 +259,11 @@ def _round_up(count: int, divisor: int) -> int:
 
 
 def evaluate_checkpoint(
-    workdir: pathlib.Path,
-    run_config: ml_collections.ConfigDict | None,
+    workdir: str | os.PathLike[str],
+    run_config: ml_collections.ConfigDict | None = None,
     *,
-    checkpoint_name: str,
-    split: str | None,
+    checkpoint_name: str = "latest",
+    split: str | None = None,
     predictions_dir: pathlib.Path | None = None,
 ) -> Evaluation:
     """Evaluates a checkpoint of a finished or running run.
@@ -260,6 +278,7 @@ def evaluate_checkpoint(
     Raises:
       UserError: if there is no such run or checkpoint, or the configuration is another run's.
     """
+    workdir = pathlib.Path(workdir).expanduser()
     saved = config.load(workdir)
     if run_config is None:
         run_config = saved

@@ -8,13 +8,14 @@ Synopsis:
 import dataclasses
 import io
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -65,13 +66,18 @@ class Panel:
 
     def columns(self, label_set: LabelSet) -> dict[str, np.ndarray]:
         """Paints the panel: name of a column -> [H, W, 3] uint8 RGB, ignored labels black."""
-        entropy = colormaps[ENTROPY_COLOURS](np.clip(self.entropy, 0.0, 1.0))[..., :3]
         return {
             "image": self.image,
             "prediction": label_set.colourise(self.prediction),
             "label": label_set.colourise(self.label),
-            "entropy": (entropy * 255).round().astype(np.uint8),
+            "entropy": colour_entropy(self.entropy),
         }
+
+
+def colour_entropy(entropy: np.ndarray) -> np.ndarray:
+    """Paints entropy of [0, 1], purple to yellow: [H, W] -> [H, W, 3] uint8 RGB."""
+    painted = colormaps[ENTROPY_COLOURS](np.clip(entropy, 0.0, 1.0), bytes=True)
+    return np.asarray(painted)[..., :3]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,28 +88,53 @@ class Picture:
     dark: bytes
 
 
-def save_sheet(path: pathlib.Path, panels: list[Panel], label_set: LabelSet) -> None:
-    """Writes a PNG with one row for each panel and a legend of the classes in it."""
+def draw_panels(panels: Sequence[Panel], label_set: LabelSet) -> Figure:
+    """Draws one row for each panel and a legend of the classes."""
+    rows = [
+        {
+            "entropy (0 to 1)" if title == "entropy" else title: picture
+            for title, picture in panel.columns(label_set).items()
+        }
+        for panel in panels
+    ]
+    not_evaluated = any((panel.label == IGNORE_LABEL).any() for panel in panels)
+    return draw_sheet(rows, class_handles(label_set, not_evaluated=not_evaluated))
+
+
+def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -> Figure:
+    """Draws pictures side by side.
+
+    Args:
+      rows: title of a column -> picture [H, W, 3]; all with the same titles, those of the first
+        row are written. Pictures of one row have one size.
+      handles: of the legend.
+    """
     width = 3.2
-    height, image_width = panels[0].image.shape[:2]
-    row_height = width * height / image_width + 0.08
+    heights = [width * height / across for height, across, _ in map(_first_shape, rows)]
     legend_height = 0.75
     figure = Figure(
-        figsize=(width * len(COLUMNS), row_height * len(panels) + legend_height + 0.3),
+        figsize=(width * len(rows[0]), sum(heights) + 0.08 * len(rows) + legend_height + 0.3),
         layout="constrained",
         dpi=100,
     )
-    axes = figure.subplots(len(panels), len(COLUMNS), squeeze=False)
-    for index, (row, panel) in enumerate(zip(axes, panels, strict=True)):
-        for axis, (title, picture) in zip(row, panel.columns(label_set).items(), strict=True):
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, height_ratios=heights)
+    for index, (axis_row, row) in enumerate(zip(axes, rows, strict=True)):
+        for axis, (title, picture) in zip(axis_row, row.items(), strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
             if index == 0:
-                axis.set_title("entropy (0 to 1)" if title == "entropy" else title)
-    not_evaluated = any((panel.label == IGNORE_LABEL).any() for panel in panels)
-    handles = class_handles(label_set, not_evaluated=not_evaluated)
+                axis.set_title(title)
     figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
-    save(figure, path)
+    return figure
+
+
+def _first_shape(row: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    return next(iter(row.values())).shape
+
+
+def save_sheet(path: pathlib.Path, panels: Sequence[Panel], label_set: LabelSet) -> None:
+    """Writes `draw_panels` as a PNG."""
+    save(draw_panels(panels, label_set), path)
 
 
 def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
@@ -113,6 +144,32 @@ def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
         for scene in label_set.classes
     ]
     return handles + [Patch(facecolor="black", label="not evaluated")] * not_evaluated
+
+
+def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Figure:
+    """Draws pixel counts with logarithmic colours, purple to yellow, none grey: Figure 7.
+
+    Args:
+      confusion: [C, C] counts, rows = truth.
+      label_set: the C classes.
+      title: above it.
+    """
+    figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
+    axis = figure.subplots()
+    colours = colormaps["viridis"].with_extremes(bad="0.6")
+    highest = max(int(confusion.max()), 2)
+    picture = axis.imshow(
+        np.ma.masked_equal(confusion, 0), cmap=colours, norm=LogNorm(1, highest), aspect="equal"
+    )
+    places = range(label_set.num_classes)
+    axis.set_xticks(places, label_set.names, rotation=90)
+    axis.set_yticks(places, label_set.names)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    axis.set_title(title, fontsize=10)
+    bar = figure.colorbar(picture, ax=axis, shrink=0.8)
+    bar.set_label("pixels (logarithmic; grey: none)")
+    return figure
 
 
 def render(draw: Callable[[], Figure]) -> Picture:

@@ -6,9 +6,14 @@ import pathlib
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a whole text file in one step, replacing the one that is there."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes a whole file in one step, replacing the one that is there."""
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(data)
         file.flush()
-        os.fsync(file.fileno())  # Or a crash of the machine could leave the new name and no text.
+        os.fsync(file.fileno())  # Or a crash of the machine could leave the new name and no data.
     os.replace(temporary, path)

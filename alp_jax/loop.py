@@ -200,12 +200,5 @@ class TrainLoop:
             result.save(self._workdir)
         except UserError as error:
             logger.warning("%s The run goes on.", error)
-        self._writer.write_evaluation(step, result.summary, result.panels, result.label_set)
-        mean_iou = result.summary["mean_iou"]
-        logger.info(
-            "step %d  mean IoU %s on %s %s",
-            step,
-            "undefined" if mean_iou is None else f"{100 * mean_iou:.2f} %",
-            result.summary["dataset"],
-            result.summary["split"],
-        )
+        self._writer.write_evaluation(step, result.summary, result.paint())
+        logger.info("step %d  %s", step, result.in_one_line())

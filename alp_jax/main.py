@@ -1,17 +1,31 @@
-"""Trains a segmenter, evaluates a checkpoint, writes a report of runs, or replays a bad step.
+"""Trains a segmenter, evaluates a checkpoint, predicts images, or writes a report of runs.
+
+Train, or continue, a run; everything goes into the workdir:
 
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
+
+Score a checkpoint on a split, and write predictions as the Cityscapes benchmark takes them:
+
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
+
+Label any images; one page of runs:
+
+python -m alp_jax.main --mode=predict --workdir=runs/alp --input=frames --output=predictions
 python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
+
+Look at a step again whose loss or gradient was not finite:
+
 python -m alp_jax.main --mode=replay --workdir=runs/alp
 
-Exit status: 0; 2 for wrong input, with one sentence; 75 when SIGTERM or SIGINT (Ctrl-C) stopped it,
-after the step was finished and saved: the same command continues. A second signal exits at once.
+Exit status: 0; 1 when some images could not be predicted; 2 for wrong input, with one sentence; 75
+when SIGTERM or SIGINT (Ctrl-C) stopped it, after the step was finished and saved: the same command
+continues. A second signal exits at once.
 """
 
 import logging
 import pathlib
+import sys
 import time
 
 from absl import flags
@@ -26,39 +40,78 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Python file with get_config(), and after a colon its variant: "
-    "configs/toy_cities.py:alp_gi. Override a field with --config.FIELD=VALUE. To evaluate, "
-    "the workdir's own configuration is used when this is not given.",
+    "configs/toy_cities.py:alp_gi. --config.FIELD=VALUE overrides a field; all are in "
+    "configs/default.py. evaluate: the workdir's own when not given.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run. Training resumes from its latest checkpoint.",
+    "Folder of the run: checkpoints, metrics.jsonl, evaluation/. Training continues from its "
+    "latest checkpoint.",
 )
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "report", "replay"],
-    "What to do; replay runs the step again that gave a loss or gradient that is not finite.",
+    ["train", "evaluate", "predict", "report", "replay"],
+    "train: train, or continue, a run. evaluate: score a checkpoint on a split. predict: label any "
+    "images. report: one HTML page of runs. replay: run the step again that gave a loss or "
+    "gradient that is not finite.",
+)
+_PROFILE_STEPS = flags.DEFINE_integer(
+    "profile_steps",
+    0,
+    "train: steps to record for TensorBoard's profiler, after ten that are not recorded.",
+    lower_bound=0,
 )
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
-    "Checkpoint to evaluate: latest, best (chosen by mean IoU on the evaluation split, so with "
-    "target labels), or the number of a step.",
+    "evaluate, predict: the checkpoint. latest, best (chosen by mean IoU on the evaluation split, "
+    "so with target labels), or the number of a step.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "Split to evaluate or report; that of config.evaluation when not given."
+    "split", None, "evaluate, report: the split; that of config.evaluation when not given."
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions",
     None,
-    "Folder to write predictions to while evaluating: NAME_labelIds.png with Cityscapes label ids "
-    "at the labels' resolution, the format of its benchmark.",
+    "evaluate: folder to write predictions to, NAME_labelIds.png with Cityscapes label ids at the "
+    "labels' resolution, the format of its benchmark.",
+)
+_INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "predict: the images. A folder, one image, a video, or a pattern in quotes such as "
+    "'frames/*.png'.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "predict: folder to write to. label_ids/, colour/, overlay/, entropy/ and, with "
+    "--probabilities, probabilities/; legend.png and predictions.json beside them.",
+)
+_PROBABILITIES = flags.DEFINE_bool(
+    "probabilities",
+    False,
+    "predict: also write the probabilities of all classes, NAME.npz; large files.",
+)
+_PROPORTIONS = flags.DEFINE_enum(
+    "proportions",
+    "stretch",
+    ["stretch", "keep"],
+    "predict: how images reach the network's size, config.data.target_size. stretch: as in "
+    "training and evaluation. keep: scaled to fit inside, and mirrored to fill the rest.",
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "predict: images at a time; config.evaluation.batch_size when not given.",
+    lower_bound=1,
 )
 _COMPARE = flags.DEFINE_list(
     "compare",
     [],
-    "Workdirs of other runs in the report, the baseline (source-only) first.",
+    "report: workdirs of other runs on the page, the baseline (source-only) first.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
@@ -71,18 +124,21 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this 
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
-def main() -> None:
-    """Runs the mode that the flags select."""
+def main() -> int:
+    """Runs the mode that the flags select; returns the exit status."""
     if _WORKDIR.value is None:
         raise UserError("Give --workdir, the folder of the run: for example --workdir=runs/alp.")
     if _MODE.value == "train" and _CONFIG.value is None:
         raise UserError(
             "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
         )
+    if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
+        raise UserError(
+            "Predicting needs --input, images, and --output, a folder: for example "
+            "--input=frames --output=predictions."
+        )
     # Imported here so that --help and wrong flags answer at once.
-    import jax
-
-    from alp_jax import evaluate, processes, progress
+    from alp_jax import devices, evaluate, processes, progress
 
     if _DISTRIBUTED.value:
         processes.join(
@@ -93,7 +149,7 @@ def main() -> None:
         if not processes.is_primary():
             logging.getLogger("alp_jax").setLevel(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
+    logger.info(devices.describe())
     started = time.monotonic()
     if _MODE.value == "evaluate":
         folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
@@ -105,7 +161,7 @@ def main() -> None:
             predictions_dir=folder,
         )
         if not processes.is_primary():
-            return
+            return 0
         path = result.save(workdir)
         if _CHECKPOINT.value == "best":
             logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
@@ -117,26 +173,74 @@ def main() -> None:
         )
         if folder:
             logger.info("Predictions: %s", folder)
-        return
+        return 0
+    if _MODE.value == "predict":
+        primary = processes.is_primary()  # One device predicts: the others have nothing to do.
+        return _predict(workdir, _INPUT.value, _OUTPUT.value) if primary else 0
     if _MODE.value == "report":
         _report(workdir)
-        return
+        return 0
     from alp_jax import train
 
     if _MODE.value == "replay":
         train.replay_step(workdir)
-        return
+        return 0
     with processes.leaving_on_error():
-        summary = train.train_and_evaluate(_CONFIG.value, workdir)
+        summary = train.train_and_evaluate(
+            _CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value
+        )
     if not processes.is_primary():
-        return
+        return 0
     progress.print_scores(summary)
     logger.info(
-        "Finished in %.0f s. Scores and pictures: %s; curves: tensorboard --logdir=%s",
+        "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves "
+        "and all pictures on one page, --mode=predict for other images.",
         time.monotonic() - started,
         workdir / evaluate.FOLDER,
         workdir,
     )
+    return 0
+
+
+def _predict(workdir: pathlib.Path, images: str, output: str) -> int:
+    """Predicts; returns cli.EXIT_INCOMPLETE if some image could not be."""
+    from alp_jax import inference, prediction_files
+
+    started = time.monotonic()
+    segmenter = inference.load_segmenter(
+        workdir,
+        _CHECKPOINT.value,
+        proportions=_PROPORTIONS.value,
+        batch_size=_BATCH_SIZE.value,
+    )
+    logger.info("Predicting %s with step %d of %s.", images, segmenter.step, workdir)
+    result = prediction_files.predict_to_folder(
+        segmenter, images, output, with_probabilities=_PROBABILITIES.value
+    )
+    if result.num_stretched:
+        logger.info(
+            "%d images have other proportions than the %dx%d that the network was trained on, and "
+            "were stretched, as in training; --proportions=keep mirrors them to fill the rest.",
+            result.num_stretched,
+            *segmenter.size,
+        )
+    seconds = time.monotonic() - started
+    logger.info(
+        "Predicted %d images in %.0f s (%.3g a second). Look at %s, colours: %s; ids of classes "
+        "are in %s.",
+        len(result.written),
+        seconds,
+        len(result.written) / seconds,
+        result.output / "overlay",
+        result.output / prediction_files.LEGEND,
+        result.output / "label_ids",
+    )
+    if not result.failed:
+        return 0
+    print(f"{len(result.failed)} could not be predicted:", file=sys.stderr)
+    for source, reason in result.failed.items():
+        print(f"  {source} {reason}", file=sys.stderr)
+    return cli.EXIT_INCOMPLETE
 
 
 def _report(workdir: pathlib.Path) -> None:

@@ -65,16 +65,19 @@ def slice_patches(maps: jax.Array, offsets: jax.Array, patch_size: Size) -> jax.
 
 
 @functools.cache
-def interpolation_matrix(size_in: int, size_out: int) -> np.ndarray:
+def interpolation_matrix(size_in: int, size_out: int, last: float | None = None) -> np.ndarray:
     """Builds the matrix of bilinear interpolation with aligned corners along one axis.
 
     Output index i reads source coordinate i * (size_in - 1) / (size_out - 1): the first and last
     samples are kept exactly, as the published networks do.
 
+    Args:
+      size_in, size_out: samples.
+      last: the coordinate that the last output reads, where that is not the last sample.
     Returns:
       [size_out, size_in] float32; every row sums to 1.
     """
-    coordinates = np.linspace(0.0, size_in - 1, size_out)
+    coordinates = np.linspace(0.0, size_in - 1 if last is None else last, size_out)
     lower = np.minimum(np.floor(coordinates).astype(int), max(size_in - 2, 0))
     fraction = coordinates - lower
     matrix = np.zeros((size_out, size_in), np.float32)
@@ -94,6 +97,11 @@ def upsample(maps: jax.Array, size: Size) -> jax.Array:
     """Upsamples bilinearly with aligned corners: [B, h, w, C] -> [B, *size, C]."""
     rows = jnp.asarray(interpolation_matrix(maps.shape[1], size[0]), maps.dtype)
     columns = jnp.asarray(interpolation_matrix(maps.shape[2], size[1]), maps.dtype)
+    return interpolate(maps, rows, columns)
+
+
+def interpolate(maps: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Multiplies both axes by interpolation matrices: [B, h, w, C] -> [B, H, W, C]."""
     return _einsum("Xx,bYxc->bYXc", columns, _einsum("Yy,byxc->bYxc", rows, maps))
 
 

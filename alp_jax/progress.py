@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from alp_jax.counter import is_live
 from alp_jax.metrics import MEANS
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class TrainProgress:
         self._started = time.monotonic()
         self._bar: Progress | None = None
         console = Console()
-        if console.is_terminal:
+        if is_live(console):
             self._bar = Progress(
                 TextColumn("step"),
                 MofNCompleteColumn(),

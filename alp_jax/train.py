@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import functools
 import logging
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from alp_jax import (
     models,
     optim,
     processes,
+    profiling,
     progress,
     replay,
     state,
@@ -46,9 +48,10 @@ _INIT, _STEPS = 0, 1
 
 def train_and_evaluate(
     run_config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: str | os.PathLike[str],
     *,
     bar: progress.PartProgress | None = None,
+    profile_steps: int = 0,
 ) -> dict[str, Any]:
     """Trains until `num_steps`, from the workdir's latest checkpoint if there is one.
 
@@ -56,6 +59,7 @@ def train_and_evaluate(
       run_config: a whole configuration (configs/default.py).
       workdir: where everything is written (README.md, "The workdir").
       bar: a share of a display over many runs; None shows this run by itself.
+      profile_steps: to record for TensorBoard's profiler (`alp_jax.profiling`).
     Returns:
       the scores of the last step's evaluation.
     Raises:
@@ -64,9 +68,10 @@ def train_and_evaluate(
         loss that is not finite.
       Stopped: after SIGTERM or SIGINT; the same call continues.
     """
+    workdir = pathlib.Path(workdir).expanduser()
     config.validate(run_config)
     with stopping.StopRequest() as stop, _hold(workdir):
-        return _train_and_evaluate(run_config, workdir, bar, stop)
+        return _train_and_evaluate(run_config, workdir, bar, profile_steps, stop)
 
 
 def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
@@ -78,6 +83,7 @@ def _train_and_evaluate(
     run_config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     bar: progress.PartProgress | None,
+    profile_steps: int,
     stop: stopping.StopRequest,
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(run_config, workdir))
@@ -98,11 +104,25 @@ def _train_and_evaluate(
         _describe(train_state)
         processes.from_primary(lambda: config.save(run_config, workdir))
         if start_step < run_config.num_steps:
+            logger.info(
+                "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s. To watch: "
+                "tensorboard --logdir=%s",
+                run_config.num_steps,
+                workdir,
+                workdir,
+            )
             first_batch, _ = place(batches[start_step])
             train_fn = compile_train_step(
                 statics, train_state, first_batch, _steps_rng(run_config), devices
             )
+            train_fn = profiling.record(
+                train_fn,
+                workdir,
+                num_steps=profile_steps,
+                steps_left=run_config.num_steps - start_step,
+            )
             with _create_writer(workdir, start_step) as writer:
+                writer.write_run(run_config)
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
                 training = loop.TrainLoop(
                     run_config, workdir, evaluator, checkpoints, writer, shown, stop
@@ -283,6 +303,7 @@ def compile_train_step(
     Another shape than that of `batch` is then an error, not a second compilation. State and batch
     lie on the mesh; without one, on the first device.
     """
+    logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
     start = time.monotonic()
     everywhere = devices and mesh.replicate(devices)
     if devices is not None:

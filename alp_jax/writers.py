@@ -11,10 +11,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+import ml_collections
 import numpy as np
 
-from alp_jax import figures, files
-from alp_jax.data.labels import LabelSet
+from alp_jax import files, tensorboard
 from alp_jax.errors import UserError, describe
 
 logger = logging.getLogger(__name__)
@@ -113,12 +113,20 @@ class MetricsWriter:
         with self._warning("TensorBoard's events"):
             self._tensorboard.close()
 
+    def write_run(self, run_config: ml_collections.ConfigDict) -> None:
+        """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
+        hyperparameters = tensorboard.hyperparameters(run_config)
+        with self._warning("TensorBoard's events"):
+            settings = {"run": tensorboard.describe_run(run_config)}
+            self._tensorboard.write("write_hparams", hyperparameters, urgent=False)
+            self._tensorboard.write("write_texts", 0, settings, urgent=False)
+
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
         self._unwritten += json.dumps({"step": step, **scalars}).encode() + b"\n"
         self._write_lines()
         with self._warning("TensorBoard's events"):
-            self._tensorboard.write("write_scalars", step, dict(scalars))
+            self._tensorboard.write("write_scalars", step, tensorboard.group_scalars(scalars))
 
     def _write_lines(self) -> None:
         with self._warning(FILE_NAME):
@@ -143,8 +151,7 @@ class MetricsWriter:
         self,
         step: int,
         summary: Mapping[str, object],
-        panels: list[figures.Panel],
-        label_set: LabelSet,
+        pictures: Mapping[str, np.ndarray],
     ) -> None:
         """Writes an evaluation's scores and pictures to TensorBoard; they have their own files."""
         scalars = {
@@ -155,11 +162,6 @@ class MetricsWriter:
         ious = summary["iou_per_class"]
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
-        painted = [panel.columns(label_set) for panel in panels]
-        pictures = {
-            f"evaluation/{column}": np.stack([columns[column] for columns in painted])
-            for column in figures.COLUMNS
-        }
         with self._warning("TensorBoard's events"):
             self._tensorboard.write("write_scalars", step, scalars, urgent=False)
             self._tensorboard.write("write_images", step, pictures, urgent=False)
@@ -171,6 +173,9 @@ class NoWriter(contextlib.nullcontext["NoWriter"]):
 
     def __init__(self) -> None:
         super().__init__(self)
+
+    def write_run(self, *_: object) -> None:
+        """Does nothing."""
 
     def write_scalars(self, *_: object) -> None:
         """Does nothing."""

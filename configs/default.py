@@ -66,10 +66,10 @@ def _data() -> ml_collections.ConfigDict:
     data.data_dir = "datasets"  # Folder of the prepared datasets.
     data.num_classes = 19  # Label set: 19, 16 or 13 Cityscapes classes.
     data.source = "gta5/all"  # Labelled domain, a dataset under data_dir.
-    data.source_split = "train"
+    data.source_split = "train"  # Or a TFDS slice of one: "train[:50%]"; the target's as well.
     data.source_size = (720, 1280)  # (height, width) that source images and labels are resized to.
     data.target = "cityscapes/unlabelled"  # Domain to adapt to; a dataset without labels.
-    data.target_split = "train"
+    data.target_split = "train"  # Of the dataset without labels.
     data.target_size = (512, 1024)  # (height, width) of target images, in evaluation too.
     data.image_resize = "bicubic"  # "bicubic" or "bilinear" (Pillow, antialiased); labels: nearest.
     data.flip_probability = 0.0  # Of a horizontal flip, in both domains; 0 (AdvEnt).
@@ -163,7 +163,7 @@ def _optimizer() -> ml_collections.ConfigDict:
 def _evaluation() -> ml_collections.ConfigDict:
     evaluation = ml_collections.ConfigDict()
     evaluation.dataset = "cityscapes/labelled"  # Scored; without labels: entropy, pictures.
-    evaluation.split = "validation"
+    evaluation.split = "validation"  # That training evaluates, and chooses "best" by.
     evaluation.reported_split = ""  # That a study scores at the end; "": the same.
     evaluation.batch_size = 1  # Images at a time.
     evaluation.every_steps = 2_000  # Evaluate and save a checkpoint; also at the last step.

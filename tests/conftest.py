@@ -30,3 +30,11 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("datasets")
     tiny.build(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def saved_run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The workdir of an untrained run on the tiny dataset; tests must not change it."""
+    workdir = tmp_path_factory.mktemp("saved_run")
+    tiny.save_run(data_dir, workdir)
+    return workdir

@@ -37,6 +37,7 @@ CONFIG = "--config=configs/toy_cities.py"
         ([CONFIG, "--config.objective.patch_size=16,16"], "expected at least 32x32"),
         ([CONFIG, "--config.data.data_dir=/nowhere"], "No prepared dataset at /nowhere/toy"),
         (["--mode=evaluate"], "No run in"),
+        (["--mode=predict"], "Predicting needs --input"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence(tmp_path, arguments, message):

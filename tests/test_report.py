@@ -126,7 +126,9 @@ def test_a_target_without_labels_has_pictures_and_no_scores(workdirs, data_dir, 
     train.train_and_evaluate(config, tmp_path / "run")
     path = writing.write_report({"run": tmp_path / "run"}, tmp_path / "report", title="t")
     collected = Collector(path.read_text())
-    assert "There are no labels, so no scores." in collected.text
+    assert "has no labels, so no scores: criteria after each run's last step." in collected.text
+    assert "information maximisation (0 to 1)" in collected.text
+    assert "sidewalk" not in collected.text
     assert len(collected.pictures()) == 2 * 3
     with pytest.raises(UserError, match=r"evaluation\.dataset .* expected the same, to compare"):
         runs.read_runs({"a": tmp_path / "run", "b": workdirs["source_only"]})

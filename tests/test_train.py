@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from alp_jax import checkpoint, evaluate, guards, progress, replay, state, steps, train
@@ -107,13 +108,25 @@ def test_tensorboard_has_scalars_and_pictures(run):
     scores = {e.step: make_ndarray(e.tensor_proto) for e in events.Tensors("evaluation/mean_iou")}
     expected = {step: read_scores(workdir, step)["mean_iou"] for step in (0, 3, 6)}
     assert scores == pytest.approx(expected, rel=1e-6)
-    for column in ("image", "prediction", "label", "entropy"):
+    for column in ("image", "prediction", "label", "entropy", "confusion"):
         assert [e.step for e in events.Tensors(f"evaluation/{column}")] == [0, 3, 6]
     # Width, height and a PNG of each picture.
     _, _, first, *_ = make_ndarray(events.Tensors("evaluation/image")[0].tensor_proto)
     image = cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_COLOR)
     # The first image of the sheet is the first of the split.
     np.testing.assert_array_equal(image[..., ::-1], tiny.make_example(250)["image"])
+    groups = {tag.split("/")[0] for tag in tags}
+    assert groups == {"loss", "gradient_norm", "parameter_norm", "statistics_norm", "learning_rate",
+                      "discriminator_accuracy", "speed", "evaluation", "iou", "run",
+                      "_hparams_"}  # fmt: skip
+    text = events.Tensors("run")[0].tensor_proto.string_val[0].decode()
+    assert "| config.objective.adversarial_weight | 0.01 |" in text
+    assert "| commit | " in text
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert hparams["objective.patch_size"].string_value == "16, 16"
+    assert hparams["seed"].number_value == 0
+    assert "evaluation.every_steps" not in hparams
 
 
 def test_the_same_seed_gives_the_same_bits(run, tmp_path):
@@ -385,3 +398,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_pa
     assert "using that of step 3, the one before it" in caplog.text
     assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
     assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
+
+
+def test_steps_are_recorded_for_the_profiler(run, tmp_path):
+    config = run[0].copy_and_resolve_references()
+    with config.unlocked():
+        config.num_steps = config.optimizer.horizon_steps = 12
+        config.evaluation.every_steps = config.checkpoint.every_steps = 12
+    train.train_and_evaluate(config, tmp_path / "run", profile_steps=2)
+    (recorded,) = (tmp_path / "run" / "plugins" / "profile").rglob("*.xplane.pb")
+    data = recorded.read_bytes()
+    assert data.count(b"step_num") >= 1
+    with pytest.raises(UserError, match=r"--profile_steps is 3, and 12 steps are left to train"):
+        train.train_and_evaluate(config, tmp_path / "short", profile_steps=3)

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import cv2
+import jax
 import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 
+from alp_jax import checkpoint, train
+from alp_jax import config as run_config
 from alp_jax.data.labels import LABEL_SETS
 from configs import toy_cities
 
@@ -104,4 +107,20 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.evaluation.num_sheet_images = 2
         config.checkpoint.every_steps = 2
         config.mesh.data = config.mesh.space = 1
+    return config
+
+
+def save_run(data_dir: pathlib.Path, workdir: pathlib.Path) -> ml_collections.ConfigDict:
+    """A workdir as training leaves it, but with the initial weights: nothing is compiled for it.
+
+    The classifier's are large, so that predictions differ from pixel to pixel.
+    """
+    config = get_config(data_dir, "source_only")
+    state = train.create_train_state(train.create_statics(config), jax.random.key(0))
+    classifier = jax.tree.map(lambda kernel: 100 * kernel, state.segmenter.params["classifier"])
+    params = {**state.segmenter.params, "classifier": classifier}
+    state = state.replace(segmenter=state.segmenter.replace(params=params))
+    run_config.save(config, workdir)
+    with checkpoint.Checkpoints(workdir) as checkpoints:
+        checkpoints.save(6, state)
     return config

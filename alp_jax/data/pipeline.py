@@ -10,7 +10,6 @@ Batches are numpy: images [B, H, W, 3] uint8 RGB (four times fewer bytes to the 
 the network scales them), labels [B, H, W] uint8 train ids.
 """
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -27,8 +26,6 @@ from PIL import Image
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
@@ -260,7 +257,7 @@ def create_eval_batches(
     )
     _check_resizing(source, "target_size", config)
     if source.label_set is None:
-        logger.info("%s has no labels: entropy and pictures, but no scores.", source.title)
+        sources.announce(f"{source.title} has no labels: entropy and pictures, but no scores.")
 
     def add_missing_label(example: Example) -> Example:
         if "label" in example:

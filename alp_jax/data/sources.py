@@ -11,6 +11,7 @@ A dataset whose images were resized when it was prepared says so in its metadata
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -190,7 +191,7 @@ def open_source(
         ) from error
     if len(records) == 0:
         raise UserError(f"Dataset {title} is empty: expected at least one image.")
-    logger.info("Reading %s: %d images.", title, len(records))
+    announce(f"Reading {title}: {len(records)} images.")
     return SegmentationSource(
         records,
         title,
@@ -219,6 +220,12 @@ def name_records(data_dir: str, name: str, split: str, indices: Sequence[int]) -
     skipped = {feature: tfds.decode.SkipDecoding() for feature in builder.info.features}
     records = builder.as_data_source(split, decoders=skipped | {"name": None})
     return [f"{records[i]['name'].decode()} (record {i})" for i in indices]
+
+
+@functools.cache
+def announce(message: str) -> None:
+    """Logs a line about data, once: a report opens the same split many times."""
+    logger.info(message)
 
 
 def split_names(data_dir: str, name: str) -> list[str]:

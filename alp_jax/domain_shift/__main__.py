@@ -43,12 +43,11 @@ def main() -> None:
     if _OUTPUT.value is None:
         raise UserError("Give --output, the folder of the figure: for example --output=runs/shift.")
     # Imported here so that --help and wrong flags answer at once.
-    import jax
-
+    from alp_jax import devices
     from alp_jax.domain_shift import experiment, report
 
     output = pathlib.Path(_OUTPUT.value).expanduser()
-    logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
+    logger.info(devices.describe())
     started = time.monotonic()
     result = experiment.run(_CONFIG.value, output)
     report.print_summary(result)

@@ -1,20 +1,12 @@
-"""Confusion matrix (Figure 7) and learning curves of runs.
-
-Each function draws a new figure in the current style: `alp_jax.figures.render` draws it twice, for
-light and dark pages.
-"""
+"""Learning curves of runs, in the current style: `figures.render` draws for light and dark."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from alp_jax import figures
-from alp_jax.data.labels import LabelSet
 from alp_jax.report.runs import ReportRun
 
 # Title with unit, and how to take it from a line of metrics.jsonl or a summary.
@@ -51,32 +43,6 @@ _EVALUATIONS: tuple[_Panel, ...] = (
 )
 
 
-def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Figure:
-    """Draws pixel counts with logarithmic colours, purple to yellow; none is grey.
-
-    Args:
-      confusion: [C, C] counts, rows = truth.
-      label_set: the C classes.
-      title: above it.
-    """
-    figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
-    axis = figure.subplots()
-    colours = colormaps["viridis"].with_extremes(bad="0.6")
-    highest = max(int(confusion.max()), 2)
-    picture = axis.imshow(
-        np.ma.masked_equal(confusion, 0), cmap=colours, norm=LogNorm(1, highest), aspect="equal"
-    )
-    places = range(label_set.num_classes)
-    axis.set_xticks(places, label_set.names, rotation=90)
-    axis.set_yticks(places, label_set.names)
-    axis.set_xlabel("predicted class")
-    axis.set_ylabel("true class")
-    axis.set_title(title, fontsize=10)
-    bar = figure.colorbar(picture, ax=axis, shrink=0.8)
-    bar.set_label("pixels (logarithmic; grey: none)")
-    return figure
-
-
 def draw_curves(runs: Sequence[ReportRun]) -> Figure:
     """Draws losses above and scores of the target below, over steps, a line for each run."""
     rows = ((_SCALARS, "scalars"), (_EVALUATIONS, "evaluations"))
@@ -101,10 +67,12 @@ def _draw_panel(
     attribute: str,
     pick: Callable[[dict[str, Any]], float | None],
 ) -> None:
+    drawn = False
     for index, run in enumerate(runs):
         points = [(row["step"], pick(row)) for row in getattr(run, attribute)]
         defined = [(step, value) for step, value in points if value is not None]
         if defined:
+            drawn = True
             marker = "o" if attribute == "evaluations" else None
             axis.plot(
                 *zip(*defined, strict=True),
@@ -113,4 +81,9 @@ def _draw_panel(
                 markersize=3,
                 linewidth=1.4,
             )
+    if not drawn:
+        axis.set_axis_off()
+        axis.text(
+            0.5, 0.5, "not there: no labels,\nor nothing is aligned", ha="center", va="center"
+        )
     figures.tidy(axis, legend=False)

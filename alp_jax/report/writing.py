@@ -7,6 +7,7 @@ Synopsis:
 
 import functools
 import logging
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -22,11 +23,17 @@ from alp_jax.report.runs import ReportRun, read_runs
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
+# That need no labels, and their units.
+_CRITERIA = {
+    "mean_entropy": "0 to 1",
+    "information_maximisation": "0 to 1",
+    "soft_neighbourhood_density": "nats",
+}
 
 
 def write_report(
-    workdirs: Mapping[str, pathlib.Path],
-    output: pathlib.Path,
+    workdirs: Mapping[str, str | os.PathLike[str]],
+    output: str | os.PathLike[str],
     *,
     title: str,
     split: str | None = None,
@@ -47,7 +54,8 @@ def write_report(
     Raises:
       UserError: if a workdir holds no finished run, or the runs cannot be compared.
     """
-    runs = read_runs(workdirs)
+    output = pathlib.Path(output).expanduser()
+    runs = read_runs({name: pathlib.Path(path).expanduser() for name, path in workdirs.items()})
     split = split or str(runs[0].config.evaluation.split)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -88,11 +96,14 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         }
         for name, score in scores.items():
             rows.setdefault(name, []).append("-" if score is None else f"{100 * score:.2f}")
+        for name, unit in _CRITERIA.items():
+            criterion = f"{name.replace('_', ' ')} ({unit})"
+            rows.setdefault(criterion, []).append(f"{summary[name]:.4f}")
         rows.setdefault("step", []).append(str(summary["step"]))
         if not summary["num_pixels"]:
             continue
         title = f"{run.name}: {dataset} {split}"
-        draw = functools.partial(charts.draw_confusion, confusion, run.label_set, title)
+        draw = functools.partial(figures.draw_confusion, confusion, run.label_set, title)
         picture = figures.render(draw)
         parts.append(
             Figure(
@@ -104,9 +115,12 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         )
     note = f"IoU in percent on {dataset} {split}, after each run's last step."
     if not parts:
-        note += " There are no labels, so no scores."
+        note = (
+            f"{dataset} {split} has no labels, so no scores: criteria after each run's last step."
+        )
     heads = ["", *(run.name for run in runs)]
-    table = Table(heads, [[name, *cells] for name, cells in rows.items()])
+    scored = {name: cells for name, cells in rows.items() if set(cells) != {"-"}}
+    table = Table(heads, [[name, *cells] for name, cells in scored.items()])
     return Section("Scores and confusion", [Paragraph(note), table, *parts])
 
 

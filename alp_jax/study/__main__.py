@@ -83,9 +83,7 @@ def _run(workdir: pathlib.Path) -> None:
             f"A study takes the variants from --methods: give --config={path} --methods={variant}."
         )
     # Imported here so that --help and wrong flags answer at once.
-    import jax
-
-    from alp_jax import config, locks
+    from alp_jax import config, devices, locks
     from alp_jax.study import outputs, plan, runner
 
     started = time.monotonic()
@@ -100,7 +98,7 @@ def _run(workdir: pathlib.Path) -> None:
         sweep=_SWEEP.value,
         starts_dir=_STARTS.value and pathlib.Path(_STARTS.value).expanduser(),
     )
-    logger.info("JAX %s on %s.", jax.__version__, ", ".join(str(d) for d in jax.local_devices()))
+    logger.info(devices.describe())
     about = outputs.describe(planned, config_path, overrides, _command())
     with locks.hold(workdir):
         study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from absl import flags
-from rich import console as rich_console
-from rich import progress as rich_progress
 
 from alp_jax.cli import EXIT_USER_ERROR
+from alp_jax.counter import count
 from alp_jax.errors import UserError
 from data_prep.common.workers import DEFAULT_WORKERS, MAX_WORKERS
 
@@ -65,18 +64,10 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 
     Inside, a termination request (SIGTERM) cleans up like Ctrl-C.
     """
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    console = rich_console.Console(stderr=True)
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
-        with rich_progress.Progress(*columns, console=console, disable=not total) as bar:
-            task = bar.add_task(description, total=total)
-            yield lambda: bar.advance(task)
+        with count(description, total) as advance:
+            yield advance
     finally:
         signal.signal(signal.SIGTERM, previous)
 

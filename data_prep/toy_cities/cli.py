@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_prep.common import command, datasets
-from data_prep.toy_cities import builder, prepare, preview
+from data_prep.toy_cities import builder, folders, prepare, preview
 from data_prep.toy_cities.render import Settings
 
 _USAGE = """Renders the two cities of toy_cities and writes them as TFDS datasets.
@@ -34,6 +34,10 @@ def _define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "preview", None, "Write a sheet of images to this PNG file instead.", flag_values=values
     )
+    flags.DEFINE_string(
+        "folders", None, "Folder to write PNG files to as well, as your own data would be.",
+        flag_values=values,
+    )  # fmt: skip
     for name, default, text in _FLOATS:
         flags.DEFINE_float(name, default, text, flag_values=values)
     for name, default, text in _INTEGERS:
@@ -71,7 +75,11 @@ def _run(argv: Sequence[str]) -> int:
         preview.write_preview(values.preview, settings)
         print(f"Wrote {values.preview}: source city left, target city right.")
         return 0
-    _prepare(pathlib.Path(values.data_dir), configs, values.workers)
+    data_dir = pathlib.Path(values.data_dir)
+    _prepare(data_dir, configs, values.workers)
+    if values.folders is not None:
+        folders.write_folders(pathlib.Path(values.folders), data_dir, configs)
+        print(f"PNG files are in {values.folders}: {', '.join(folders.NAMES)}.")
     return 0
 
 

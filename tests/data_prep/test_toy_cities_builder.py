@@ -366,3 +366,27 @@ def test_preview(tmp_path):
     assert road.any()
     assert (sheet[64 * 3 : 128 * 3 : 3, : 128 * 3 : 3][road] == (128, 64, 128)).all()
     assert not data_dir.exists()
+
+
+def test_folders_of_png_files_hold_what_the_records_do(tmp_path, capsys):
+    data_dir, own = tmp_path / "datasets", tmp_path / "own"
+    arguments = ["", f"--data_dir={data_dir}", f"--folders={own}", "--workers=1"]
+    assert cli.main([*arguments, "--num_train=3", "--num_eval=2"]) == 0
+    assert "PNG files are in" in capsys.readouterr().out
+    counts = {
+        str(folder.relative_to(own)): len(list(folder.glob("*.png")))
+        for folder in own.rglob("*")
+        if folder.is_dir()
+    }
+    assert counts == {
+        "source": 0, "source/images": 3, "source/labels": 3, "target": 0, "target/images": 3,
+        "target_labelled": 0, "target_labelled/images": 2, "target_labelled/labels": 2,
+        "new_frames": 2,
+    }  # fmt: skip
+    directory = data_dir / "toy_cities" / "target_eval2" / "1.0.0"
+    for example in tfds.builder_from_directory(directory).as_data_source("validation"):
+        name = f"{example['name'].decode()}.png"
+        image = cv2.imread(str(own / "target_labelled" / "images" / name))[..., ::-1]
+        label = cv2.imread(str(own / "target_labelled" / "labels" / name), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(image, example["image"])
+        np.testing.assert_array_equal(label, example["label"][..., 0])

@@ -1,0 +1,100 @@
+"""Image files -> 8-bit RGB, in the one way that preparation and prediction share.
+
+Synopsis:
+
+  pixels = decode_rgb(path.read_bytes())    # [H, W, 3] uint8
+"""
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+# Endings of the files that are taken for images where a folder is read.
+ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
+PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
+
+_EXIF_ORIENTATION = 0x0112
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class ImageError(ValueError):
+    """A file that is no image which can be read; the message completes "FILE ..."."""
+
+
+def describe_png(data: bytes) -> tuple[int, int] | None:
+    """(bits per channel, colour type) of a PNG file; None for any other file.
+
+    Pillow reduces 16 bits to 8 and stretches fewer than 8 without a word.
+    """
+    return (data[24], data[25]) if data.startswith(_PNG_SIGNATURE) and len(data) > 25 else None
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decodes a whole image file.
+
+    Raises:
+      ImageError: if it is cut short, damaged, not an image, or too large to be decoded safely.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            image.load()
+            return image
+    except Exception as error:  # Codecs raise whatever they like.
+        message = str(error).split(" <_io")[0].splitlines() or [type(error).__name__]
+        raise ImageError(f"cannot be decoded ({message[0].rstrip('.')})") from error
+
+
+def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:
+    """Whether a file decodes to the same 8-bit RGB with any decoder.
+
+    Args:
+      data: the file.
+      image: what it was decoded to.
+      upright: whether images are turned as their EXIF orientation says.
+    """
+    if upright and image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+        return False
+    if image.format == "JPEG":
+        return image.mode == "RGB"
+    return describe_png(data) == (8, PNG_RGB) and "transparency" not in image.info
+
+
+def to_rgb(data: bytes, image: Image.Image, *, upright: bool) -> np.ndarray:
+    """Converts a decoded file of any mode: [H, W, 3] uint8.
+
+    Transparency is dropped, 16 bits become 8. Arguments as those of `is_plain_rgb`.
+
+    Raises:
+      ImageError: if the image has 32 bits per channel.
+    """
+    if image.format == "JPEG" and is_plain_rgb(data, image, upright=upright):
+        # What reads a prepared record decodes JPEG with OpenCV, whose decoder may round
+        # differently.
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert decoded is not None
+        return np.ascontiguousarray(decoded[:, :, ::-1])
+    if upright:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ImageError("holds 32-bit values, but 8 or 16 bits per channel are read")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # Pillow's way for palettes with transparency.
+    return np.asarray(image.convert("RGB"))
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """Decodes a file, upright: [H, W, 3] uint8, the pixels that its preparation would store.
+
+    Raises:
+      ImageError: if it is no image which can be read.
+    """
+    return to_rgb(data, open_image(data), upright=True)

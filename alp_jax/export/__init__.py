@@ -1,0 +1,1 @@
+"""A trained segmenter as a file that runs without this package."""

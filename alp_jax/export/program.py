@@ -1,0 +1,106 @@
+"""The exported program, its description and its example.
+
+Synopsis:
+
+  path = export_segmenter(load_segmenter("runs/alp"), "exported", label_size=(1080, 1920))
+"""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alp_jax import files, maps, patches, versions
+from alp_jax.errors import UserError
+from alp_jax.inference import TrainedSegmenter, apply_network
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+PROGRAM, DESCRIPTION, EXAMPLE = "segmenter.jax", "segmenter.json", "predict.py"
+
+_EXAMPLE = '''\
+"""python predict.py IMAGE LABELS.png: needs jax, flatbuffers, numpy and Pillow."""
+
+import sys
+
+import jax.export
+import numpy as np
+from PIL import Image
+
+with open("{program}", "rb") as file:
+    segmenter = jax.export.deserialize(file.read())
+image = Image.open(sys.argv[1]).convert("RGB").resize(({width}, {height}), Image.{resampling})
+label_ids, entropy = segmenter.call(np.asarray(image)[None])
+Image.fromarray(np.asarray(label_ids[0])).save(sys.argv[2])
+'''
+
+
+def export_segmenter(
+    segmenter: TrainedSegmenter,
+    output: pathlib.Path | str,
+    *,
+    label_size: patches.Size | None = None,
+) -> pathlib.Path:
+    """Writes a segmenter as a program of its own, with its description and an example.
+
+    Args:
+      segmenter: to export.
+      output: folder, created if need be.
+      label_size: (height, width) of the label maps; None is the network's.
+    Returns:
+      the program's path.
+    Raises:
+      UserError: if the folder cannot be written.
+    """
+    folder = pathlib.Path(output).expanduser()
+    size = label_size or segmenter.size
+    program = export_program(segmenter, size).serialize()
+    example = _EXAMPLE.format(
+        program=PROGRAM,
+        height=segmenter.size[0],
+        width=segmenter.size[1],
+        resampling=segmenter.config.data.image_resize.upper(),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(folder / PROGRAM, bytes(program))
+        files.write_text(folder / DESCRIPTION, json.dumps(_describe(segmenter, size), indent=1))
+        files.write_text(folder / EXAMPLE, example)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to {folder} ({error.strerror or error}): give an --output that you may "
+            "write to."
+        ) from error
+    return folder / PROGRAM
+
+
+def export_program(segmenter: TrainedSegmenter, label_size: patches.Size) -> jax.export.Exported:
+    """Exports images [B, *size, 3] -> (label_ids, entropy) [B, *label_size], for any B."""
+    to_ids = segmenter.label_set.to_cityscapes_ids
+
+    def label(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        coarse = apply_network(
+            segmenter.params, segmenter.model_state, images, segmenter=segmenter.segmenter
+        )
+        logits = patches.upsample(coarse, label_size)
+        return jnp.asarray(to_ids)[jnp.argmax(logits, axis=-1)], maps.entropy(logits)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *segmenter.size, 3), np.uint8)
+    return jax.export.export(jax.jit(label), platforms=PLATFORMS)(images)
+
+
+def _describe(segmenter: TrainedSegmenter, label_size: patches.Size) -> dict[str, object]:
+    return {
+        "image_size": list(segmenter.size),
+        "image_resize": segmenter.config.data.image_resize,
+        "label_size": list(label_size),
+        "platforms": list(PLATFORMS),
+        "classes": [
+            {"name": c.name, "label_id": c.cityscapes_id, "colour": list(c.colour)}
+            for c in segmenter.label_set.classes
+        ],
+        "step": segmenter.step,
+        "versions": versions.describe(),
+    }

@@ -1,0 +1,63 @@
+"""What a notebook shows: the device, learning curves, evaluations and predictions."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+from matplotlib.figure import Figure
+
+from alp_jax import devices, figures
+from alp_jax.errors import UserError
+from alp_jax.evaluate import Evaluation
+from alp_jax.inference import Prediction
+
+
+def describe_devices() -> str:
+    """Says what JAX computes on, and what to do where that is a CPU for want of a better."""
+    if jax.local_devices()[0].platform != "cpu" or devices.unused_accelerators():
+        return devices.describe()
+    return (
+        f"{devices.describe()} That is enough for the built-in cities. Full-size training needs a "
+        "GPU or a TPU: in Colab choose Runtime, Change runtime type, then run everything again."
+    )
+
+
+def draw_curves(workdirs: Mapping[str, str | os.PathLike[str]]) -> Figure:
+    """Draws losses and scores of runs over steps.
+
+    Args:
+      workdirs: name of a run -> its workdir.
+    Raises:
+      UserError: if there is no run, or the runs cannot be compared.
+    """
+    from alp_jax.report import charts, runs  # Through writers they import TensorFlow.
+
+    paths = {name: pathlib.Path(path).expanduser() for name, path in workdirs.items()}
+    return charts.draw_curves(runs.read_runs(paths))
+
+
+def draw_evaluation(evaluation: Evaluation) -> Figure:
+    """Draws images of an evaluation with prediction, label and entropy."""
+    return figures.draw_panels(evaluation.panels, evaluation.label_set)
+
+
+def draw_predictions(predictions: Sequence[Prediction]) -> Figure:
+    """Draws images with their classes, those over the image, and entropy.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if not predictions:
+        raise UserError("There is no prediction to draw: give at least one.")
+    rows = [
+        {
+            "image": prediction.image,
+            "prediction": prediction.colour(),
+            "both": prediction.overlay(),
+            "entropy (0 to 1)": prediction.entropy_colour(),
+        }
+        for prediction in predictions
+    ]
+    label_set = predictions[0].label_set
+    return figures.draw_sheet(rows, figures.class_handles(label_set, not_evaluated=False))

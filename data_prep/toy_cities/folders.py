@@ -1,0 +1,55 @@
+"""The cities as folders of PNG files, as anyone's own data would be."""
+
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+
+from alp_jax.errors import UserError
+from data_prep.common import datasets
+from data_prep.toy_cities.builder import Part, ToyCities, ToyCitiesConfig
+
+# Folder -> part and split, and the features that become files in subfolders of their names; None
+# writes images into the folder itself.
+_FOLDERS: dict[str, tuple[Part, str, dict[str, str] | None]] = {
+    "source": (Part.SOURCE, "train", {"image": "images", "label": "labels"}),
+    "target": (Part.TARGET_UNLABELLED, "train", {"image": "images"}),
+    "target_labelled": (Part.TARGET, "validation", {"image": "images", "label": "labels"}),
+    "new_frames": (Part.TARGET, "test", None),
+}
+NAMES = tuple(_FOLDERS)
+
+
+def write_folders(
+    root: pathlib.Path, data_dir: pathlib.Path, configs: Sequence[ToyCitiesConfig]
+) -> None:
+    """Writes source/, target/, target_labelled/ and new_frames/; labels are Cityscapes label ids.
+
+    Args:
+        root: the folder that they are put into.
+        data_dir: the directory of all datasets, where `configs` are complete.
+        configs: one of each part.
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    by_part = {config.part: config for config in configs}
+    try:
+        for name, (part, split, features) in _FOLDERS.items():
+            directory = datasets.directory_of(ToyCities, data_dir, by_part[part])
+            subfolders = {"image": ""} if features is None else features
+            _write_split(root / name, directory, split, subfolders)
+    except OSError as error:
+        raise UserError(f"Cannot write {error.filename}: {error.strerror}.") from error
+
+
+def _write_split(
+    folder: pathlib.Path, directory: pathlib.Path, split: str, subfolders: dict[str, str]
+) -> None:
+    builder = tfds.builder_from_directory(directory)
+    raw = {feature: tfds.decode.SkipDecoding() for feature in subfolders}
+    for subfolder in subfolders.values():
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
+    for record in builder.as_data_source(split, decoders=raw):
+        for feature, subfolder in subfolders.items():
+            path = folder / subfolder / f"{record['name'].decode()}.png"
+            path.write_bytes(record[feature])

@@ -1,0 +1,205 @@
+"""What the documentation makes of the code: mkdocs hooks.
+
+In a page, a line of one of these forms is replaced:
+
+  {{ include data_prep/README.md }}       a file of the project, its links to code as plain names
+  {{ configuration }}                     every field of configs/default.py, from its comments
+  {{ roofline docs/results/tpu }}         the JSON files of benchmarks.tpu in a folder, as a table
+
+Formulas become MathML, which browsers draw themselves.
+"""
+
+import ast
+import html
+import json
+import pathlib
+import re
+import tokenize
+from collections.abc import Callable
+from typing import Any
+
+import griffe
+import latex2mathml.converter
+
+ROOT = pathlib.Path(__file__).parent
+_DIRECTIVE = re.compile(r"^\{\{ (\w+)(?: ([^ }]+))? \}\}$", re.MULTILINE)
+_LINK_OUT = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
+_FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.+?)\\[)\]]</(?P=tag)>', re.DOTALL
+)
+_ARGUMENTS = re.compile(r" +(\w+(?:, \w+)+): ")
+_SECTION = re.compile(r"^( *(?:Args|Returns|Raises|Yields|Attributes):)$", re.MULTILINE)
+_NUM_STEPS = 150_000  # Of the paper.
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replaces the directives of a page."""
+    makers: dict[str, Callable[..., str]] = {
+        "include": include,
+        "configuration": describe_configuration,
+        "roofline": roofline,
+    }
+
+    def replace(match: re.Match[str]) -> str:
+        return makers[match[1]](*filter(None, [match[2]]))
+
+    return _DIRECTIVE.sub(replace, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Turns formulas into MathML."""
+
+    def replace(match: re.Match[str]) -> str:
+        display = "block" if match["tag"] == "div" else "inline"
+        return latex2mathml.converter.convert(html.unescape(match["latex"]), display=display)
+
+    return _FORMULA.sub(replace, content)
+
+
+def include(path: str) -> str:
+    """Reads a Markdown file without its heading; links to what is no page become plain names."""
+    text = (ROOT / path).read_text()
+    return _LINK_OUT.sub(r"`\1`", text.split("\n", 1)[1])
+
+
+def describe_configuration() -> str:
+    """Writes a table for each part of the configuration."""
+    from alp_jax import config as run_config
+    from configs import default
+
+    values = run_config.flatten(default.get_config())
+    parts: dict[str, list[str]] = {}
+    for name, meaning in read_comments(ROOT / "configs" / "default.py").items():
+        if name not in values:  # The assignment of a whole part.
+            continue
+        part, _, field = name.rpartition(".")
+        value = values[name]
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        row = f"| `{field}` | {f'`{shown}`' if shown else 'empty'} | {meaning} |"
+        parts.setdefault(part, []).append(row)
+    head = "| field | default | meaning |\n| --- | --- | --- |\n"
+    return "\n\n".join(
+        f"## {f'config.{part}' if part else 'config'}\n\n{head}" + "\n".join(rows)
+        for part, rows in parts.items()
+    )
+
+
+def read_comments(path: pathlib.Path) -> dict[str, str]:
+    """Reads the comments above and behind `part.field = value`: field -> text, in order."""
+    source = path.read_text()
+    comments: dict[int, str] = {}
+    alone: set[int] = set()
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.COMMENT:
+                comments[token.start[0]] = token.string.lstrip("# ")
+                if not token.line[: token.start[1]].strip():
+                    alone.add(token.start[0])
+    found = {}
+    assignments = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign)]
+    for node in sorted(assignments, key=lambda node: node.lineno):
+        if isinstance(node.targets[0], ast.Attribute):
+            line = node.lineno - 1
+            said: list[str] = []
+            while line in alone:
+                said.insert(0, comments[line])
+                line -= 1
+            if node.end_lineno in comments:
+                said.append(comments[node.end_lineno])
+            target = ast.unparse(node.targets[0]).removeprefix("config.")
+            found[target] = " ".join(said)
+    return found
+
+
+def roofline(folder: str) -> str:
+    """Writes what `benchmarks.tpu` measured, with the hours that the paper's steps take at least.
+
+    Where there is no such file, it says how one is made.
+    """
+    lines = [
+        "| chip | activations | temporaries | bytes moved a step | roofline, a step | "
+        f"{_NUM_STEPS:,} steps, at least |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    commands = []
+    for path in sorted((ROOT / folder).glob("*.json")):
+        result = json.loads(path.read_text())
+        commands.append(result["command"])
+        for row in result["rows"]:
+            hours = row["roofline_seconds"] * _NUM_STEPS / 3600
+            cells = [
+                result["topology"],
+                row["variant"],
+                f"{row['temporary_bytes'] / 1e9:.1f} GB",
+                f"{row['bytes_moved'] / 1e9:.0f} GB",
+                f"{row['roofline_seconds']:.3f} s",
+                f"{hours:.1f} h",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    if not commands:
+        return (
+            "No measurement is in the repository; this makes one (a compilation, minutes):\n\n"
+            f"```\npip install --no-deps --target=libtpu libtpu\nPYTHONPATH=libtpu python -m "
+            f"benchmarks.tpu --topology=v5e:1x1 --output={folder}/v5e.json\n```\n\n"
+            f"Hours of a run, at least: `roofline_seconds` x {_NUM_STEPS:,} / 3600."
+        )
+    return "\n".join(lines) + "\n\n```\n" + "\n".join(commands) + "\n```"
+
+
+class HouseStyle(griffe.Extension):
+    """Makes of our docstrings what the reference's parser reads."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Changes a docstring before it is parsed."""
+        if obj.docstring:
+            change = fence if obj.is_module else separate_arguments
+            changed = change(obj.docstring.value)
+            obj.docstring.value = _SECTION.sub(r"\n\1", changed)  # An empty line before each.
+
+
+def fence(docstring: str) -> str:
+    """Puts fences around the paragraphs of a module's docstring that are indented, its code."""
+    lines: list[str] = []
+    inside = False
+    for line in docstring.splitlines():
+        indented = line.startswith("  ") and not line.lstrip().startswith("- ")
+        if indented and not inside and (not lines or not lines[-1].strip()):
+            lines.append("```")
+            inside = True
+        elif inside and line.strip() and not indented:
+            while not lines[-1].strip():
+                lines.pop()
+            lines += ["```", ""]
+            inside = False
+        lines.append(line[2:] if inside else line)
+    return "\n".join([*lines, *["```"] * inside])
+
+
+def separate_arguments(docstring: str) -> str:
+    """Writes "a, b: what both are" once for each of them."""
+    lines: list[str] = []
+    entry: list[str] = []  # Of several arguments, with its further lines.
+    names: list[str] = []
+
+    def flush() -> None:
+        lines.extend(
+            line.replace(", ".join(names), name, 1) if i == 0 else line
+            for name in names
+            for i, line in enumerate(entry)
+        )
+        entry.clear()
+        names.clear()
+
+    for line in docstring.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if entry and line.strip() and indent > len(entry[0]) - len(entry[0].lstrip()):
+            entry.append(line)
+            continue
+        flush()
+        if match := _ARGUMENTS.match(line):
+            entry.append(line)
+            names += match[1].split(", ")
+        else:
+            lines.append(line)
+    flush()
+    return "\n".join(lines)
