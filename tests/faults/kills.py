@@ -16,6 +16,7 @@ import pathlib
 import random
 import re
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -97,6 +98,11 @@ class Killer:
         # A signal that comes while Python starts, before anybody takes it, ends the process.
         assert status in (expected, -signal.SIGTERM if kind == _TERM else expected), log
         self.kills[kind] += 1
+        print(
+            f"kill {sum(self.kills.values())}: {kind}, of a start from step {self.resumed_from[-1]}",
+            file=sys.stderr,
+            flush=True,
+        )
         return False
 
     def _wait_for_the_moment(
