@@ -98,11 +98,8 @@ class Killer:
         # A signal that comes while Python starts, before anybody takes it, ends the process.
         assert status in (expected, -signal.SIGTERM if kind == _TERM else expected), log
         self.kills[kind] += 1
-        print(
-            f"kill {sum(self.kills.values())}: {kind}, of a start from step {self.resumed_from[-1]}",
-            file=sys.stderr,
-            flush=True,
-        )
+        number, step = sum(self.kills.values()), self.resumed_from[-1]
+        print(f"kill {number}: {kind}, of a start from step {step}", file=sys.stderr, flush=True)
         return False
 
     def _wait_for_the_moment(
