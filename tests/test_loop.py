@@ -29,6 +29,9 @@ class FakeEvaluation:
     def __init__(self, step: int):
         self.summary = {**self.summary, "step": step}
 
+    def in_one_line(self) -> str:
+        return "mean IoU 50 %"
+
     def paint(self) -> dict:
         return {}
 
