@@ -10,7 +10,6 @@ A folder `checkpoints/STEP` is there only once everything in it is written, with
 checksums, and nothing is read from one that is not as its manifest says.
 """
 
-import concurrent.futures
 import json
 import logging
 import pathlib
@@ -20,7 +19,7 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 
-from alp_jax import manifest, processes
+from alp_jax import manifest, processes, saving
 from alp_jax.errors import UserError, describe
 from alp_jax.state import TrainState
 
@@ -30,8 +29,7 @@ PyTree = Any
 
 FOLDER = "checkpoints"
 EVALUATION_FOLDER = "evaluation"
-# What the folders of a save in progress, or of a removal, and of a damaged checkpoint end in.
-_UNFINISHED, _DAMAGED = ".unfinished", ".damaged"
+_DAMAGED = ".damaged"  # What the folder of one that is not used ends in.
 
 
 def summary_path(workdir: pathlib.Path, step: int) -> pathlib.Path:
@@ -65,20 +63,17 @@ class Checkpoints:
                 "workdir of a run that was trained."
             )
         if not read_only and processes.is_primary():
-            for path in self._folder.glob(f"*{_UNFINISHED}*"):  # That a kill cut short.
+            for path in self._folder.glob(f"*{saving.UNFINISHED}*"):  # That a kill cut short.
                 shutil.rmtree(path)
-        self._checkpointer = _create_checkpointer()
-        self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit_checkpoint")
-        self._pending: concurrent.futures.Future[None] | None = None
+        self._checkpointer = saving.create_checkpointer()  # To read.
+        self._saver = saving.Saver(self._folder, on_saved=self._note_saved)
         self._whole: set[int] = set()  # Steps that agree with their manifest.
-        self._save_error = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wait()
-        self._committer.shutdown()
+        self._saver.close()
         self._checkpointer.close()
 
     def steps(self) -> list[int]:
@@ -94,7 +89,7 @@ class Checkpoints:
         Raises:
           UserError: if there are checkpoints, and none is whole.
         """
-        self._wait()
+        self._saver.wait()
         faults = {}
         for step in reversed(self.steps()):
             fault = self._find_fault(step)
@@ -157,16 +152,7 @@ class Checkpoints:
         A save that fails, on a full disk say, warns and leaves the older checkpoints as they are;
         `ensure_saved` tells of it.
         """
-        self._wait()
-        self._save_error = ""
-        unfinished = self._folder / f"{step}{_UNFINISHED}"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._checkpointer.save(unfinished, args=ocp.args.PyTreeSave(state), force=True)
-        except Exception as error:  # Orbax and TensorStore raise many types for a full disk.
-            self._report_failure(step, error)
-        else:
-            self._pending = self._committer.submit(self._commit, step)
+        self._saver.save(step, state)
 
     def ensure_saved(self, step: int) -> None:
         """Waits until the last save is over.
@@ -174,31 +160,9 @@ class Checkpoints:
         Raises:
           UserError: if it failed.
         """
-        self._wait()
-        if self._save_error:
-            raise UserError(
-                f"The checkpoint of step {step} could not be saved in {self._folder} "
-                f"({self._save_error}): free some space there or make it writable, then give the "
-                "same command again, which continues from the checkpoint before."
-            )
+        self._saver.ensure_saved(step)
 
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
-
-    def _commit(self, step: int) -> None:
-        """Waits for Orbax, writes the manifest, gives the folder its name and removes old ones."""
-        unfinished, final = self._folder / f"{step}{_UNFINISHED}", self._folder / str(step)
-        try:
-            self._checkpointer.wait_until_finished()
-            if not processes.is_primary():
-                return
-            manifest.write(unfinished)
-            unfinished.rename(final)
-        except Exception as error:  # As in save.
-            self._report_failure(step, error)
-            return
+    def _note_saved(self, step: int) -> None:
         self._whole.add(step)
         try:
             self._remove_old()
@@ -207,26 +171,12 @@ class Checkpoints:
                 "Old checkpoints in %s were not removed (%s).", self._folder, describe(error)
             )
 
-    def _report_failure(self, step: int, error: Exception) -> None:
-        self._save_error = describe(error)
-        logger.warning(
-            "The checkpoint of step %d could not be saved in %s (%s): the run goes on, and the "
-            "checkpoints before it are kept; free some space there or make it writable.",
-            step,
-            self._folder,
-            self._save_error,
-        )
-        for path in self._folder.glob(f"{step}{_UNFINISHED}*"):
-            shutil.rmtree(path, ignore_errors=True)
-        # Orbax keeps some errors and would raise them at the next save.
-        self._checkpointer = _create_checkpointer()
-
     def _remove_old(self) -> None:
         kept = {*self.steps()[-self._keep_last :], self.best_step()}
         for step in self.steps():
             if step not in kept:
                 # By another name first: half removed, it would be a damaged checkpoint.
-                removed = self._folder / f"{step}{_UNFINISHED}"
+                removed = self._folder / f"{step}{saving.UNFINISHED}"
                 (self._folder / str(step)).rename(removed)
                 shutil.rmtree(removed)
 
@@ -336,10 +286,6 @@ class Checkpoints:
             f"Checkpoint {self._folder / str(step)} cannot be read ({describe(error)}), though its "
             "files are as they were saved: use the versions that saved it (python -m pip list)."
         )
-
-
-def _create_checkpointer() -> ocp.AsyncCheckpointer:
-    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
 def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -66,7 +66,10 @@ def run(main: Callable[[], int | None]) -> None:
             _fail(str(error).partition("\n")[0])  # Grain adds lines to errors that pass through it.
         except Stopped as stopped:
             print(stopped, file=sys.stderr, flush=True)
-            sys.exit(EXIT_STOPPED)
+            sys.stdout.flush()
+            # Not by sys.exit: the signal may have come while a library was starting a thread, and
+            # Python would wait for that one forever.
+            os._exit(EXIT_STOPPED)
 
     app.run(guarded, flags_parser=_parse_flags)
 

@@ -185,7 +185,7 @@ class Evaluator:
           step: that they are of.
           predictions_dir: where to write every prediction (`save_prediction`), or None.
         """
-        weights = jax.device_put((params, model_state), mesh.replicate(self._devices))
+        weights = mesh.copy_everywhere((params, model_state), self._devices)
         confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
         entropy_total, density_total, num_images = 0.0, 0.0, 0
         probs_total = np.zeros(self._label_set.num_classes)

@@ -31,7 +31,7 @@ _WHOLE_NUMBERS = (
     "data.num_workers", "data.prefetch_batches", "data.max_bad_records", "objective.num_patches",
     "optimizer.horizon_steps", "evaluation.batch_size", "evaluation.every_steps",
     "evaluation.num_sheet_images", "checkpoint.every_steps", "checkpoint.keep_last",
-    "guards.discriminator_patience",
+    "guards.discriminator_patience", "mesh.data", "mesh.space",
 )  # fmt: skip
 _LISTS_OF_WHOLE_NUMBERS = (
     "data.source_size", "data.target_size", "objective.patch_size", "model.stem_widths",

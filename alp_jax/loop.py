@@ -1,5 +1,6 @@
 """The loop over the steps of a run, with what it reports to, saves and watches for."""
 
+import contextlib
 import logging
 import pathlib
 import time
@@ -84,7 +85,12 @@ class TrainLoop:
         )
         step = saved_step = start_step
         scalars: Scalars = {}
-        with feeding.DeviceFeed(iterator, place) as feed, self._bar as bar, self._stop.deferred():
+        with (
+            self._stop.deferred(),
+            contextlib.closing(iterator),  # Ends the processes that read.
+            feeding.DeviceFeed(iterator, place) as feed,
+            self._bar as bar,
+        ):
             if self._lacks_evaluation(start_step):  # Of step 0 it finds faults early.
                 with self._stop.at_once():
                     self._evaluate(start_step, train_state)

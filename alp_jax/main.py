@@ -185,7 +185,10 @@ def main() -> int:
     if _MODE.value == "replay":
         train.replay_step(workdir)
         return 0
-    summary = train.train_and_evaluate(_CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value)
+    with processes.leaving_on_error():
+        summary = train.train_and_evaluate(
+            _CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value
+        )
     if not processes.is_primary():
         return 0
     progress.print_scores(summary)

@@ -97,6 +97,24 @@ def replicate(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def copy_everywhere(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays, which every process holds alike, to all devices."""
+    everywhere = replicate(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, everywhere)
+
+    def copy(leaf: jax.Array) -> jax.Array:
+        if leaf.sharding == everywhere:
+            return leaf
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = copy(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        held = np.asarray(leaf)
+        return jax.make_array_from_callback(held.shape, everywhere, lambda index: held[index])
+
+    return jax.tree.map(copy, tree)
+
+
 def spread(mesh: Mesh, rank: int) -> NamedSharding:
     """Of [B, H, ...] arrays of `rank` axes the images over `data`, the rows over `space`."""
     return NamedSharding(mesh, PartitionSpec(DATA, SPACE) if rank > 1 else PartitionSpec(DATA))

@@ -11,7 +11,11 @@ All processes run the same program on a file system that they share. A process a
 of itself, and pays for none of this.
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -41,6 +45,27 @@ def join(*, coordinator: str | None, num_processes: int | None, process_id: int 
             "the same --coordinator=HOST:PORT of process 0 and --num_processes, and each its own "
             "--process_id from 0."
         ) from error
+
+
+@contextlib.contextmanager
+def leaving_on_error() -> Iterator[None]:
+    """Ends a process that fails at once, where there are others.
+
+    The end of Python would wait for them, and they for what this one was to send; so they are told
+    by JAX that it is gone, and end with its error, within two minutes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UserError) else 1)
 
 
 def is_primary() -> bool:

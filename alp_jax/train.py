@@ -228,7 +228,7 @@ def replay_step(workdir: pathlib.Path) -> None:
     like = jax.eval_shape(lambda: create_train_state(statics, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
     devices = create_mesh(run_config)
-    entry = jax.device_put(found.state, mesh.replicate(devices))
+    entry = mesh.copy_everywhere(found.state, devices)
     batch, _ = _place(found.batch, devices=devices, batch_size=run_config.data.batch_size)
     train_fn = compile_train_step(statics, entry, batch, _steps_rng(run_config), devices)
     train_state, scalars = train_fn(entry, batch)
@@ -306,7 +306,8 @@ def compile_train_step(
     logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
     start = time.monotonic()
     everywhere = devices and mesh.replicate(devices)
-    rng = jax.device_put(rng, everywhere)
+    if devices is not None:
+        rng = mesh.copy_everywhere(rng, devices)
     train_step = jax.jit(
         functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
     )

@@ -7,9 +7,10 @@ Synopsis:
   traffic.exchanged                     # with other chips
 
 `moved` is what every instruction reads and writes, wherever that lies, as XLA's own cost analysis
-has it, with three corrections: the body of a loop counts as often as it runs, an asynchronous copy
-as one read and one write (XLA counts its operand three times), and what moves nothing (buffers that
-are allocated, parts that are put side by side) as nothing. `memory` is the part of it that goes
+has it, with three corrections: the body of a loop counts as often as it runs, and of values that
+are stacked over its turns one turn's part each time; an asynchronous copy counts as one read and
+one write (XLA counts its operand three times); and what moves nothing (buffers that are allocated,
+parts that are put side by side) as nothing. `memory` is the part of it that goes
 through the chip's main memory (HBM): layouts marked S(1) lie in the memory on the chip (VMEM).
 `exchanged` is what a chip gets from collectives: the size of their results.
 """
@@ -25,7 +26,8 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2} 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+# The limit of a loop from 0, in its condition.
+_LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
 # What moves nothing, or is counted where it starts.
 _FREE = {
     "parameter",
@@ -74,25 +76,27 @@ def count(text: str) -> Traffic:
     computations, entry = _read(text)
 
     @functools.cache
-    def count_computation(name: str) -> Traffic:
+    def count_computation(name: str, turns: int) -> Traffic:
         total = Traffic(0, 0)
         instructions = computations[name]
         for instruction in instructions.values():
-            total += count_instruction(instruction, instructions)
+            total += count_instruction(instruction, instructions, turns)
         return total
 
-    def count_instruction(instruction: _Instruction, others: dict[str, _Instruction]) -> Traffic:
+    def count_instruction(
+        instruction: _Instruction, others: dict[str, _Instruction], turns: int
+    ) -> Traffic:
         if instruction.opcode in _FREE or any(t in instruction.text for t in _FREE_TARGETS):
             return Traffic(0, 0)
         if instruction.opcode == "while":
-            # A loop whose count the compiler does not know would be counted wrongly.
-            trips = _TRIPS.search(instruction.text)
-            if trips is None:
-                raise ValueError(f"A loop without a known count: {instruction.text[:200]}")
-            body = count_computation(_called(instruction.text, "body"))
-            return Traffic(*(int(trips[1]) * part for part in body))
+            condition = computations[_called(instruction.text, "condition")].values()
+            limits = [int(n) for i in condition for n in _LIMIT.findall(i.text)]
+            if len(limits) != 1:
+                raise ValueError(f"A loop of unknown length: {instruction.text[:200]}")
+            body = count_computation(_called(instruction.text, "body"), limits[0])
+            return Traffic(*(limits[0] * part for part in body))
         if instruction.opcode == "call":
-            return count_computation(_called(instruction.text, "to_apply"))
+            return count_computation(_called(instruction.text, "to_apply"), turns)
         if instruction.opcode in ("copy-start", "slice-start"):
             # The result is (to, from, context) of a copy, ((from), to, context) of a slice.
             first, second = _arrays(instruction.result)[:2]
@@ -104,9 +108,9 @@ def count(text: str) -> Traffic:
         if instruction.opcode.startswith(_COLLECTIVES):
             return _count_collective(instruction, others)
         shapes = [instruction.result] + [others[o].result for o in instruction.operands]
-        return sum((a for shape in shapes for a in _arrays(shape)), Traffic(0, 0))
+        return sum((a for shape in shapes for a in _arrays(shape, turns)), Traffic(0, 0))
 
-    return count_computation(entry)
+    return count_computation(entry, 1)
 
 
 def _count_collective(instruction: _Instruction, others: dict[str, _Instruction]) -> Traffic:
@@ -155,11 +159,14 @@ def _called(text: str, attribute: str) -> str:
     return found[1]
 
 
-def _arrays(shape: str) -> list[Traffic]:
-    """The size of every array in a shape."""
+def _arrays(shape: str, turns: int = 1) -> list[Traffic]:
+    """The size of every array in a shape; of those stacked over a loop's turns, one turn's part."""
     arrays = []
-    for kind, sides, layout in _ARRAY.findall(shape):
+    for kind, text, layout in _ARRAY.findall(shape):
         if kind in _BYTES:
-            size = _BYTES[kind] * math.prod(int(side) for side in sides.split(",") if side)
+            sides = [int(side) for side in text.split(",") if side]
+            if len(sides) > 1 and sides[0] == turns:
+                sides = sides[1:]
+            size = _BYTES[kind] * math.prod(sides)
             arrays.append(Traffic(size, 0 if "S(" in layout else size))
     return arrays

@@ -9,7 +9,8 @@ import shutil
 import socket
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -183,23 +184,24 @@ def missing_records(place: Place) -> list[str]:
     return place.train_on_data()
 
 
+class Written(tiny.Tiny):
+    """Two records that hold what nobody checked."""
+
+    fields: ClassVar[dict[str, bytes]] = {}
+
+    def _generate_examples(self, first: int, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index in range(2):
+            example = tiny.make_example(index)
+            files = {name: tiny.encode(example[name]) for name in ("image", "label")}
+            yield index, {**files, **self.fields, "name": f"{index}"}
+
+
 def written_records(place: Place, **fields: bytes) -> list[str]:
-    """A dataset whose records hold what nobody checked."""
-    example = tiny.make_example(0)
-    record = {"image": tiny.encode(example["image"]), "label": tiny.encode(example["label"])}
-
-    class Written(tiny.Tiny):
-        name = "tiny"
-
-        def _generate_examples(self, first, count):
-            for index in range(2):
-                yield index, {**record, **fields, "name": f"{index}"}
-
     place.data()
-    shutil.rmtree(place.folder / "data" / "tiny" / "source")
+    Written.fields = fields
     builder = Written(config="source", data_dir=place.folder / "data", file_format="array_record")
     builder.download_and_prepare()
-    return place.train_on_data()
+    return place.train_on_data("--config.data.source=written/source")
 
 
 DATA_CASES = {

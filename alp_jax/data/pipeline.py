@@ -10,7 +10,11 @@ Batches are numpy: images [B, H, W, 3] uint8 RGB (four times fewer bytes to the 
 the network scales them), labels [B, H, W] uint8 train ids.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -159,8 +163,9 @@ def create_train_batches(
     size = config.batch_size
     if images is None or len(images) == size:
         return pairs.batch(size, drop_remainder=True)
-    # Image i of every batch is a stream of its own.
-    columns = grain.experimental.ZipMapDataset([pairs[i::size] for i in images])
+    # Image i of every batch is a stream of its own; all of one length, which is without end.
+    end = len(pairs) // size * size
+    columns = grain.experimental.ZipMapDataset([pairs[i:end:size] for i in images])
     return columns.map(
         lambda examples: {name: np.stack([e[name] for e in examples]) for name in examples[0]}
     )
@@ -191,8 +196,11 @@ def name_examples(config: ml_collections.ConfigDict, ids: Mapping[str, np.ndarra
 
 def iterate(
     batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
-) -> Iterator[Example]:
-    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes."""
+) -> grain.DatasetIterator:
+    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes.
+
+    Closing the iterator ends the processes.
+    """
     options = grain.ReadOptions(
         num_threads=max(prefetch_batches, 1), prefetch_buffer_size=max(prefetch_batches, 1)
     )
@@ -201,8 +209,27 @@ def iterate(
         # Grain reads absl flags for its workers, which nobody has parsed in a notebook.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, prefetch_batches))
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers, prefetch_batches),
+            worker_init_fn=_follow_main_process,
+        )
     return iter(dataset)
+
+
+def _follow_main_process(*_: int) -> None:
+    """Lets a reading process end with the main one, however that ends, and not before it.
+
+    Ctrl-C goes to all processes of a terminal: the main one finishes its step first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+
+    def end() -> None:
+        main_process.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def create_eval_batches(

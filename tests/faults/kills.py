@@ -82,8 +82,11 @@ class Killer:
         if kind is not None:
             self._wait_for_the_moment(started, workdir, kind)
             started.kill(signal.SIGTERM if kind == _TERM else signal.SIGKILL)
-        status = started.wait(600)
+        status = started.wait(300)
         log = started.read_log()
+        if status is None:
+            started.kill(signal.SIGKILL)
+            raise AssertionError(f"It neither goes on nor ends after {kind}: {log}")
         found = re.search(r"from step (\d+)", log)
         self.resumed_from.append(int(found[1]) if found else 0)
         assert "Traceback" not in log, log

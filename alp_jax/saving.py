@@ -1,0 +1,120 @@
+"""Saves of a state in the background, each whole with its checksums or not there at all.
+
+Synopsis:
+
+  saver = Saver(folder, on_saved=remove_old)
+  saver.save(500, state)     # folder/500, once it is complete
+  saver.ensure_saved(500)    # or UserError
+  saver.close()
+"""
+
+import concurrent.futures
+import logging
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import orbax.checkpoint as ocp
+
+from alp_jax import manifest, processes
+from alp_jax.errors import UserError, describe
+from alp_jax.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+# What the folder of a save in progress, or of a removal, ends in.
+UNFINISHED = ".unfinished"
+
+
+def create_checkpointer() -> ocp.AsyncCheckpointer:
+    """Creates what reads and writes one state in one folder."""
+    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+
+
+class Saver:
+    """Writes states to `folder/STEP`, one at a time.
+
+    A save that fails, on a full disk say, is a warning and leaves nothing of itself.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, on_saved: Callable[[int], None]):
+        """Takes the folder, which the first save creates.
+
+        Args:
+          folder: of all steps.
+          on_saved: is called with each step that was saved, in the background.
+        """
+        self._folder = folder
+        self._on_saved = on_saved
+        self._checkpointer = create_checkpointer()
+        self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit_checkpoint")
+        self._pending: concurrent.futures.Future[None] | None = None
+        self._failure = ""
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts to save, after waiting for the save before; the state may be donated then."""
+        self.wait()
+        self._failure = ""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._checkpointer.save(
+                self._folder / f"{step}{UNFINISHED}", args=ocp.args.PyTreeSave(state), force=True
+            )
+        except Exception as error:  # Orbax and TensorStore raise many types for a full disk.
+            self._report_failure(step, error)
+        else:
+            self._pending = self._committer.submit(self._commit, step)
+
+    def wait(self) -> None:
+        """Waits until the last save is over, and what follows it."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def ensure_saved(self, step: int) -> None:
+        """Waits until the last save, that of `step`, is over.
+
+        Raises:
+          UserError: if it failed.
+        """
+        self.wait()
+        if self._failure:
+            raise UserError(
+                f"The checkpoint of step {step} could not be saved in {self._folder} "
+                f"({self._failure}): free some space there or make it writable, then give the same "
+                "command again, which continues from the checkpoint before."
+            )
+
+    def close(self) -> None:
+        """Waits, and frees what is held."""
+        self.wait()
+        self._committer.shutdown()
+        self._checkpointer.close()
+
+    def _commit(self, step: int) -> None:
+        """Waits for Orbax, writes the manifest, and only then gives the folder its name."""
+        unfinished = self._folder / f"{step}{UNFINISHED}"
+        try:
+            self._checkpointer.wait_until_finished()
+            if not processes.is_primary():
+                return
+            manifest.write(unfinished)
+            unfinished.rename(self._folder / str(step))
+        except Exception as error:  # As in save.
+            self._report_failure(step, error)
+        else:
+            self._on_saved(step)
+
+    def _report_failure(self, step: int, error: Exception) -> None:
+        self._failure = describe(error)
+        logger.warning(
+            "The checkpoint of step %d could not be saved in %s (%s): the checkpoints before it "
+            "are kept, and the run goes on; free some space there or make it writable.",
+            step,
+            self._folder,
+            self._failure,
+        )
+        for path in self._folder.glob(f"{step}{UNFINISHED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        # Orbax keeps some errors and would raise them at the next save.
+        self._checkpointer = create_checkpointer()
