@@ -29,6 +29,9 @@ class FakeEvaluation:
     def __init__(self, step: int):
         self.summary = {**self.summary, "step": step}
 
+    def paint(self) -> dict:
+        return {}
+
     def save(self, workdir) -> None:
         path = checkpoint.summary_path(workdir, self.summary["step"])
         try:
