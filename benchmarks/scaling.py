@@ -1,0 +1,133 @@
+"""Measures how the train step's time and memory grow with pixels, images and devices.
+
+  python -m benchmarks.scaling --output=benchmarks/scaling.json
+
+The step is the paper's (`benchmarks.paper_step`) at a fraction of its size. One thing grows in each
+table, each point in a process of its own: the sides of the images, the images in a batch, and the
+devices over which a batch is spread. Devices are virtual here, all on the same cores, so that their
+time should stay as it is, and the memory of each go down. Below each table stand the exponents of
+time and memory: the slope of their logarithms over that of the work, by least squares.
+"""
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks import results
+
+SCALES = (12, 8, 6, 4)
+BATCH_SIZES = (1, 2, 4)
+DEVICES = (1, 2, 4, 8)
+# Where the others grow: eighths of the paper's sides, and as many images as devices.
+_SCALE = 8
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures and prints; writes JSON where --output says."""
+    flags = _parse(arguments)
+    if flags.child:
+        return _child()
+    points: dict[str, list[dict[str, int]]] = {
+        "pixels": [{"scale": scale, "batch_size": 1, "devices": 1} for scale in SCALES],
+        "images": [{"scale": _SCALE, "batch_size": n, "devices": 1} for n in BATCH_SIZES],
+        "devices": [
+            {"scale": _SCALE, "batch_size": DEVICES[-1], "devices": n} for n in DEVICES
+        ],
+    }
+    tables = {}
+    for name, specs in points.items():
+        rows = []
+        print(f"{name:>9} {'seconds':>9} {'temporaries a device':>22}")
+        for spec in specs:
+            rows.append(spec | _spawn(spec, flags.steps))
+            row = rows[-1]
+            print(f"{row[name]:9} {row['seconds']:9.2f} {row['temporary_bytes'] / 2**20:18.0f} MiB")
+        exponents = {key: fit_exponent(rows, name, key) for key in ("seconds", "temporary_bytes")}
+        print("exponent  " + " ".join(f"{value:9.2f}" for value in exponents.values()) + "\n")
+        tables[name] = {"rows": rows, "exponents": exponents}
+    if flags.output:
+        content = {"processor": results.processor(), "cores": len(os.sched_getaffinity(0))}
+        results.save(flags.output, "scaling", arguments, content | {"tables": tables})
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = results.create_parser("scaling", __doc__)
+    parser.add_argument("--steps", type=int, default=3, help="timed, after one that is not")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def fit_exponent(rows: Sequence[dict[str, float]], work: str, cost: str) -> float:
+    """The b of cost = a * work^b, by least squares of the logarithms."""
+    slope, _ = np.polyfit(
+        np.log([row[work] for row in rows]), np.log([row[cost] for row in rows]), deg=1
+    )
+    return float(slope)
+
+
+def _spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
+    """Measures one point in a process of its own, which has as many devices as it says."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scaling", "--child"],
+        input=pickle.dumps(spec | {"steps": steps}),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(spec["devices"]), "JAX_PLATFORMS": "cpu"},
+        check=True,
+    )
+    return pickle.loads(result.stdout)
+
+
+def _child() -> int:
+    spec = pickle.load(sys.stdin.buffer)
+    found = _measure(**spec)
+    sys.stdout.buffer.write(pickle.dumps(found))
+    return 0
+
+
+def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
+    import jax
+    import numpy as np
+
+    from alp_jax import mesh, train
+    from benchmarks import paper_step
+
+    config = paper_step.create_config(scale=scale, batch_size=batch_size)
+    with config.unlocked():
+        config.mesh.data, config.mesh.space = devices, 1
+    chips = train.create_mesh(config)
+    step, (_, shapes, _) = paper_step.describe(config)
+    rng = np.random.default_rng(0)
+    limits = {"source_labels": config.data.num_classes}
+    batch = {
+        name: rng.integers(0, limits.get(name, 256), leaf.shape, np.uint8)
+        for name, leaf in shapes.items()
+    }
+    placed = mesh.place_batch(batch, chips, batch_size=batch_size)
+    state = train.create_train_state(train.create_statics(config), jax.random.key(0), chips)
+    key = mesh.copy_everywhere(jax.random.key(1), chips)
+    program = step.lower(state, placed, key).compile()
+
+    def advance() -> None:
+        nonlocal state
+        state, scalars = program(state, placed, key)
+        jax.block_until_ready((state, scalars))
+
+    seconds = float(np.median(results.time_calls(advance, steps)))
+    pixels = sum(batch[f"{domain}_images"][..., 0].size for domain in ("source", "target"))
+    return {
+        "seconds": seconds,
+        "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
+        "pixels": pixels,
+        "images": 2 * batch_size,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
