@@ -36,9 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     points: dict[str, list[dict[str, int]]] = {
         "pixels": [{"scale": scale, "batch_size": 1, "devices": 1} for scale in SCALES],
         "images": [{"scale": _SCALE, "batch_size": n, "devices": 1} for n in BATCH_SIZES],
-        "devices": [
-            {"scale": _SCALE, "batch_size": DEVICES[-1], "devices": n} for n in DEVICES
-        ],
+        "devices": [{"scale": _SCALE, "batch_size": DEVICES[-1], "devices": n} for n in DEVICES],
     }
     tables = {}
     for name, specs in points.items():

@@ -62,7 +62,8 @@ class ResNet18(nn.Module):
                     kernel_init=_KERNEL_INIT,
                     name=f"layer{stage}_{block}",
                 )(features, train)
-        pooled = jnp.mean(features, axis=(1, 2))
+        # A block gives the sum before its ReLU.
+        pooled = jnp.mean(layers.relu(features), axis=(1, 2))
         kernel = self.param("head_kernel", layers.uniform_fan_in_kernel, (self.widths[-1], 1))
         bias = self.param("head_bias", layers.uniform_fan_in, (1,), self.widths[-1])
         return (pooled @ kernel + bias)[:, 0]
