@@ -7,9 +7,7 @@ Synopsis:
   result.save(workdir)     # evaluation/step_500.json, step_500_confusion.npy, step_500.png
 """
 
-import dataclasses
 import functools
-import json
 import os
 import pathlib
 from typing import Any
@@ -22,108 +20,21 @@ from PIL import Image
 from alp_jax import (
     checkpoint,
     config,
+    evaluation,
     figures,
-    files,
     label_free,
     mesh,
     metrics,
     models,
-    processes,
     steps,
-    tensorboard,
+    validation,
 )
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
-from alp_jax.errors import UserError, describe
+from alp_jax.errors import UserError
 from alp_jax.models import Segmenter
 
 PyTree = Any
-
-FOLDER = checkpoint.EVALUATION_FOLDER
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Scores of one checkpoint on one split.
-
-    Attributes:
-      summary: what `step_N.json` holds.
-      confusion: [C, C] int64 pixels, rows = truth.
-      panels: the chosen images with prediction, label and entropy.
-      label_set: the C classes.
-      stem: file name without its ending.
-    """
-
-    summary: dict[str, Any]
-    confusion: np.ndarray
-    panels: list[figures.Panel]
-    label_set: LabelSet
-    stem: str
-
-    def save(self, workdir: pathlib.Path) -> pathlib.Path:
-        """Writes the three files into `workdir/evaluation`; returns the JSON's path, the last.
-
-        Raises:
-          UserError: if they cannot be written.
-        """
-        folder = workdir / FOLDER
-        path = folder / f"{self.stem}.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
-            figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
-            files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"The evaluation of step {self.summary['step']} cannot be written in {folder} "
-                f"({describe(error)}): free some space there or make it writable."
-            ) from error
-        return path
-
-    def in_one_line(self) -> str:
-        """Says the mean IoU, or, without labels, the criteria that need none."""
-        summary = self.summary
-        if summary["mean_iou"] is not None:
-            said = f"mean IoU {100 * summary['mean_iou']:.2f} %"
-        else:
-            said = (
-                f"mean entropy {summary['mean_entropy']:.4f}, information maximisation "
-                f"{summary['information_maximisation']:.4f}, no labels"
-            )
-        return f"{said}: {summary['dataset']} {summary['split']}"
-
-    def paint(self) -> dict[str, np.ndarray]:
-        """Paints panels and confusion for TensorBoard: name -> [N, H, W, 3] uint8 RGB."""
-        return tensorboard.paint_evaluation(self.panels, self.confusion, self.label_set)
-
-
-def read_summary(
-    workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict
-) -> dict[str, Any] | None:
-    """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
-    path = checkpoint.summary_path(workdir, step)
-    if not path.exists():
-        return None
-    summary = json.loads(path.read_text())
-    same = (summary["dataset"], summary["split"]) == (evaluation.dataset, evaluation.split)
-    return summary if same else None
-
-
-def lacks_summary(workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict) -> bool:
-    """Whether a step has not been evaluated; of many processes all get the same answer."""
-    found = processes.from_primary(lambda: int(read_summary(workdir, step, evaluation) is None))
-    return bool(found)
-
-
-def read_summaries(
-    workdir: pathlib.Path, run_config: ml_collections.ConfigDict
-) -> list[dict[str, Any]]:
-    """Reads the scores of all steps that training evaluated, in order."""
-    evaluation = run_config.evaluation
-    own = (evaluation.dataset, evaluation.split)
-    summaries = [json.loads(path.read_text()) for path in (workdir / FOLDER).glob("step_*.json")]
-    ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}
-    return [ours[step] for step in sorted(ours) if step <= run_config.num_steps]
 
 
 class Evaluator:
@@ -177,7 +88,7 @@ class Evaluator:
         *,
         step: int,
         predictions_dir: pathlib.Path | None = None,
-    ) -> Evaluation:
+    ) -> evaluation.Evaluation:
         """Evaluates every image of the split once.
 
         Args:
@@ -234,7 +145,7 @@ class Evaluator:
             ),
         }
         stem = f"step_{step}{self._suffix}"
-        return Evaluation(summary, confusion, panels, self._label_set, stem)
+        return evaluation.Evaluation(summary, confusion, panels, self._label_set, stem)
 
     def _place(self, batch: pipeline.Example) -> dict[str, jax.Array]:
         """Puts a batch, which every process reads whole, on the devices."""
@@ -265,7 +176,7 @@ def evaluate_checkpoint(
     checkpoint_name: str = "latest",
     split: str | None = None,
     predictions_dir: pathlib.Path | None = None,
-) -> Evaluation:
+) -> evaluation.Evaluation:
     """Evaluates a checkpoint of a finished or running run.
 
     Args:
@@ -282,7 +193,7 @@ def evaluate_checkpoint(
     saved = config.load(workdir)
     if run_config is None:
         run_config = saved
-    config.validate(run_config)
+    validation.validate(run_config)
     config.check_same_run(run_config, saved, workdir)
     run_config = run_config.copy_and_resolve_references()
     run_config.evaluation.split = split or run_config.evaluation.split

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from alp_jax import config, evaluate, figures, maps, models, patches
+from alp_jax import config, evaluate, figures, maps, models, patches, validation
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
@@ -262,7 +262,7 @@ def load_segmenter(
         raise UserError(f"batch_size is {batch_size}: expected at least 1.")
     folder = pathlib.Path(workdir).expanduser()
     run_config = config.load(folder)
-    config.validate(run_config)
+    validation.validate(run_config)
     segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
     params, model_state, step = evaluate.restore_segmenter(folder, segmenter, checkpoint)
     return TrainedSegmenter(

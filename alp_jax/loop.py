@@ -11,7 +11,17 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, evaluate, feeding, guards, processes, progress, state, writers
+from alp_jax import (
+    checkpoint,
+    evaluate,
+    evaluation,
+    feeding,
+    guards,
+    processes,
+    progress,
+    state,
+    writers,
+)
 from alp_jax.data import pipeline
 from alp_jax.data.skipped import SkippedRecords
 from alp_jax.errors import Stopped, UserError
@@ -148,9 +158,9 @@ class TrainLoop:
         return step % every_steps == 0 or step == self._config.num_steps
 
     def _lacks_evaluation(self, step: int) -> bool:
-        evaluation = self._config.evaluation
-        is_due = self._is_due(step, evaluation.every_steps)
-        return is_due and evaluate.lacks_summary(self._workdir, step, evaluation)
+        evaluated = self._config.evaluation
+        is_due = self._is_due(step, evaluated.every_steps)
+        return is_due and evaluation.lacks_summary(self._workdir, step, evaluated)
 
     def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
         """Takes the next batch; None where a signal ended the processes that read."""

@@ -31,7 +31,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import cli
+from alp_jax import cli, evaluation
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ def main() -> int:
         "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves "
         "and all pictures on one page, --mode=predict for other images.",
         time.monotonic() - started,
-        workdir / evaluate.FOLDER,
+        workdir / evaluation.FOLDER,
         workdir,
     )
     return 0

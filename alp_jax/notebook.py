@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from alp_jax import devices, figures
 from alp_jax.errors import UserError
-from alp_jax.evaluate import Evaluation
+from alp_jax.evaluation import Evaluation
 from alp_jax.inference import Prediction
 
 

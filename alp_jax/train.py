@@ -1,37 +1,33 @@
 """Training: builds everything from a configuration, then loops; resumes by itself."""
 
 import contextlib
-import ctypes
-import dataclasses
 import functools
 import logging
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from alp_jax import (
+    assembly,
     checkpoint,
     config,
     evaluate,
+    evaluation,
     guards,
     locks,
     loop,
     mesh,
-    models,
-    optim,
     processes,
     profiling,
     progress,
     replay,
     state,
-    steps,
     stopping,
+    validation,
     writers,
 )
 from alp_jax.data import pipeline
@@ -40,8 +36,6 @@ from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Scalars = dict[str, jax.Array]
-TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 # Roles of the keys made from the run's seed.
 _INIT, _STEPS = 0, 1
 
@@ -69,7 +63,7 @@ def train_and_evaluate(
       Stopped: after SIGTERM or SIGINT; the same call continues.
     """
     workdir = pathlib.Path(workdir).expanduser()
-    config.validate(run_config)
+    validation.validate(run_config)
     with stopping.StopRequest() as stop, _hold(workdir):
         return _train_and_evaluate(run_config, workdir, bar, profile_steps, stop)
 
@@ -88,7 +82,7 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(run_config, workdir))
     label_set = LABEL_SETS[run_config.data.num_classes]
-    devices = create_mesh(run_config)
+    devices = assembly.create_mesh(run_config)
     batches = pipeline.create_train_batches(
         run_config.data,
         seed=run_config.seed,
@@ -97,7 +91,7 @@ def _train_and_evaluate(
         images=mesh.local_images(devices, run_config.data.batch_size),
     )
     place = functools.partial(_place, devices=devices, batch_size=run_config.data.batch_size)
-    statics = create_statics(run_config)
+    statics = assembly.create_statics(run_config)
     evaluator = evaluate.Evaluator(run_config, statics["segmenter"], label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(run_config, statics, checkpoints, devices)
@@ -112,7 +106,7 @@ def _train_and_evaluate(
                 workdir,
             )
             first_batch, _ = place(batches[start_step])
-            train_fn = compile_train_step(
+            train_fn = assembly.compile_train_step(
                 statics, train_state, first_batch, _steps_rng(run_config), devices
             )
             train_fn = profiling.record(
@@ -136,14 +130,14 @@ def _train_and_evaluate(
                         error, run_config, workdir, entry, train_fn, place, batches
                     ) from None
         last_step = int(train_state.step)
-        if evaluate.lacks_summary(workdir, last_step, run_config.evaluation):
+        if evaluation.lacks_summary(workdir, last_step, run_config.evaluation):
             segmenter_state = train_state.segmenter
             result = evaluator.evaluate(
                 segmenter_state.params, segmenter_state.model_state, step=last_step
             )
             if processes.is_primary():
                 result.save(workdir)
-    summary = evaluate.read_summary(workdir, last_step, run_config.evaluation)
+    summary = evaluation.read_summary(workdir, last_step, run_config.evaluation)
     return summary or {}
 
 
@@ -163,10 +157,10 @@ def _start(
 ) -> tuple[state.TrainState, int]:
     """(state, its step): that of the last whole checkpoint, or the run's start."""
     rng = jax.random.fold_in(jax.random.key(run_config.seed), _INIT)
-    entry = create_train_state(statics, rng, devices)
+    entry = assembly.create_train_state(statics, rng, devices)
     step = processes.from_primary(checkpoints.latest_whole_step)
     if step is None:
-        return (init_from(run_config, entry) if run_config.init_from else entry), 0
+        return (assembly.init_from(run_config, entry) if run_config.init_from else entry), 0
     if step == 0:  # Training saves none; data_prep.convert_weights does.
         raise UserError(
             f"The workdir {checkpoints.workdir} holds converted weights, not a run: give them as "
@@ -185,7 +179,7 @@ def _leave_replay(
     run_config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     entry: tuple[state.TrainState, int],
-    train_fn: TrainFn,
+    train_fn: assembly.TrainFn,
     place: Callable[[pipeline.Example], loop.Placed],
     batches: Any,
 ) -> UserError:
@@ -223,45 +217,22 @@ def replay_step(workdir: pathlib.Path) -> None:
       UserError: if the workdir holds no run or no replay file, or it is damaged.
     """
     run_config = config.load(workdir)
-    config.validate(run_config)
-    statics = create_statics(run_config)
-    like = jax.eval_shape(lambda: create_train_state(statics, jax.random.key(0)))
+    validation.validate(run_config)
+    statics = assembly.create_statics(run_config)
+    like = jax.eval_shape(lambda: assembly.create_train_state(statics, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
-    devices = create_mesh(run_config)
+    devices = assembly.create_mesh(run_config)
     entry = mesh.copy_everywhere(found.state, devices)
     batch, _ = _place(found.batch, devices=devices, batch_size=run_config.data.batch_size)
-    train_fn = compile_train_step(statics, entry, batch, _steps_rng(run_config), devices)
+    train_fn = assembly.compile_train_step(statics, entry, batch, _steps_rng(run_config), devices)
     train_state, scalars = train_fn(entry, batch)
     replay.print_outcome(found, train_state, jax.device_get(scalars))
-
-
-def create_mesh(run_config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
-    """Creates the mesh of a run (`config.mesh`), whose batches and evaluation it fits."""
-    data = run_config.data
-    heights = {data.source_size[0], data.target_size[0]}
-    devices = mesh.create_mesh(run_config.mesh, batch_size=data.batch_size, heights=sorted(heights))
-    logger.info("Devices: %s.", mesh.describe(devices))
-    return devices
 
 
 def _place(batch: pipeline.Example, *, devices: jax.sharding.Mesh, batch_size: int) -> loop.Placed:
     """(what a step takes, on its devices; what is noted of the batch, as it is)."""
     arrays, notes = pipeline.split_notes(batch)
     return mesh.place_batch(arrays, devices, batch_size=batch_size), notes
-
-
-def create_train_state(
-    statics: dict[str, Any], rng: jax.Array, devices: jax.sharding.Mesh | None = None
-) -> state.TrainState:
-    """Creates the state at step 0, compiled as one program: a hundred small ones take longer.
-
-    It is on all devices of the mesh; None takes the first device.
-    """
-    players = {name: value for name, value in statics.items() if name != "objective"}
-    create = functools.partial(
-        state.create_train_state, has_discriminator=statics["objective"].aligns, **players
-    )
-    return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
 
 
 def _describe(train_state: state.TrainState) -> None:
@@ -274,87 +245,3 @@ def _describe(train_state: state.TrainState) -> None:
         f"{count(train_state.segmenter.params):,}",
         "none, nothing is aligned" if discriminator is None else f"{count(discriminator.params):,}",
     )
-
-
-def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Creates the keyword arguments of `steps.train_step` that do not change during a run."""
-    num_classes = run_config.data.num_classes
-    return {
-        "segmenter": models.create_segmenter(run_config.model, num_classes),
-        "discriminator": models.create_discriminator(run_config.discriminator, num_classes),
-        "segmenter_optimizer": optim.create_segmenter_optimizer(
-            run_config.optimizer,
-            train_batch_norm_affine=run_config.model.batch_norm_train_affine,
-        ),
-        "discriminator_optimizer": optim.create_discriminator_optimizer(run_config.optimizer),
-        "objective": config.create_objective(run_config.objective),
-    }
-
-
-def compile_train_step(
-    statics: dict[str, Any],
-    train_state: state.TrainState,
-    batch: loop.Batch | dict[str, np.ndarray],
-    rng: jax.Array,
-    devices: jax.sharding.Mesh | None = None,
-) -> TrainFn:
-    """Compiles the train step once, ahead of time; the state is donated.
-
-    Another shape than that of `batch` is then an error, not a second compilation. State and batch
-    lie on the mesh; without one, on the first device.
-    """
-    logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
-    start = time.monotonic()
-    everywhere = devices and mesh.replicate(devices)
-    if devices is not None:
-        rng = mesh.copy_everywhere(rng, devices)
-    train_step = jax.jit(
-        functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
-    )
-    compiled = train_step.lower(train_state, batch, rng).compile()
-    _return_freed_memory()
-    logger.info("Compiled the train step in %.1f s.", time.monotonic() - start)
-    return lambda entry, data: compiled(entry, data, rng)
-
-
-def _return_freed_memory() -> None:
-    """Gives the system back what compiling took, with glibc, which would keep a gigabyte and more.
-
-    Other C libraries do so themselves, or have no such call.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def init_from(
-    run_config: ml_collections.ConfigDict, train_state: state.TrainState
-) -> state.TrainState:
-    """Takes the segmenter's parameters and statistics from the latest checkpoint in `init_from`.
-
-    A classifier that is not there (weights of a backbone) keeps its initial values.
-
-    Raises:
-      UserError: if there is no checkpoint, or it is of another network.
-    """
-    workdir, entry = pathlib.Path(run_config.init_from).expanduser(), train_state.segmenter
-    if not workdir.is_dir():
-        raise UserError(
-            f"config.init_from is {str(workdir)!r}, where no run is: train that one first (for the "
-            "built-in cities: --config=configs/toy_cities.py:warmup), convert pretrained weights "
-            "there (python -m data_prep.convert_weights --help), or give another."
-        )
-    saved = config.load(workdir)
-    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.resolve("latest")
-        held = checkpoints.segmenter_parts(step) | {"backbone"}
-        config.check_same_network(run_config, saved, workdir, parts=held)
-        params, model_state = checkpoints.restore_segmenter(
-            step,
-            {part: tree for part, tree in entry.params.items() if part in held},
-            entry.model_state,
-        )
-    afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
-    logger.info("Starting from step %d of %s; initialised afresh: %s.", step, workdir, afresh)
-    params = entry.params | params
-    segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
-    return dataclasses.replace(train_state, segmenter=segmenter)

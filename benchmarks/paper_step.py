@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from alp_jax import steps, train
+from alp_jax import assembly, steps
 from configs import default
 
 SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
@@ -31,9 +31,9 @@ def create_config(
 
 def describe(config: ml_collections.ConfigDict) -> tuple[Any, tuple[Any, Any, Any]]:
     """Describes the jitted step, its state donated, and the shapes of (state, batch, rng)."""
-    statics = train.create_statics(config)
+    statics = assembly.create_statics(config)
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(functools.partial(train.create_train_state, statics), rng)
+    state = jax.eval_shape(functools.partial(assembly.create_train_state, statics), rng)
     batch_size = config.data.batch_size
     source = (batch_size, *config.data.source_size)
     target = (batch_size, *config.data.target_size)

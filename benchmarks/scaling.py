@@ -93,13 +93,13 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
     import jax
     import numpy as np
 
-    from alp_jax import mesh, train
+    from alp_jax import assembly, mesh
     from benchmarks import paper_step
 
     config = paper_step.create_config(scale=scale, batch_size=batch_size)
     with config.unlocked():
         config.mesh.data, config.mesh.space = devices, 1
-    chips = train.create_mesh(config)
+    chips = assembly.create_mesh(config)
     step, (_, shapes, _) = paper_step.describe(config)
     rng = np.random.default_rng(0)
     limits = {"source_labels": config.data.num_classes}
@@ -108,7 +108,7 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
         for name, leaf in shapes.items()
     }
     placed = mesh.place_batch(batch, chips, batch_size=batch_size)
-    state = train.create_train_state(train.create_statics(config), jax.random.key(0), chips)
+    state = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0), chips)
     key = mesh.copy_everywhere(jax.random.key(1), chips)
     program = step.lower(state, placed, key).compile()
 

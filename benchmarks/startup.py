@@ -96,7 +96,7 @@ class _FirstStepError(Exception):
 
 def _child(data_dir: str, since: float) -> int:
     """Trains as `alp_jax.main` does, until the first step has ended."""
-    from alp_jax import cli
+    from alp_jax import assembly, cli
 
     cli.set_environment()
     config = cli.read_config(
@@ -133,9 +133,9 @@ def _child(data_dir: str, since: float) -> int:
         return step
 
     jax.monitoring.register_event_duration_secs_listener(count_event)
-    compiles = train.compile_train_step
-    train.compile_train_step = compile_train_step
-    train.create_train_state = timed("state", train.create_train_state)
+    compiles = assembly.compile_train_step
+    assembly.compile_train_step = compile_train_step
+    assembly.create_train_state = timed("state", assembly.create_train_state)
     pipeline.create_train_batches = timed("datasets", pipeline.create_train_batches)
     pipeline.create_eval_batches = timed("datasets", pipeline.create_eval_batches)
     evaluate.Evaluator.evaluate = timed("evaluation", evaluate.Evaluator.evaluate)  # type: ignore[method-assign]

@@ -157,13 +157,13 @@ def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
 def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
     import jax
 
-    from alp_jax import train
+    from alp_jax import assembly
     from benchmarks import paper_step
 
-    statics = train.create_statics(paper_step.create_config(scale=spec["scale"]))
+    statics = assembly.create_statics(paper_step.create_config(scale=spec["scale"]))
     batch, rng = _make_batch(spec), jax.random.key(0)
-    state = train.create_train_state(statics, rng)
-    step = train.compile_train_step(statics, state, batch, rng)
+    state = assembly.create_train_state(statics, rng)
+    step = assembly.compile_train_step(statics, state, batch, rng)
 
     def advance() -> None:
         nonlocal state

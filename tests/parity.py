@@ -23,7 +23,7 @@ import numpy as np
 import optax
 import torch
 
-from alp_jax import optim, patches, state, train
+from alp_jax import assembly, optim, patches, state
 from configs import default
 from tests import torch_reference
 
@@ -114,7 +114,7 @@ class Pair:
         discriminator_scale: float = 1.0,
     ):
         self.config, self._dtype = config, dtype
-        self._statics = train.create_statics(config)
+        self._statics = assembly.create_statics(config)
         for player in ("segmenter_optimizer", "discriminator_optimizer"):
             self._statics[player] = _observed(self._statics[player])
         self._step = None
@@ -181,7 +181,7 @@ class Pair:
         """Trains for a step, with all of alp_jax's own: "losses" and "gradients" of all players."""
         step = int(self.state.step)
         if self._step is None:
-            self._step = train.compile_train_step(self._statics, self.state, batch, RNG)
+            self._step = assembly.compile_train_step(self._statics, self.state, batch, RNG)
         self.state, metrics = self._step(self.state, batch)
         our_losses = {
             name.removeprefix("loss/"): float(value)

@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from alp_jax import config
+from alp_jax import config, validation
 from alp_jax.errors import UserError
 from configs import default, gta5_to_cityscapes, image_folders, synthia_to_cityscapes, toy_cities
 
@@ -13,7 +13,7 @@ PAPER = {"gta5": gta5_to_cityscapes, "synthia": synthia_to_cityscapes}
 @pytest.mark.parametrize("variant", default.METHODS)
 def test_the_papers_configurations_are_valid(variant):
     run_config = default.get_config(variant)
-    config.validate(run_config)
+    validation.validate(run_config)
     assert run_config.objective.use_target == (variant != "source_only")
     assert run_config.is_locked
 
@@ -28,7 +28,7 @@ def test_the_papers_experiments_have_the_numbers_of_section_4_1(
     variant, module, source_size, num_classes
 ):
     run_config = module.get_config(variant)
-    config.validate(run_config)
+    validation.validate(run_config)
     fields = config.flatten(run_config)
     expected = {
         "data.source_size": source_size,
@@ -63,7 +63,7 @@ def test_advent_has_the_numbers_of_its_published_code(
     module, aux_classifier, num_steps, horizon_steps
 ):
     run_config = module.get_config("advent")
-    config.validate(run_config)
+    validation.validate(run_config)
     assert run_config.model.aux_classifier == aux_classifier
     assert run_config.model.batch_norm_mode == "batch"
     assert run_config.num_steps == num_steps
@@ -76,12 +76,12 @@ def test_advent_has_the_numbers_of_its_published_code(
 
 @pytest.mark.parametrize("variant", default.METHODS)
 def test_the_configuration_of_own_images_is_valid(variant):
-    config.validate(image_folders.get_config(variant))
+    validation.validate(image_folders.get_config(variant))
 
 
 @pytest.mark.parametrize("variant", toy_cities.VARIANTS)
 def test_the_built_in_configurations_are_valid(variant):
-    config.validate(toy_cities.get_config(variant))
+    validation.validate(toy_cities.get_config(variant))
 
 
 def test_methods_differ_only_in_the_objective():
@@ -177,13 +177,13 @@ def test_a_wrong_field_is_named_with_what_is_accepted(fields, message):
     with run_config.unlocked():
         run_config.update_from_flattened_dict(fields)
     with pytest.raises(UserError, match=message):
-        config.validate(run_config)
+        validation.validate(run_config)
 
 
 def test_a_patch_is_not_checked_where_none_is_used():
     run_config = default.get_config("source_only")
     run_config.objective.patch_size = (4, 4)
-    config.validate(run_config)
+    validation.validate(run_config)
 
 
 def test_a_missing_field_is_named():
@@ -191,7 +191,7 @@ def test_a_missing_field_is_named():
     with run_config.unlocked():
         del run_config.data.batch_size
     with pytest.raises(UserError, match=r"lacks config\.data\.batch_size"):
-        config.validate(run_config)
+        validation.validate(run_config)
 
 
 def test_saved_and_loaded_is_the_same_run(tmp_path):
@@ -200,7 +200,7 @@ def test_saved_and_loaded_is_the_same_run(tmp_path):
     config.save(run_config, tmp_path / "run")
     loaded = config.load(tmp_path / "run")
     assert config.flatten(loaded) == config.flatten(run_config)
-    config.validate(loaded)
+    validation.validate(loaded)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from alp_jax import mesh, steps, train
+from alp_jax import assembly, mesh, steps
 from alp_jax.errors import UserError
 from tests import tiny
 
@@ -30,10 +30,12 @@ def run_steps(data: int, space: int):
         config.model.depths, config.model.widths = (4,), (8,)  # Three blocks are one loop.
         config.model.strides, config.model.dilations = (1,), (2,)
         config.optimizer.segmenter_learning_rate = 0.01
-    statics = train.create_statics(config)
+    statics = assembly.create_statics(config)
     devices = create(data, space)
     everywhere = mesh.replicate(devices)
-    entry = jax.jit(functools.partial(train.create_train_state, statics), out_shardings=everywhere)
+    entry = jax.jit(
+        functools.partial(assembly.create_train_state, statics), out_shardings=everywhere
+    )
     step = jax.jit(
         functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import steps, train
+from alp_jax import assembly, steps
 from tests import tiny
 
 # Largest relative differences of one step of the tiny network.
@@ -25,8 +25,8 @@ def create(dtype: str, mode: str):
         config.objective.adversarial_weight = 0.1
         config.optimizer.gradient_clip_norm = 0.0
         config.optimizer.weight_decay = 0.0
-    statics = train.create_statics(config)
-    return statics, train.create_train_state(statics, jax.random.key(0))
+    statics = assembly.create_statics(config)
+    return statics, assembly.create_train_state(statics, jax.random.key(0))
 
 
 def make_batch() -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax import checkpoint, train
+from alp_jax import assembly, checkpoint
 from tests import commands, tiny
 
 # Writes the configuration that the processes are given, as a user would.
@@ -59,7 +59,7 @@ def write_config(folder, data_dir, data: int, space: int):
 
 def restore(workdir, data_dir, step: int):
     config = tiny.get_config(data_dir)
-    like = train.create_train_state(train.create_statics(config), jax.random.key(0))
+    like = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         return jax.device_get(checkpoints.restore(step, like=like))
 

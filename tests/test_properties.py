@@ -19,7 +19,17 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from alp_jax import config, field_types, losses, manifest, maps, metrics, patches, writers
+from alp_jax import (
+    config,
+    field_types,
+    losses,
+    manifest,
+    maps,
+    metrics,
+    patches,
+    validation,
+    writers,
+)
 from alp_jax.data.labels import CITYSCAPES_CLASSES, IGNORE_LABEL, LABEL_SETS
 from alp_jax.errors import UserError
 from configs import default
@@ -262,7 +272,7 @@ def test_any_configuration_is_accepted_or_refused_in_one_sentence(changed):
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / config.FILE_NAME).write_text(json.dumps(fields))
         loaded = config.load(pathlib.Path(folder))
-        message = refusal(lambda: config.validate(loaded))
+        message = refusal(lambda: validation.validate(loaded))
         if message is None:
             config.create_objective(loaded.objective)
         else:
@@ -277,7 +287,7 @@ def test_the_type_of_every_field_is_known():
 def test_any_bytes_as_a_configuration_are_refused_in_one_sentence(data):
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / config.FILE_NAME).write_bytes(data)
-        assert refusal(lambda: config.validate(config.load(pathlib.Path(folder)))) is not None
+        assert refusal(lambda: validation.validate(config.load(pathlib.Path(folder)))) is not None
 
 
 @given(

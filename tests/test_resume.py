@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax import checkpoint, train
+from alp_jax import assembly, checkpoint, train
 from tests import tiny
 
 OPTIONS = {
@@ -34,8 +34,8 @@ OPTIONS = {
 
 
 def read(run_config, workdir):
-    statics = train.create_statics(run_config)
-    like = jax.eval_shape(lambda: train.create_train_state(statics, jax.random.key(0)))
+    statics = assembly.create_statics(run_config)
+    like = jax.eval_shape(lambda: assembly.create_train_state(statics, jax.random.key(0)))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         return checkpoints.restore(4, like=like)
 

@@ -13,14 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
-from alp_jax import checkpoint, evaluate, guards, progress, replay, state, steps, train
+from alp_jax import assembly, checkpoint, evaluate, guards, progress, replay, state, steps, train
 from alp_jax.errors import UserError
 from tests import tiny
 
 
 def final_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
-    statics = train.create_statics(config)
-    like = train.create_train_state(statics, jax.random.key(0))
+    statics = assembly.create_statics(config)
+    like = assembly.create_train_state(statics, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         return checkpoints.restore(step, like=like)
 
@@ -273,15 +273,15 @@ def test_weights_of_a_backbone_leave_the_classifiers_as_they_are(run, tmp_path, 
         config.init_from = str(tmp_path)
         config.model.aux_classifier = True
         config.model.classifier_dilations = (3, 4)
-    entry = train.create_train_state(train.create_statics(config), jax.random.key(1))
+    entry = assembly.create_train_state(assembly.create_statics(config), jax.random.key(1))
     with caplog.at_level("INFO"):
-        start = train.init_from(config, entry).segmenter
+        start = assembly.init_from(config, entry).segmenter
     assert "initialised afresh: aux_classifier, classifier." in caplog.text
     assert_same_bits(start.params["backbone"], trained.params["backbone"])
     assert_same_bits(start.model_state, trained.model_state)
     for part in ("classifier", "aux_classifier"):
         assert_same_bits(start.params[part], entry.segmenter.params[part])
-    assert train.init_from(config, entry).discriminator is entry.discriminator
+    assert assembly.init_from(config, entry).discriminator is entry.discriminator
 
 
 def test_converted_weights_are_no_workdir_to_train_in(run, tmp_path):

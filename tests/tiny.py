@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 
-from alp_jax import checkpoint, train
+from alp_jax import assembly, checkpoint
 from alp_jax import config as run_config
 from alp_jax.data.labels import LABEL_SETS
 from configs import toy_cities
@@ -116,7 +116,7 @@ def save_run(data_dir: pathlib.Path, workdir: pathlib.Path) -> ml_collections.Co
     The classifier's are large, so that predictions differ from pixel to pixel.
     """
     config = get_config(data_dir, "source_only")
-    state = train.create_train_state(train.create_statics(config), jax.random.key(0))
+    state = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0))
     classifier = jax.tree.map(lambda kernel: 100 * kernel, state.segmenter.params["classifier"])
     params = {**state.segmenter.params, "classifier": classifier}
     state = state.replace(segmenter=state.segmenter.replace(params=params))

@@ -13,9 +13,10 @@ from typing import Any
 import ml_collections
 
 from alp_jax import files
-from alp_jax.config import differences, flatten, refuse
+from alp_jax.config import differences, flatten
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
+from alp_jax.validation import refuse
 
 FILE_NAME = "config.json"
 

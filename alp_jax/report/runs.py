@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from alp_jax import config, evaluate, writers
+from alp_jax import config, evaluate, evaluation, writers
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
 
@@ -84,5 +84,5 @@ def _read(name: str, workdir: pathlib.Path) -> ReportRun:
             f"{path} is damaged ({error}): expected the lines that training wrote; resume the run, "
             "or remove that file and its curves."
         ) from error
-    evaluations = tuple(evaluate.read_summaries(workdir, run_config))
+    evaluations = tuple(evaluation.read_summaries(workdir, run_config))
     return ReportRun(name, workdir, run_config, scalars, evaluations)

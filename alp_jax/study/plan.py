@@ -15,7 +15,7 @@ from typing import Any
 
 import ml_collections
 
-from alp_jax import cli, config
+from alp_jax import cli, config, validation
 from alp_jax.errors import UserError
 from alp_jax.study.scores import describe_value
 
@@ -117,7 +117,7 @@ def create_plan(
                     starts.setdefault(start.folder, start)
                     with run_config.unlocked():
                         run_config.init_from = str(start.workdir)
-                config.validate(run_config)
+                validation.validate(run_config)
                 runs[folder] = Run(method, value, seed, workdir, folder, run_config)
     return Plan(tuple(starts.values()), tuple(runs.values()), field, tuple(values))
 
@@ -177,7 +177,7 @@ def _create_start(
         if config.is_shared_with_start(name) and config.is_used(alone, name)
     ]
     start_config = cli.read_config(config_path, variant, [*shared_flags, f"--config.seed={seed}"])
-    config.validate(start_config)
+    validation.validate(start_config)
     if not field or not (
         config.is_shared_with_start(field) and config.is_used(start_config, field)
     ):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import jax
 
-from alp_jax import checkpoint, config, evaluate, files, progress, train
+from alp_jax import checkpoint, config, evaluate, evaluation, files, progress, train
 from alp_jax.errors import UserError
 from alp_jax.study.plan import Plan, Run
 from alp_jax.study.scores import About, RunScores, Study, Summary
@@ -75,7 +75,7 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
         workdir=planned.folder,
         last=last,
         best=best,
-        evaluations=tuple(evaluate.read_summaries(folder, planned.config)),
+        evaluations=tuple(evaluation.read_summaries(folder, planned.config)),
     )
     files.write_text(folder / SCORES_FILE, json.dumps(dataclasses.asdict(scores), indent=1) + "\n")
     return scores

@@ -18,7 +18,7 @@ from alp_jax.errors import UserError
 
 FILE_NAME = "study.json"
 
-# What evaluate.Evaluation.summary holds.
+# What evaluation.Evaluation.summary holds.
 Summary = dict[str, Any]
 
 

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config
+from alp_jax import checkpoint, config, validation
 from alp_jax.errors import UserError
 from data_prep.convert_weights import record, torch_files, trees
 from data_prep.convert_weights.layouts import (
@@ -44,7 +44,7 @@ def export_weights(
       UserError: if there is no such checkpoint, or the layout cannot hold its network.
     """
     run_config = config.load(workdir)
-    config.validate(run_config)
+    validation.validate(run_config)
     origin = record.load(workdir)
     if layout_name == AUTO:
         layout_name = origin.layout if origin else _usual_layout(run_config.model)

@@ -16,7 +16,7 @@ from typing import NoReturn
 import jax
 import ml_collections
 
-from alp_jax import config
+from alp_jax import validation
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
 from configs import default
@@ -105,7 +105,7 @@ class PublishedFile:
                     "label sets of street scenes; convert other weights."
                 )
             run_config.data.num_classes = num_classes
-        config.validate(run_config)
+        validation.validate(run_config)
         return run_config
 
     def account_for(self, layout_name: str, expected: trees.PyTree) -> dict[str, str]:

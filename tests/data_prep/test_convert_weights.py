@@ -14,7 +14,7 @@ import torch
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import checkpoint, config, models, train
+from alp_jax import assembly, checkpoint, config, models, validation
 from alp_jax.errors import UserError
 from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
@@ -61,7 +61,7 @@ def draw(shapes):
 def restore(workdir):
     """The segmenter of a workdir, as any program of alp_jax makes it."""
     run_config = config.load(workdir)
-    config.validate(run_config)
+    validation.validate(run_config)
     segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
     shapes, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
@@ -478,7 +478,7 @@ def test_a_run_of_ours_gives_the_published_network_the_same_logits(layout, asked
 def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
     run_config = create_run_config(aux_classifier=True)
     run_config.objective.use_target = False
-    create = functools.partial(train.create_train_state, train.create_statics(run_config))
+    create = functools.partial(assembly.create_train_state, assembly.create_statics(run_config))
     state = draw(jax.eval_shape(create, jax.random.key(0)))
     best = jax.tree.map(np.zeros_like, state)
     save_run(tmp_path / "run", run_config, best, state)

@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alp_jax import checkpoint, cli, train
+from alp_jax import assembly, checkpoint, cli
 from tests import tiny
 from tests.faults import command
 
@@ -55,8 +55,8 @@ def read_state(data_dir: pathlib.Path, workdir: pathlib.Path) -> list[np.ndarray
     from alp_jax import config
 
     run_config = config.load(workdir)
-    statics = train.create_statics(run_config)
-    like = jax.eval_shape(lambda: train.create_train_state(statics, jax.random.key(0)))
+    statics = assembly.create_statics(run_config)
+    like = jax.eval_shape(lambda: assembly.create_train_state(statics, jax.random.key(0)))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         state = checkpoints.restore(NUM_STEPS, like=like)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]

@@ -1,0 +1,138 @@
+"""Builds what a run's configuration says: the players, their state, the mesh, the compiled step.
+
+Synopsis:
+
+  statics = create_statics(config)
+  state = create_train_state(statics, rng)
+  train_fn = compile_train_step(statics, state, batch, rng)
+  state, metrics = train_fn(state, batch)
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import logging
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from alp_jax import checkpoint, config, loop, mesh, models, optim, state, steps
+from alp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Scalars = dict[str, jax.Array]
+TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
+
+
+def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Creates the keyword arguments of `steps.train_step` that do not change during a run."""
+    num_classes = run_config.data.num_classes
+    return {
+        "segmenter": models.create_segmenter(run_config.model, num_classes),
+        "discriminator": models.create_discriminator(run_config.discriminator, num_classes),
+        "segmenter_optimizer": optim.create_segmenter_optimizer(
+            run_config.optimizer,
+            train_batch_norm_affine=run_config.model.batch_norm_train_affine,
+        ),
+        "discriminator_optimizer": optim.create_discriminator_optimizer(run_config.optimizer),
+        "objective": config.create_objective(run_config.objective),
+    }
+
+
+def create_train_state(
+    statics: dict[str, Any], rng: jax.Array, devices: jax.sharding.Mesh | None = None
+) -> state.TrainState:
+    """Creates the state at step 0, compiled as one program: a hundred small ones take longer.
+
+    It is on all devices of the mesh; None takes the first device.
+    """
+    players = {name: value for name, value in statics.items() if name != "objective"}
+    create = functools.partial(
+        state.create_train_state, has_discriminator=statics["objective"].aligns, **players
+    )
+    return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
+
+
+def create_mesh(run_config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+    """Creates the mesh of a run (`config.mesh`), whose batches and evaluation it fits."""
+    data = run_config.data
+    heights = {data.source_size[0], data.target_size[0]}
+    devices = mesh.create_mesh(run_config.mesh, batch_size=data.batch_size, heights=sorted(heights))
+    logger.info("Devices: %s.", mesh.describe(devices))
+    return devices
+
+
+def compile_train_step(
+    statics: dict[str, Any],
+    train_state: state.TrainState,
+    batch: loop.Batch | dict[str, np.ndarray],
+    rng: jax.Array,
+    devices: jax.sharding.Mesh | None = None,
+) -> TrainFn:
+    """Compiles the train step once, ahead of time; the state is donated.
+
+    Another shape than that of `batch` is then an error, not a second compilation. State and batch
+    lie on the mesh; without one, on the first device.
+    """
+    logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
+    start = time.monotonic()
+    everywhere = devices and mesh.replicate(devices)
+    if devices is not None:
+        rng = mesh.copy_everywhere(rng, devices)
+    train_step = jax.jit(
+        functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
+    )
+    compiled = train_step.lower(train_state, batch, rng).compile()
+    _return_freed_memory()
+    logger.info("Compiled the train step in %.1f s.", time.monotonic() - start)
+    return lambda entry, data: compiled(entry, data, rng)
+
+
+def _return_freed_memory() -> None:
+    """Gives the system back what compiling took, with glibc, which would keep a gigabyte and more.
+
+    Other C libraries do so themselves, or have no such call.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def init_from(
+    run_config: ml_collections.ConfigDict, train_state: state.TrainState
+) -> state.TrainState:
+    """Takes the segmenter's parameters and statistics from the latest checkpoint in `init_from`.
+
+    A classifier that is not there (weights of a backbone) keeps its initial values.
+
+    Raises:
+      UserError: if there is no checkpoint, or it is of another network.
+    """
+    workdir, entry = pathlib.Path(run_config.init_from).expanduser(), train_state.segmenter
+    if not workdir.is_dir():
+        raise UserError(
+            f"config.init_from is {str(workdir)!r}, where no run is: train that one first (for the "
+            "built-in cities: --config=configs/toy_cities.py:warmup), convert pretrained weights "
+            "there (python -m data_prep.convert_weights --help), or give another."
+        )
+    saved = config.load(workdir)
+    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.resolve("latest")
+        held = checkpoints.segmenter_parts(step) | {"backbone"}
+        config.check_same_network(run_config, saved, workdir, parts=held)
+        params, model_state = checkpoints.restore_segmenter(
+            step,
+            {part: tree for part, tree in entry.params.items() if part in held},
+            entry.model_state,
+        )
+    afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
+    logger.info("Starting from step %d of %s; initialised afresh: %s.", step, workdir, afresh)
+    params = entry.params | params
+    segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
+    return dataclasses.replace(train_state, segmenter=segmenter)
