@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         """
         names = [block.keywords["name"] for block in blocks]
         held = {kind: [tree[name] for name in names] for kind, tree in self.variables.items()}
-        stacked = {kind: jax.tree.map(_stack, *trees) for kind, trees in held.items()}
+        stacked = {kind: jax.tree.map(self._stack, *trees) for kind, trees in held.items()}
         block = blocks[0](name=None, parent=None)
 
         def body(features: jax.Array, variables: PyTree) -> tuple[jax.Array, PyTree]:
@@ -120,6 +120,11 @@ class Backbone(nn.Module):
                 own = jax.tree.map(operator.itemgetter(i), statistics)
                 self.put_variable("batch_stats", name, own)
         return features
+
+    def _stack(self, *leaves: jax.Array) -> jax.Array:
+        """Stacks the blocks' leaves; kernels in the type of the product, to move no more bytes."""
+        is_kernel = leaves[0].ndim == 4
+        return jnp.stack(leaves, dtype=self.dtype if is_kernel else None)
 
     def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
         kernel_size = 7 if self.stem == "imagenet" else 3
@@ -137,10 +142,6 @@ class Backbone(nn.Module):
             norm = layers.BatchNorm(self.batch_norm_mode, self.train_affine, name=f"bn{i}")
             features = layers.relu(norm(features, train=train))
         return layers.max_pool_ceil(features) if self.stem == "imagenet" else features
-
-
-def _stack(*leaves: jax.Array) -> jax.Array:
-    return jnp.stack(leaves)
 
 
 class Block(nn.Module):
