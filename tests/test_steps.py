@@ -312,7 +312,7 @@ def test_running_statistics_follow_source_then_target(domains):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_patches_move_without_a_second_trace_and_the_same_seed_gives_the_same_bits():
+def test_patches_move_in_one_program_that_takes_over_the_state_and_repeats_its_bits():
     traces = []
 
     def counted(*args, **kwargs):
@@ -329,9 +329,11 @@ def test_patches_move_without_a_second_trace_and_the_same_seed_gives_the_same_bi
             current, metrics = step(current, game.batch, RNG)
             seen.append(float(metrics["loss/adversarial"]))
         runs.append(current)
-    assert len(traces) == 1
     assert trees_equal(*runs)
     assert len(set(seen)) == 3
+    memory = step.lower(game.state, game.batch, RNG).compile().memory_analysis()
+    assert memory.alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(game.state))
+    assert len(traces) == 1
 
 
 def test_a_map_too_small_for_the_discriminator_is_an_error():

@@ -205,15 +205,14 @@ def test_a_workdir_of_another_study_is_refused(study_and_workdir, config_file):
         runner.run(plan, outputs.describe(plan, "c", [], "command"), save=lambda _: None)
 
 
-def test_damaged_scores_are_named(study_and_workdir, config_file, tmp_path):
-    plan, about = plan_tiny(config_file, tmp_path)
-    runner.run(plan, about, save=lambda _: None)
+def test_damaged_scores_are_named(study_and_workdir, config_file):
+    study, workdir = study_and_workdir
+    plan, about = plan_tiny(config_file, workdir)
     path = plan.runs[0].workdir / runner.SCORES_FILE
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="remove that file, and the run is scored again"):
         runner.run(plan, about, save=lambda _: None)
     path.unlink()
-    study, _ = study_and_workdir
     assert runner.run(plan, about, save=lambda _: None).runs == study.runs
 
 
