@@ -123,7 +123,7 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
         "seconds": seconds,
         "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
         "pixels": pixels,
-        "images": 2 * batch_size,
+        "images": batch_size,
     }
 
 

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from benchmarks import evaluation, input_pipeline, results, startup
+from benchmarks import evaluation, input_pipeline, results, scaling, startup
 
 
 def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsys):
@@ -57,3 +57,20 @@ def test_numpy_count_of_published_code_ignores_what_is_not_counted():
 
 def test_lists_of_numbers():
     assert results.numbers("1,2") == [1, 2]
+
+
+def test_costs_that_are_powers_of_the_work_have_their_exponents(monkeypatch, tmp_path, capsys):
+    def cost(spec, steps):
+        work = 90 * 160 / spec["scale"] ** 2 * spec["batch_size"]
+        held = work / spec["devices"]
+        return {"seconds": 3 * work, "temporary_bytes": int(2**30 * held**0.5), "pixels": work} | {
+            "images": spec["batch_size"]
+        }
+
+    monkeypatch.setattr(scaling, "_spawn", cost)
+    path = tmp_path / "scaling.json"
+    assert scaling.main([f"--output={path}"]) == 0
+    tables = json.loads(path.read_text())["tables"]
+    found = {name: [round(v, 2) for v in t["exponents"].values()] for name, t in tables.items()}
+    assert found == {"pixels": [1, 0.5], "images": [1, 0.5], "devices": [0, -0.5]}
+    assert capsys.readouterr().out.count("exponent") == 3

@@ -336,6 +336,33 @@ def test_patches_move_in_one_program_that_takes_over_the_state_and_repeats_its_b
     assert len(traces) == 1
 
 
+def test_both_players_share_what_the_discriminator_says_of_the_target():
+    game = Game()
+    discriminator, params = game.discriminator, game.state.discriminator.params
+
+    def count_flop(fn):
+        maps = jax.ShapeDtypeStruct((2, 16, 16, NUM_CLASSES), jnp.float32)
+        return jax.jit(fn).lower(params["main"], maps, maps).compile().cost_analysis()["flops"]
+
+    def play_segmenter(params, source, target):
+        return jax.grad(
+            lambda target: steps._adversarial_loss(discriminator, params, (source, target), ALP)
+        )(target)
+
+    def play_discriminator(params, source, target):
+        entry = state.DiscriminatorState({"main": params}, make_sgd(0.1).transform.init(params))
+        return steps._update_discriminator(
+            entry, {"main": (source, target)}, discriminator, make_sgd(0.1), ALP
+        )
+
+    def play_both(*arguments):
+        return play_segmenter(*arguments), play_discriminator(*arguments)
+
+    alone = count_flop(play_segmenter) + count_flop(play_discriminator)
+    forward = count_flop(lambda params, _, target: discriminator.apply(params, target))
+    assert alone - count_flop(play_both) == pytest.approx(forward, rel=0.01)
+
+
 def test_a_map_too_small_for_the_discriminator_is_an_error():
     game = Game(replace(patch_size=(4, 4)), widths=(4, 4, 4))
     with pytest.raises(ValueError, match="gave no decision"):
