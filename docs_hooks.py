@@ -117,9 +117,9 @@ def roofline(folder: str) -> str:
     Where there is no such file, it says how one is made.
     """
     lines = [
-        "| chip | activations | temporaries | bytes moved a step | roofline, a step | "
-        f"{_NUM_STEPS:,} steps, at least |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| chips | activations | temporaries | moved a step | of it memory | between chips | "
+        f"roofline, a step | {_NUM_STEPS:,} steps, at least | compiled in |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     commands = []
     for path in sorted((ROOT / folder).glob("*.json")):
@@ -128,12 +128,15 @@ def roofline(folder: str) -> str:
         for row in result["rows"]:
             hours = row["roofline_seconds"] * _NUM_STEPS / 3600
             cells = [
-                result["topology"],
+                f"{result['topology']} (data {result['data']}, space {result['space']})",
                 row["variant"],
                 f"{row['temporary_bytes'] / 1e9:.1f} GB",
                 f"{row['bytes_moved'] / 1e9:.0f} GB",
+                f"{row['bytes_of_memory'] / 1e9:.0f} GB",
+                f"{row['bytes_exchanged'] / 1e9:.2f} GB",
                 f"{row['roofline_seconds']:.3f} s",
                 f"{hours:.1f} h",
+                f"{row['compile_seconds']:.0f} s",
             ]
             lines.append(f"| {' | '.join(cells)} |")
     if not commands:

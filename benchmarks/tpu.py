@@ -30,7 +30,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "float32": {"activation_dtype": "float32"},
     "bfloat16": {"activation_dtype": "bfloat16"},
     "bfloat16, rematerialised": {"activation_dtype": "bfloat16", "rematerialise": True},
+    "bfloat16, O1": {"activation_dtype": "bfloat16"},
 }
+# The compiler's effort, `JAX_OPTIMIZATION_LEVEL`.
+EFFORT = {"bfloat16, O1": "O1"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,6 +88,7 @@ def _measure(
     from benchmarks import paper_step
 
     config = paper_step.create_config(batch_size=data, **options)
+    jax.config.update("jax_optimization_level", EFFORT.get(name, "UNKNOWN"))
     step, (state, batch, rng) = paper_step.describe(config)
     devices = topologies.get_topology_desc(topology, platform="tpu").devices[: data * space]
     chips = jax.sharding.Mesh(np.array(devices).reshape(data, space), (mesh.DATA, mesh.SPACE))

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             rows.append(_measure(scale, cores, flags.steps, flags.blocks, rate))
             _print_row(rows[-1], first=len(rows) == 1)
     if flags.output:
-        content = {"torch": _torch_version(), "processor": _processor(), "rows": rows}
+        content = {"torch": _torch_version(), "processor": results.processor(), "rows": rows}
         results.save(flags.output, "train_step", arguments, content)
     return 0
 
@@ -49,12 +49,14 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("train_step", __doc__)
 
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",")]
-
     add = parser.add_argument
-    add("--scales", type=numbers, default=[4, 2, 1], help="divisors of both sides of the images")
-    add("--cores", type=numbers, default=[2], help="numbers of cores")
+    add(
+        "--scales",
+        type=results.numbers,
+        default=[4, 2, 1],
+        help="divisors of both sides of the images",
+    )
+    add("--cores", type=results.numbers, default=[2], help="numbers of cores")
     add("--steps", type=int, default=3, help="timed in each process, after one that is not")
     add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
     add("--child", help=argparse.SUPPRESS)
@@ -222,13 +224,6 @@ def _torch_version() -> str:
     import torch
 
     return torch.__version__
-
-
-def _processor() -> str:
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
 
 
 if __name__ == "__main__":

@@ -76,12 +76,17 @@ def test_messages_of_the_troubleshooting_page_are_in_the_code():
 
 def test_roofline_reads_results(tmp_path, monkeypatch):
     rows = [{"variant": "float32", "temporary_bytes": 2e9, "bytes_moved": 3e11,
+             "bytes_of_memory": 2e11, "bytes_exchanged": 1e9, "compile_seconds": 300,
              "roofline_seconds": 0.36}]  # fmt: skip
-    content = {"command": "python -m benchmarks.tpu", "topology": "v5e:1x1", "rows": rows}
+    content = {"command": "python -m benchmarks.tpu", "rows": rows}
+    content |= {"topology": "v5e:2x2", "data": 2, "space": 2}
     (tmp_path / "a.json").write_text(json.dumps(content))
     monkeypatch.setattr(docs_hooks, "ROOT", tmp_path)
     table = docs_hooks.roofline(".")
-    assert "| v5e:1x1 | float32 | 2.0 GB | 300 GB | 0.360 s | 15.0 h |" in table
+    assert (
+        "| v5e:2x2 (data 2, space 2) | float32 | 2.0 GB | 300 GB | 200 GB | 1.00 GB | 0.360 s "
+        "| 15.0 h | 300 s |"
+    ) in table
     (tmp_path / "a.json").unlink()
     assert "--output=results/v5e.json" in docs_hooks.roofline("results")
 
