@@ -6,6 +6,7 @@ Synopsis:
   state, metrics = step(state, batch, jax.random.key(seed))
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -24,8 +25,6 @@ Scalars = dict[str, jax.Array]
 # The maps that the discriminator compares, of each head: (source, target).
 AlignedMaps = dict[str, tuple[jax.Array, jax.Array]]
 
-# Roles of the keys drawn in a step.
-_SOURCE_PATCHES, _TARGET_PATCHES = 0, 1
 # What the names of a head's scalars end in.
 _SUFFIX = {MAIN: "", AUX: "_aux"}
 
@@ -52,25 +51,23 @@ def train_step(
       state: donated where the step is jitted.
       batch: source_images [B, H, W, 3] (RGB, 0..255), source_labels [B, H, W] (train ids or
         IGNORE_LABEL) and, when the objective uses the target, target_images [B, H', W', 3].
-      rng: the run's key; keys of a step are fold_in(fold_in(rng, role), step).
+      rng: the run's key; keys of a step are fold_in(fold_in(rng, domain), step).
       segmenter, discriminator, segmenter_optimizer, discriminator_optimizer: the two players.
       objective: what is aligned, and how.
     Returns:
       (new state, metrics): metrics are scalars; losses in nats, accuracies in [0, 1].
     """
 
-    def role_rng(role: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(rng, role), state.step)
+    def domain_rng(domain: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(rng, domain), state.step)
 
     if objective.aligns != (state.discriminator is not None):
         raise ValueError("The state must hold a discriminator exactly when something is aligned.")
-    batch = _crop_images(batch, role_rng, objective)
+    batch = _crop_images(batch, domain_rng, objective)
 
-    def segmenter_loss(params: PyTree) -> tuple[jax.Array, Any]:
-        return _segmenter_loss(params, state, batch, role_rng, segmenter, discriminator, objective)
-
-    grad_fn = jax.value_and_grad(segmenter_loss, has_aux=True)
-    (loss, (model_state, aligned, scalars)), grads = grad_fn(state.segmenter.params)
+    loss, grads, model_state, aligned, scalars = _segmenter_gradient(
+        state, batch, domain_rng, segmenter, discriminator, objective
+    )
     updates, opt_state = segmenter_optimizer.transform.update(
         grads, state.segmenter.opt_state, state.segmenter.params
     )
@@ -94,98 +91,122 @@ def train_step(
     return TrainState(state.step + 1, new_segmenter, new_discriminator), scalars
 
 
-def _crop_images(batch: Batch, role_rng: Any, objective: Objective) -> Batch:
+def _crop_images(batch: Batch, domain_rng: Any, objective: Objective) -> Batch:
     """Crops the inputs themselves when that is the objective (AP-CI); labels with their images."""
     if objective.patch != "image_crop":
         return batch
     size, count = objective.patch_size, objective.num_patches
 
-    def crop(role: int, *arrays: jax.Array) -> list[jax.Array]:
+    def crop(domain: int, *arrays: jax.Array) -> list[jax.Array]:
         batch_size, *map_size = arrays[0].shape[:3]
         offsets = patches.sample_offsets(
-            role_rng(role), batch_size, (map_size[0], map_size[1]), size, count
+            domain_rng(domain), batch_size, (map_size[0], map_size[1]), size, count
         )
         return [patches.slice_patches(array, offsets, size) for array in arrays]
 
-    images, labels = crop(_SOURCE_PATCHES, batch["source_images"], batch["source_labels"])
+    images, labels = crop(losses.SOURCE, batch["source_images"], batch["source_labels"])
     cropped = {"source_images": images, "source_labels": labels}
     if objective.use_target:
-        (cropped["target_images"],) = crop(_TARGET_PATCHES, batch["target_images"])
+        (cropped["target_images"],) = crop(losses.TARGET, batch["target_images"])
     return cropped
 
 
-def _segmenter_loss(
-    params: PyTree,
+def _segmenter_gradient(
     state: TrainState,
     batch: Batch,
-    role_rng: Any,
+    domain_rng: Any,
     segmenter: Segmenter,
     discriminator: DomainDiscriminator,
     objective: Objective,
-) -> tuple[jax.Array, tuple[PyTree, AlignedMaps | None, Scalars]]:
-    """Computes L_ce plus the segmenter's side of the game, of every head.
+) -> tuple[jax.Array, PyTree, PyTree, AlignedMaps, Scalars]:
+    """Computes L_ce plus the segmenter's side of the game, of every head, and the gradient.
+
+    The loss is a sum over domains, and so is the gradient: the target's images go through the
+    network when the source's gradient is there, so that activations of one domain are kept at a
+    time.
 
     Returns:
-      (loss, (model_state, maps by head or None, scalars)).
+      (loss, gradient, model_state, maps by head, scalars).
     """
-    source_size = _spatial(batch["source_images"])
-    source_logits, source_model_state = segmenter.apply(
-        params, state.segmenter.model_state, batch["source_images"], train=True
+    play = functools.partial(
+        _domain_loss,
+        state=state,
+        domain_rng=domain_rng,
+        segmenter=segmenter,
+        discriminator=discriminator,
+        objective=objective,
     )
-    model_state = state.segmenter.model_state
+    grad_fn = jax.value_and_grad(play, has_aux=True)
+    params, model_state = state.segmenter.params, state.segmenter.model_state
+    (loss, (new_model_state, source_maps, scalars)), grads = grad_fn(
+        params, model_state, batch["source_images"], batch["source_labels"]
+    )
     if "source" in objective.batch_norm_update_domains:
-        model_state = source_model_state
-    loss = jnp.zeros(())
-    scalars: Scalars = {}
-    for head, logits in source_logits.items():
-        total, count = losses.cross_entropy(
-            patches.upsample(logits, source_size), batch["source_labels"]
-        )
-        cross_entropy = total / jnp.maximum(count, 1)
-        scalars[f"loss/cross_entropy{_SUFFIX[head]}"] = cross_entropy
-        loss += (1.0 if head == MAIN else objective.aux_cross_entropy_weight) * cross_entropy
+        model_state = new_model_state
     if not objective.use_target:
-        return loss, (model_state, None, scalars)
-
-    target_size = _spatial(batch["target_images"])
-    target_logits, target_model_state = segmenter.apply(
-        params, model_state, batch["target_images"], train=True
+        return loss, grads, model_state, {}, scalars
+    # Of all gradients that of the first layer comes last.
+    _, target_images = jax.lax.optimization_barrier(
+        (grads["backbone"]["conv1"], batch["target_images"])
+    )
+    (target_loss, (new_model_state, target_maps, target_scalars)), target_grads = grad_fn(
+        params, model_state, target_images, None
     )
     if "target" in objective.batch_norm_update_domains:
-        model_state = target_model_state
-    if state.discriminator is None:
-        return loss, (model_state, None, scalars)
-    aligned: AlignedMaps = {}
-    for head in source_logits:
-        aligned[head] = (
-            _aligned_maps(source_logits[head], source_size, role_rng(_SOURCE_PATCHES), objective),
-            _aligned_maps(target_logits[head], target_size, role_rng(_TARGET_PATCHES), objective),
-        )
-        adversarial = _adversarial_loss(
+        model_state = new_model_state
+    for name, value in target_scalars.items():
+        scalars[name] = scalars.get(name, 0.0) + value
+    grads = jax.tree.map(jnp.add, grads, target_grads)
+    aligned = {head: (maps, target_maps[head]) for head, maps in source_maps.items()}
+    return loss + target_loss, grads, model_state, aligned, scalars
+
+
+def _domain_loss(
+    params: PyTree,
+    model_state: PyTree,
+    images: jax.Array,
+    labels: jax.Array | None,
+    *,
+    state: TrainState,
+    domain_rng: Any,
+    segmenter: Segmenter,
+    discriminator: DomainDiscriminator,
+    objective: Objective,
+) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array], Scalars]]:
+    """Computes what one domain adds to the segmenter's loss; the source is the one with labels.
+
+    Returns:
+      (loss, (model_state, aligned maps by head, scalars)).
+    """
+    size = images.shape[1], images.shape[2]
+    domain = losses.TARGET if labels is None else losses.SOURCE
+    loss = jnp.zeros(())
+    scalars: Scalars = {}
+    aligned: dict[str, jax.Array] = {}
+    logits_by_head, model_state = segmenter.apply(params, model_state, images, train=True)
+    for head, logits in logits_by_head.items():
+        if labels is not None:
+            total, count = losses.cross_entropy(patches.upsample(logits, size), labels)
+            cross_entropy = total / jnp.maximum(count, 1)
+            scalars[f"loss/cross_entropy{_SUFFIX[head]}"] = cross_entropy
+            loss += (1.0 if head == MAIN else objective.aux_cross_entropy_weight) * cross_entropy
+        if state.discriminator is None:
+            continue
+        aligned[head] = _aligned_maps(logits, size, domain_rng(domain), objective)
+        if domain == losses.SOURCE and objective.game == "non_saturating":
+            continue
+        domain_logits = _decide(
             discriminator, state.discriminator.params[head], aligned[head], objective
         )
+        # What the segmenter minimises of the game.
+        if objective.game == "non_saturating":
+            adversarial = losses.domain_cross_entropy(domain_logits, losses.SOURCE)
+        else:
+            adversarial = -losses.domain_cross_entropy(domain_logits, domain)
         scalars[f"loss/adversarial{_SUFFIX[head]}"] = adversarial
         weight = objective.adversarial_weight if head == MAIN else objective.aux_adversarial_weight
         loss += weight * adversarial
     return loss, (model_state, aligned, scalars)
-
-
-def _adversarial_loss(
-    discriminator: DomainDiscriminator,
-    params: PyTree,
-    aligned: tuple[jax.Array, jax.Array],
-    objective: Objective,
-) -> jax.Array:
-    """Computes what the segmenter minimises of one head's game."""
-    source_maps, target_maps = aligned
-    target_logits = _decide(discriminator, params, target_maps, objective)
-    if objective.game == "non_saturating":
-        return losses.domain_cross_entropy(target_logits, losses.SOURCE)
-    source_logits = _decide(discriminator, params, source_maps, objective)
-    return -(
-        losses.domain_cross_entropy(source_logits, losses.SOURCE)
-        + losses.domain_cross_entropy(target_logits, losses.TARGET)
-    )
 
 
 def _update_discriminator(
@@ -231,10 +252,6 @@ def _update_discriminator(
     scalars["gradient_norm/discriminator"] = optax.tree.norm(grads)
     scalars["parameter_norm/discriminator"] = optax.tree.norm(params)
     return DiscriminatorState(params, opt_state), scalars
-
-
-def _spatial(images: jax.Array) -> patches.Size:
-    return images.shape[1], images.shape[2]
 
 
 def _aligned_maps(
