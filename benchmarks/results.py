@@ -44,9 +44,10 @@ def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[
     files.write_text(path, json.dumps(result, indent=1) + "\n")
 
 
-def time_calls(step: Callable[[], object], count: int) -> list[float]:
-    """Seconds of each call, after one that is not counted."""
-    step()
+def time_calls(step: Callable[[], object], count: int, *, unmeasured: int = 1) -> list[float]:
+    """Seconds of each call, after some that are not counted."""
+    for _ in range(unmeasured):
+        step()
     seconds = []
     for _ in range(count):
         started = time.perf_counter()
