@@ -49,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
         f"{'':26} {'temporaries':>12} {'moved':>9} {'of it HBM':>9} {'exchanged':>9} {'TFLOP':>6} "
         f"{'roofline':>9} {'compile':>8}"
     )
-    rows = []
+    rows: list[dict[str, Any]] = []
+    content = {name: getattr(flags, name) for name in ("topology", "data", "space")}
+    content["rows"] = rows
     for name in flags.variants:
         rows.append(_measure(name, VARIANTS[name], flags.topology, flags.data, flags.space))
         row = rows[-1]
@@ -60,10 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             f"{row['compile_seconds']:6.1f} s",
             flush=True,
         )
-    if flags.output:
-        content = {name: getattr(flags, name) for name in ("topology", "data", "space")}
-        content["rows"] = rows
-        results.save(flags.output, "tpu", arguments, content)
+        if flags.output:
+            results.save(flags.output, "tpu", arguments, content)
     return 0
 
 
