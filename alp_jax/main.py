@@ -31,7 +31,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import cli, evaluation
+from alp_jax import cli
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def main() -> int:
     if _MODE.value == "report":
         _report(workdir)
         return 0
-    from alp_jax import train
+    from alp_jax import evaluation, train
 
     if _MODE.value == "replay":
         train.replay_step(workdir)

@@ -308,8 +308,10 @@ def test_how_it_is_computed_changes_no_value(mode, options, primitives):
     expected, actual = jax.jit(plain)(*variables), jax.jit(other)(*variables)
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        rtol = 1e-4 if activation_dtype == "float32" else 1e-2
-        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-6)
+        if activation_dtype == "float32":
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        else:  # Eight bits of an activation, of which small gradients are sums.
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=2**-6 * np.abs(theirs).max())
 
 
 if __name__ == "__main__":
