@@ -157,7 +157,7 @@ def _segmenter_gradient(
     for name, value in target_scalars.items():
         scalars[name] = scalars.get(name, 0.0) + value
     grads = jax.tree.map(jnp.add, grads, target_grads)
-    aligned = {head: (maps, target_maps[head]) for head, maps in source_maps.items()}
+    aligned = {head: (source_maps[head], target_maps[head]) for head in source_maps}
     return loss + target_loss, grads, model_state, aligned, scalars
 
 

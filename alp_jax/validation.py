@@ -6,6 +6,7 @@ Synopsis:
 """
 
 import math
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 import ml_collections
@@ -91,11 +92,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
       UserError: naming the field, its value and what is accepted.
     """
     fields = flatten(config)
-    for name in (*_CHOICES, *_AT_LEAST, *_SIZES, *_POSITIVE_LISTS):
-        if name not in fields:
-            raise UserError(
-                f"The configuration lacks config.{name}: start from configs/default.py."
-            )
+    required = (*_CHOICES, *_AT_LEAST, *_SIZES, *_POSITIVE_LISTS)
+    check_complete(fields, required, start="configs/default.py")
     for name, value, expected in field_types.find_wrong(fields):
         refuse(name, value, expected)
     for name, choices in _CHOICES.items():
@@ -124,6 +122,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
         )
     _check_model(fields)
     _check_patch(fields)
+
+
+def check_complete(fields: Collection[str], required: Iterable[str], *, start: str) -> None:
+    """Refuses a configuration that lacks a field, and names the file to start from."""
+    for name in required:
+        if name not in fields:
+            raise UserError(f"The configuration lacks config.{name}: start from {start}.")
 
 
 def refuse(name: str, value: Any, expected: str) -> NoReturn:

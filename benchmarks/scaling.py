@@ -91,7 +91,6 @@ def _child() -> int:
 
 def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
     import jax
-    import numpy as np
 
     from alp_jax import assembly, mesh
     from benchmarks import paper_step

@@ -96,7 +96,7 @@ class _FirstStepError(Exception):
 
 def _child(data_dir: str, since: float) -> int:
     """Trains as `alp_jax.main` does, until the first step has ended."""
-    from alp_jax import assembly, cli
+    from alp_jax import cli
 
     cli.set_environment()
     config = cli.read_config(
@@ -104,7 +104,7 @@ def _child(data_dir: str, since: float) -> int:
     )
     import jax
 
-    from alp_jax import evaluate, train
+    from alp_jax import assembly, evaluate, train
     from alp_jax.data import pipeline
 
     seconds = dict.fromkeys(PHASES, 0.0) | {"imports": time.time() - since}

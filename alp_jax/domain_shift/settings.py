@@ -16,7 +16,7 @@ from alp_jax import files
 from alp_jax.config import differences, flatten
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
-from alp_jax.validation import refuse
+from alp_jax.validation import check_complete, refuse
 
 FILE_NAME = "config.json"
 
@@ -59,11 +59,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       UserError: naming the field, its value and what is accepted.
     """
     fields = flatten(config)
-    for name in (*_AT_LEAST, *_ALSO_REQUIRED):
-        if name not in fields:
-            raise UserError(
-                f"The configuration lacks config.{name}: start from configs/domain_shift.py."
-            )
+    check_complete(fields, (*_AT_LEAST, *_ALSO_REQUIRED), start="configs/domain_shift.py")
     for name, lowest in _AT_LEAST.items():
         if not fields[name] >= lowest:
             refuse(name, fields[name], f"at least {lowest}")
