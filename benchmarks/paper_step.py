@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from alp_jax import assembly, steps
+from alp_jax import assembly, steps, validation
 from configs import default
 
 SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
@@ -16,7 +16,11 @@ SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
 def create_config(
     *, scale: int = 1, batch_size: int = 1, activation_dtype: str = "float32", **model_options: Any
 ) -> ml_collections.ConfigDict:
-    """Creates ALP-GI's configuration, with the sides of images and patches divided by `scale`."""
+    """Creates ALP-GI's configuration, with the sides of images and patches divided by `scale`.
+
+    Raises:
+      UserError: of a scale that leaves the discriminator nothing to decide, say.
+    """
     config = default.get_config("alp_gi")
     with config.unlocked():
         config.data.source_size, config.data.target_size, config.objective.patch_size = (
@@ -26,6 +30,7 @@ def create_config(
         config.model.activation_dtype = activation_dtype
         config.discriminator.activation_dtype = activation_dtype
         config.model.update(model_options)
+    validation.validate(config)
     return config
 
 

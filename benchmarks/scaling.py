@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import results
 
-SCALES = (12, 8, 6, 4)
+SCALES = (8, 6, 4, 3)
 BATCH_SIZES = (1, 2, 4)
 DEVICES = (1, 2, 4, 8)
 # Where the others grow: eighths of the paper's sides, and as many images as devices.

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from benchmarks import evaluation, input_pipeline, results, scaling, startup
+from benchmarks import evaluation, input_pipeline, paper_step, results, scaling, startup
 
 
 def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsys):
@@ -61,6 +61,7 @@ def test_lists_of_numbers():
 
 def test_costs_that_are_powers_of_the_work_have_their_exponents(monkeypatch, tmp_path, capsys):
     def cost(spec, steps):
+        paper_step.create_config(scale=spec["scale"], batch_size=spec["batch_size"])  # Is valid.
         work = 90 * 160 / spec["scale"] ** 2 * spec["batch_size"]
         held = work / spec["devices"]
         return {"seconds": 3 * work, "temporary_bytes": int(2**30 * held**0.5), "pixels": work} | {
