@@ -8,7 +8,8 @@ number is the best of five, in milliseconds: XLA's / ours.
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,16 @@ LAYERS = {
     "classifier, 3x3": (2048, 19, 3, 12),
 }
 MAP_SIZE = (46, 81)
+# What is computed of a layer: its outputs, and the gradients of its two inputs.
+PRODUCTS = ("forward", "to inputs", "to kernel")
 
 
-def main() -> int:
-    """Prints a line for each layer."""
-    print(f"{'':24} {'forward':>17} {'to inputs':>17} {'to kernel':>17}")
+def main(arguments: Sequence[str]) -> int:
+    """Prints a line for each layer; writes JSON where --output says."""
+    flags = results.create_parser("convolution", __doc__).parse_args(arguments)
+    print(f"{'':24} " + " ".join(f"{product:>17}" for product in PRODUCTS))
     rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
     for name, (channels, features, kernel_size, dilation) in LAYERS.items():
         images = jnp.asarray(rng.normal(size=(1, *MAP_SIZE, channels)), jnp.float32)
         shape = (kernel_size, kernel_size, channels, features)
@@ -47,14 +52,19 @@ def main() -> int:
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         ours = functools.partial(convolve, padding=padding, dilation=dilation)
-        cells = []
-        for program in _programs():
-            both = [
-                _time(functools.partial(program, form), images, kernel, gradient)
-                for form in (theirs, ours)
-            ]
-            cells.append("{:8.1f}/{:8.1f}".format(*both))
+        milliseconds = {
+            product: {
+                side: _time(functools.partial(program, form), images, kernel, gradient)
+                for side, form in (("xla", theirs), ("alp_jax", ours))
+            }
+            for product, program in zip(PRODUCTS, _programs(), strict=True)
+        }
+        rows.append({"layer": name, "kernel_shape": shape, "milliseconds": milliseconds})
+        cells = ["{xla:8.1f}/{alp_jax:8.1f}".format(**both) for both in milliseconds.values()]
         print(f"{name:24} {' '.join(cells)}", flush=True)
+    if flags.output:
+        content = {"processor": results.processor(), "map_size": MAP_SIZE, "rows": rows}
+        results.save(flags.output, "convolution", arguments, content)
     return 0
 
 
@@ -76,4 +86,4 @@ def _time(program: Callable[..., jax.Array], *arrays: jax.Array) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

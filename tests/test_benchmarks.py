@@ -2,7 +2,15 @@ import json
 
 import numpy as np
 
-from benchmarks import evaluation, input_pipeline, paper_step, results, scaling, startup
+from benchmarks import (
+    convolution,
+    evaluation,
+    input_pipeline,
+    paper_step,
+    results,
+    scaling,
+    startup,
+)
 
 
 def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsys):
@@ -75,3 +83,14 @@ def test_costs_that_are_powers_of_the_work_have_their_exponents(monkeypatch, tmp
     found = {name: [round(v, 2) for v in t["exponents"].values()] for name, t in tables.items()}
     assert found == {"pixels": [1, 0.5], "images": [1, 0.5], "devices": [0, -0.5]}
     assert capsys.readouterr().out.count("exponent") == 3
+
+
+def test_forms_of_convolution_are_timed_against_those_of_xla(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(convolution, "LAYERS", {"tiny": (4, 8, 3, 2)})
+    path = tmp_path / "convolution.json"
+    assert convolution.main([f"--output={path}"]) == 0
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["kernel_shape"] == [3, 3, 4, 8]
+    assert list(row["milliseconds"]) == ["forward", "to inputs", "to kernel"]
+    assert all(min(both.values()) > 0 for both in row["milliseconds"].values())
+    assert "tiny" in capsys.readouterr().out
