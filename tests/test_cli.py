@@ -129,10 +129,14 @@ def tiny_config(tmp_path, data_dir):
     return f"--config={path}"
 
 
+# Neither target nor discriminator, which are most of what is compiled.
+SOURCE_ONLY = ("--config.num_steps=1", "--config.objective.use_target=False")
+
+
 def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, tiny_config, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    result = run_main(tiny_config, "--config.num_steps=1", f"--workdir={tmp_path / 'run'}")
+    result = run_main(tiny_config, *SOURCE_ONLY, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
     kept = [path.name for path in (tmp_path / "cache" / "alp_jax").glob("*-cache")]
     assert any(name.startswith("jit_train_step") for name in kept), kept
@@ -140,8 +144,6 @@ def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, tiny_config, mo
 
 def test_a_cache_that_cannot_be_written_does_not_stop_a_run(tmp_path, tiny_config, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/dev/null/cache")
-    # Neither target nor discriminator, which are most of what is compiled.
-    fields = ("--config.num_steps=1", "--config.objective.use_target=False")
-    result = run_main(tiny_config, *fields, f"--workdir={tmp_path / 'run'}")
+    result = run_main(tiny_config, *SOURCE_ONLY, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "evaluation" / "step_1.json").exists()

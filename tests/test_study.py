@@ -175,7 +175,7 @@ def test_a_killed_study_ends_in_the_same_numbers(
 
     def kill_sometimes(*arguments, **keywords):
         calls.append(arguments)
-        if len(calls) % 5 == 0:
+        if len(calls) % 8 == 0:
             raise KeyboardInterrupt
         save(*arguments, **keywords)
 
