@@ -15,7 +15,9 @@ the larger of bytes through the chip's memory / bandwidth and arithmetic / peak 
 
 import argparse
 import os
+import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -99,10 +101,16 @@ def _measure(
 
     state, rng = jax.tree.map(lambda leaf: place(leaf, mesh.replicate(chips)), (state, rng))
     batch = jax.tree.map(lambda leaf: place(leaf, mesh.spread(chips, leaf.ndim)), batch)
-    started = time.monotonic()
-    program = step.lower(state, batch, rng).compile()
-    seconds = time.monotonic() - started
-    memory, moved = program.memory_analysis(), traffic.count(program.as_text())
+    lowered = step.lower(state, batch, rng)
+    with tempfile.TemporaryDirectory() as folder:
+        # Not `as_text()` of the program: JAX cannot read back all that libtpu compiles for a v6e.
+        dump: dict[str, str | bool] = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        started = time.monotonic()
+        program = lowered.compile(compiler_options=dump)
+        seconds = time.monotonic() - started
+        (path,) = pathlib.Path(folder).glob("*jit_train_step*.after_optimizations.txt")
+        moved = traffic.count(path.read_text())
+    memory = program.memory_analysis()
     peak, bandwidth = PEAKS[topology.partition(":")[0]]
     flop = paper_step.count_flop(config) / (data * space)
     return {
