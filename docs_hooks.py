@@ -117,26 +117,27 @@ def roofline(folder: str) -> str:
     Where there is no such file, it says how one is made.
     """
     lines = [
-        "| chips | activations | temporaries | moved a step | of it memory | between chips | "
-        f"roofline, a step | {_NUM_STEPS:,} steps, at least | compiled in |",
+        "| chips | activations | temporaries, GB | moved, GB | of it memory, GB "
+        f"| between chips, GB | roofline, s | {_NUM_STEPS:,} steps, h | compiled in, s |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     commands = []
     for path in sorted((ROOT / folder).glob("*.json")):
         result = json.loads(path.read_text())
         commands.append(result["command"])
+        data, space = result["data"], result["space"]
         for row in result["rows"]:
             hours = row["roofline_seconds"] * _NUM_STEPS / 3600
             cells = [
-                f"{result['topology']} (data {result['data']}, space {result['space']})",
+                result["topology"] + (f" (data {data}, space {space})" if data * space > 1 else ""),
                 row["variant"],
-                f"{row['temporary_bytes'] / 1e9:.1f} GB",
-                f"{row['bytes_moved'] / 1e9:.0f} GB",
-                f"{row['bytes_of_memory'] / 1e9:.0f} GB",
-                f"{row['bytes_exchanged'] / 1e9:.2f} GB",
-                f"{row['roofline_seconds']:.3f} s",
-                f"{hours:.1f} h",
-                f"{row['compile_seconds']:.0f} s",
+                f"{row['temporary_bytes'] / 1e9:.1f}",
+                f"{row['bytes_moved'] / 1e9:.0f}",
+                f"{row['bytes_of_memory'] / 1e9:.0f}",
+                f"{row['bytes_exchanged'] / 1e9:.2f}",
+                f"{row['roofline_seconds']:.3f}",
+                f"{hours:.1f}",
+                f"{row['compile_seconds']:.0f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
     if not commands:

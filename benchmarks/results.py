@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[
     # Here: a process that measures PyTorch imports no JAX, one that sets JAX up does that before.
     from alp_jax import files, versions
 
-    command = " ".join(["python -m", f"benchmarks.{name}", *arguments])
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *arguments])
     result = {"command": command, "versions": versions.describe(), **content}
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, json.dumps(result, indent=1) + "\n")
