@@ -1,6 +1,6 @@
 """Trains for many steps and watches the process: memory, file handles and threads must not grow.
 
-python -m tests.faults.soak --steps=20000
+python -m tests.faults.soak --steps=40000
 
 Starts the training command on the tiny dataset, with checkpoints and evaluations at intervals, and
 reads /proc every second: resident memory, open handles, threads. Prints, as JSON, the slope of the
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--every_seconds", type=float, default=1.0)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
