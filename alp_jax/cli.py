@@ -104,6 +104,16 @@ def _configure_logging(stream: str = "stderr") -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     # A library that logs an exception with its traceback raises it as well, and we report that.
     logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what TensorStore still wrote when the save was given up, as on a full disk.
+
+    It tells Orbax's event loop, which is closed by then; the failure itself is raised, and said.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 class _SystemHandler(logging.StreamHandler):

@@ -4,11 +4,12 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from tests import tiny
-from tests.commands import run_module
+from tests.commands import ROOT, run_module
 
 
 def run_main(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -147,3 +148,36 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(tmp_path, tiny_confi
     result = run_main(tiny_config, *SOURCE_ONLY, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "evaluation" / "step_1.json").exists()
+
+
+LATE_WRITE = """
+import asyncio, sys, tensorstore
+from alp_jax import cli
+
+async def wait_for(future):
+    asyncio.ensure_future(asyncio.wait_for(future, None))
+    await asyncio.sleep(0.01)
+
+def end_after_its_loop():
+    promise, future = tensorstore.Promise.new()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(wait_for(future))
+    loop.close()
+    promise.set_result(1)
+
+cli.set_up_notebook()
+end_after_its_loop()
+promise, future = tensorstore.Promise.new()
+future.add_done_callback(lambda _: 1 / 0)
+promise.set_result(1)
+sys.unraisablehook = sys.__unraisablehook__
+end_after_its_loop()
+"""
+
+
+def test_writes_that_end_after_a_save_was_given_up_are_not_told():
+    result = subprocess.run(
+        [sys.executable, "-c", LATE_WRITE], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "ZeroDivisionError" in result.stderr
+    assert result.stderr.count("RuntimeError: Event loop is closed") == 1  # Python's own hook.
