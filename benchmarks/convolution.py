@@ -28,14 +28,20 @@ LAYERS = {
     "classifier, 3x3": (2048, 19, 3, 12),
 }
 MAP_SIZE = (46, 81)
-# What is computed of a layer: its outputs, and the gradients of its two inputs.
-PRODUCTS = ("forward", "to inputs", "to kernel")
+
+Form = Callable[[jax.Array, jax.Array], jax.Array]
+# What is computed of a layer, given its inputs, its kernel and the gradient of its outputs.
+PROGRAMS: dict[str, Callable[[Form, jax.Array, jax.Array, jax.Array], jax.Array]] = {
+    "forward": lambda form, images, kernel, gradient: form(images, kernel),
+    "to inputs": lambda form, *inputs: jax.vjp(form, *inputs[:2])[1](inputs[2])[0],
+    "to kernel": lambda form, *inputs: jax.vjp(form, *inputs[:2])[1](inputs[2])[1],
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Prints a line for each layer; writes JSON where --output says."""
     flags = results.create_parser("convolution", __doc__).parse_args(arguments)
-    print(f"{'':24} " + " ".join(f"{product:>17}" for product in PRODUCTS))
+    print(f"{'':24} " + " ".join(f"{product:>17}" for product in PROGRAMS))
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
     for name, (channels, features, kernel_size, dilation) in LAYERS.items():
@@ -57,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
                 side: _time(functools.partial(program, form), images, kernel, gradient)
                 for side, form in (("xla", theirs), ("alp_jax", ours))
             }
-            for product, program in zip(PRODUCTS, _programs(), strict=True)
+            for product, program in PROGRAMS.items()
         }
         rows.append({"layer": name, "kernel_shape": shape, "milliseconds": milliseconds})
         cells = ["{xla:8.1f}/{alp_jax:8.1f}".format(**both) for both in milliseconds.values()]
@@ -66,17 +72,6 @@ def main(arguments: Sequence[str]) -> int:
         content = {"processor": results.processor(), "map_size": MAP_SIZE, "rows": rows}
         results.save(flags.output, "convolution", arguments, content)
     return 0
-
-
-Form = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def _programs() -> list[Callable[[Form, jax.Array, jax.Array, jax.Array], jax.Array]]:
-    return [
-        lambda form, images, kernel, gradient: form(images, kernel),
-        lambda form, images, kernel, gradient: jax.vjp(form, images, kernel)[1](gradient)[0],
-        lambda form, images, kernel, gradient: jax.vjp(form, images, kernel)[1](gradient)[1],
-    ]
 
 
 def _time(program: Callable[..., jax.Array], *arrays: jax.Array) -> float:

@@ -101,12 +101,11 @@ def _measure(
 
     state, rng = jax.tree.map(lambda leaf: place(leaf, mesh.replicate(chips)), (state, rng))
     batch = jax.tree.map(lambda leaf: place(leaf, mesh.spread(chips, leaf.ndim)), batch)
-    lowered = step.lower(state, batch, rng)
     with tempfile.TemporaryDirectory() as folder:
         # Not `as_text()` of the program: JAX cannot read back all that libtpu compiles for a v6e.
         dump: dict[str, str | bool] = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         started = time.monotonic()
-        program = lowered.compile(compiler_options=dump)
+        program = step.lower(state, batch, rng).compile(compiler_options=dump)
         seconds = time.monotonic() - started
         (path,) = pathlib.Path(folder).glob("*jit_train_step*.after_optimizations.txt")
         moved = traffic.count(path.read_text())

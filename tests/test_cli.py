@@ -120,14 +120,7 @@ def test_train_resume_and_evaluate_by_command(data_dir, tmp_path):
 
 @pytest.fixture
 def tiny_config(tmp_path, data_dir):
-    path = tmp_path / "tiny_config.py"
-    path.write_text(
-        "import pathlib\n"
-        "from tests import tiny\n"
-        "def get_config():\n"
-        f"    return tiny.get_config(pathlib.Path({str(data_dir)!r}))\n"
-    )
-    return f"--config={path}"
+    return f"--config={write_config(tmp_path, data_dir)}"
 
 
 # Neither target nor discriminator, which are most of what is compiled.
