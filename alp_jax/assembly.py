@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 Scalars = dict[str, jax.Array]
 TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 
+# By platform. XLA on the CPU would else begin what depends on nothing first, and so hold the target's
+# buffers through the source's gradient.
+COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
+
 
 def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Creates the keyword arguments of `steps.train_step` that do not change during a run."""
@@ -89,7 +93,8 @@ def compile_train_step(
     train_step = jax.jit(
         functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
     )
-    compiled = train_step.lower(train_state, batch, rng).compile()
+    options = COMPILER_OPTIONS.get(jax.default_backend())
+    compiled = train_step.lower(train_state, batch, rng).compile(options)
     _return_freed_memory()
     logger.info("Compiled the train step in %.1f s.", time.monotonic() - start)
     return lambda entry, data: compiled(entry, data, rng)

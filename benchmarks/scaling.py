@@ -109,7 +109,7 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
     placed = mesh.place_batch(batch, chips, batch_size=batch_size)
     state = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0), chips)
     key = mesh.copy_everywhere(jax.random.key(1), chips)
-    program = step.lower(state, placed, key).compile()
+    program = step.lower(state, placed, key).compile(assembly.COMPILER_OPTIONS["cpu"])
 
     def advance() -> None:
         nonlocal state

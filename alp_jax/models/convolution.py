@@ -30,7 +30,7 @@ from alp_jax.models import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # "Wide": with fewer channels on either side XLA's convolution is as fast as products on the CPU.
-_WIDE = 128
+_WIDE = 64
 # Fewer tiles of outputs in a batch are not worth the transforms of the kernel.
 _MIN_TILES = 32
 # "Few" output channels: fewer than one in so many input channels.
@@ -51,7 +51,7 @@ def convolve(
     """
     kernel_size, _, channels, features = kernel.shape
     if kernel_size == 1 and padding == 0:
-        return _multiply(inputs[:, ::stride, ::stride], kernel[0, 0])
+        return _multiply(inputs[:, ::stride, ::stride], kernel)
     if stride == 1 and features * _FEW < channels:
         return _convolve_to_few(inputs, kernel, padding, dilation)
     if min(channels, features) >= _WIDE:
@@ -60,27 +60,30 @@ def convolve(
 
 
 @jax.custom_vjp
-def _multiply(inputs: jax.Array, matrix: jax.Array) -> jax.Array:
-    """[B, H, W, C] and [C, D] -> [B, H, W, D]."""
-    return _multiply_pixels(inputs, matrix, 0)
+def _multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[B, H, W, C] and [1, 1, C, D] -> [B, H, W, D].
+
+    A loop over blocks keeps no copy of `kernel` for its gradient, as it would of what is cut from it.
+    """
+    return _multiply_pixels(inputs, kernel, 0)
 
 
-def _multiply_pixels(inputs: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
-    return lax.dot_general(inputs, matrix, (((3,), (axis,)), ((), ())))
+def _multiply_pixels(inputs: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
+    return lax.dot_general(inputs, kernel[0, 0], (((3,), (axis,)), ((), ())))
 
 
 def _multiply_forward(
-    inputs: jax.Array, matrix: jax.Array
+    inputs: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _multiply(inputs, matrix), (inputs, matrix)
+    return _multiply(inputs, kernel), (inputs, kernel)
 
 
 def _multiply_backward(
     residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    inputs, matrix = residuals
-    to_inputs = _multiply_pixels(gradient, matrix, 1)
-    return to_inputs, winograd.correlate(inputs, gradient)
+    inputs, kernel = residuals
+    to_inputs = _multiply_pixels(gradient, kernel, 1)
+    return to_inputs, winograd.correlate(inputs, gradient)[None, None]
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)
@@ -104,7 +107,7 @@ def _convolve_to_few(
 ) -> jax.Array:
     """Multiplies once for all taps, then sums the taps' maps, each shifted to its place."""
     kernel_size, _, channels, _ = kernel.shape
-    matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(1, 1, channels, -1)
     maps = jnp.split(_multiply(inputs, matrix), kernel_size**2, axis=-1)
     height, width = (
         side + 2 * padding - dilation * (kernel_size - 1) for side in inputs.shape[1:3]
