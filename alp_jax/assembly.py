@@ -30,9 +30,11 @@ logger = logging.getLogger(__name__)
 Scalars = dict[str, jax.Array]
 TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 
-# By platform. XLA on the CPU would else begin what depends on nothing first, and so hold the target's
-# buffers through the source's gradient.
-COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
+# By platform. XLA on the CPU would else do what depends on nothing first, and so fill the target's
+# buffers before the source's gradient.
+COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
+    "cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+}
 
 
 def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:

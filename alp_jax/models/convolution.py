@@ -10,10 +10,11 @@ What was measured is in `benchmarks/convolution.py`:
   convolution, and it is the same elsewhere.
 - A convolution to few channels (the classifier's, of 2048 channels to 19) is one product to the
   channels of all taps, and then a sum of shifted maps: no device's matrix unit is filled by 19.
-- A wide 3x3 convolution without stride, and both its gradients, are on the CPU by Winograd's
-  algorithm (`alp_jax.models.winograd`): 4/9 of the multiplications.
+- A 3x3 convolution of many channels without stride, and both its gradients, are on the CPU by
+  Winograd's algorithm (`alp_jax.models.winograd`): 4/9 of the multiplications.
 - The gradient of another wide kernel is, on the CPU, a product for each tap. XLA takes it for a
-  convolution whose window is the whole map, at a fifth of the rate of a product.
+  convolution whose window is the whole map, at a fifth of the rate of a product, and in a loop
+  (`Backbone.scan_blocks`) at a hundredth.
 
 Everything else is XLA's convolution.
 """
@@ -30,7 +31,9 @@ from alp_jax.models import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # "Wide": with fewer channels on either side XLA's convolution is as fast as products on the CPU.
-_WIDE = 64
+_WIDE = 32
+# With fewer channels on either side Winograd's transforms cost what its products save.
+_MIN_WINOGRAD = 64
 # Fewer tiles of outputs in a batch are not worth the transforms of the kernel.
 _MIN_TILES = 32
 # "Few" output channels: fewer than one in so many input channels.
@@ -63,7 +66,7 @@ def convolve(
 def _multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     """[B, H, W, C] and [1, 1, C, D] -> [B, H, W, D].
 
-    A loop over blocks keeps no copy of `kernel` for its gradient, as it would of what is cut from it.
+    A loop over blocks keeps no copy of `kernel` for its gradient, as it would of a part of it.
     """
     return _multiply_pixels(inputs, kernel, 0)
 
@@ -150,7 +153,8 @@ def _suits_winograd(
 
     Not in half precision: the transforms would round there.
     """
-    if kernel.shape[0] != 3 or stride != 1 or inputs.dtype.itemsize < 4:
+    kernel_size, _, *widths = kernel.shape
+    if kernel_size != 3 or stride != 1 or min(widths) < _MIN_WINOGRAD or inputs.dtype.itemsize < 4:
         return False
     height, width = (side + 2 * (padding - dilation) for side in inputs.shape[1:3])
     tiles = winograd.count_tiles(height, width, dilation)
