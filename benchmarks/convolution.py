@@ -83,8 +83,14 @@ def main(arguments: Sequence[str]) -> int:
             }
             for product, program in PROGRAMS.items()
         }
-        rows.append({"layer": name, "map_size": (height, width), "kernel_shape": shape})
-        rows[-1]["milliseconds"] = milliseconds
+        rows.append(
+            {
+                "layer": name,
+                "map_size": (height, width),
+                "kernel_shape": shape,
+                "milliseconds": milliseconds,
+            }
+        )
         cells = ["{xla:8.1f}/{alp_jax:8.1f}".format(**both) for both in milliseconds.values()]
         print(f"{name:24} {' '.join(cells)}", flush=True)
     if flags.output:

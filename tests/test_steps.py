@@ -9,6 +9,7 @@ import pytest
 
 from alp_jax import assembly, losses, models, optim, patches, state, steps
 from alp_jax.objective import Objective
+from benchmarks import paper_step
 from tests import reference, tiny
 
 ALP = Objective(
@@ -341,16 +342,10 @@ def test_on_the_cpu_one_domain_is_held_at_a_time():
     with config.unlocked():
         config.model.depths, config.model.widths = (4,), (16,)  # Three blocks are one loop.
         config.model.strides, config.model.dilations = (1,), (1,)
-    statics = assembly.create_statics(config)
-    rng = jax.eval_shape(lambda: jax.random.key(0))
-    entry = jax.eval_shape(functools.partial(assembly.create_train_state, statics), rng)
-    shape = (2, tiny.HEIGHT, tiny.WIDTH)
-    images = jax.ShapeDtypeStruct((*shape, 3), jnp.uint8)
-    batch = {"source_images": images, "target_images": images}
-    batch["source_labels"] = jax.ShapeDtypeStruct(shape, jnp.uint8)
-    step = jax.jit(functools.partial(steps.train_step, **statics)).lower(entry, batch, rng)
+    step, arguments = paper_step.describe(config)
+    lowered = step.lower(*arguments)
     by_default, ours = (
-        step.compile(options).memory_analysis().temp_size_in_bytes
+        lowered.compile(options).memory_analysis().temp_size_in_bytes
         for options in (None, assembly.COMPILER_OPTIONS["cpu"])
     )
     assert ours < 0.9 * by_default

@@ -110,8 +110,8 @@ def _convolve_to_few(
 ) -> jax.Array:
     """Multiplies once for all taps, then sums the taps' maps, each shifted to its place."""
     kernel_size, _, channels, _ = kernel.shape
-    matrix = kernel.transpose(2, 0, 1, 3).reshape(1, 1, channels, -1)
-    maps = jnp.split(_multiply(inputs, matrix), kernel_size**2, axis=-1)
+    of_all_taps = kernel.transpose(2, 0, 1, 3).reshape(1, 1, channels, -1)
+    maps = jnp.split(_multiply(inputs, of_all_taps), kernel_size**2, axis=-1)
     height, width = (
         side + 2 * padding - dilation * (kernel_size - 1) for side in inputs.shape[1:3]
     )
