@@ -104,6 +104,10 @@ def _configure_logging(stream: str = "stderr") -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     # A library that logs an exception with its traceback raises it as well, and we report that.
     logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+    # Of a save's writes that fail, Orbax raises one; asyncio logs the others when it frees them.
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
     sys.unraisablehook = _report_unraisable
 
 

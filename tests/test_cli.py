@@ -143,6 +143,23 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(tmp_path, tiny_confi
     assert (tmp_path / "run" / "evaluation" / "step_1.json").exists()
 
 
+FAILED_WRITES = """
+import asyncio, logging
+from alp_jax import cli
+
+async def fail():
+    raise ValueError("a write failed")
+
+async def save():
+    asyncio.gather(fail())
+    await asyncio.sleep(0.01)
+
+logging.basicConfig()
+asyncio.run(save())  # As Python tells it.
+cli.set_up_notebook()
+asyncio.run(save())
+"""
+
 LATE_WRITE = """
 import asyncio, sys, tensorstore
 from alp_jax import cli
@@ -168,9 +185,22 @@ end_after_its_loop()
 """
 
 
+def output_of(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+
+
+def test_writes_that_fail_beside_the_one_that_is_raised_are_not_told():
+    assert output_of(FAILED_WRITES).count("exception was never retrieved") == 1
+
+
 def test_writes_that_end_after_a_save_was_given_up_are_not_told():
-    result = subprocess.run(
-        [sys.executable, "-c", LATE_WRITE], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert "ZeroDivisionError" in result.stderr
-    assert result.stderr.count("RuntimeError: Event loop is closed") == 1  # Python's own hook.
+    told = output_of(LATE_WRITE)
+    assert "ZeroDivisionError" in told
+    assert told.count("RuntimeError: Event loop is closed") == 1  # Python's own hook.
