@@ -92,7 +92,8 @@ def test_a_corrupt_record_ends_in_one_sentence(data_dir, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_train_resume_and_evaluate_by_command(data_dir, tmp_path):
+def test_train_resume_and_evaluate_by_command(data_dir, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     config_file = write_config(tmp_path, data_dir)
     workdir = tmp_path / "run"
     flags = [f"--config={config_file}", f"--workdir={workdir}"]
