@@ -63,7 +63,7 @@ results: $(INSTALLED)
 	    --config.data.target_validation=toy_cities/target_camera0.00
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
