@@ -227,9 +227,7 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
     # Contiguous, as published loaders give them. The order of axes is passed on by every layer, and
     # with channels last, oneDNN computes a gradient of full size by its reference code on AVX2.
     images = {
-        domain: (
-            torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).float() - 116.0
-        ).contiguous()
+        domain: torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).contiguous() - 116.0
         for domain in ("source", "target")
     }
     labels = torch.from_numpy(batch["source_labels"]).long()
