@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("ci")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
-    # What runs once is not worth optimising; test_cli and test_notebook compile as users do.
+    # What runs once is not worth optimising; test_notebook and one of test_cli compile as users do.
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # Of the commands that tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait by spinning.
