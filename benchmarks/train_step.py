@@ -1,17 +1,26 @@
 """Times the train step against published code restated in PyTorch, on the same cores.
 
   python -m benchmarks.train_step --scales=4,2,1 --cores=1,2
+  python -m benchmarks.train_step --platform=gpu --dtypes=float32,bfloat16 --scales=1 --steps=20
 
 Both sides train the paper's network (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels
-divided by the scale) in float32. Processes of the two sides alternate, each alone on its cores;
-what is printed is the ratio of median step times, the peak memory of a process, and the share of
-the machine's measured rate of matrix products that the arithmetic of the step reaches. Peak memory
-is that of the steps after the first, with all else that the process then holds. Ours finds its
-program in the cache of compiled ones, as every run does but the first, which a process before the
-measured ones is: JSON has the memory of that, too.
+divided by the scale). Processes of the two sides alternate, each alone on its cores; what is
+printed is the ratio of median step times, the peak memory of a process, and the share of the
+machine's measured rate of matrix products that the arithmetic of the step reaches. Peak memory is
+that of the steps after the first, with all else that the process then holds. Ours finds its program
+in the cache of compiled ones, as every run does but the first, which a process before the measured
+ones is: JSON has the memory of that, too.
+
+On a GPU memory is the GPU's, as each side's allocator counts it, and float32 is what both sides
+make of it unasked: products of TensorFloat-32. PyTorch searches for the fastest algorithms, as
+published code does (cudnn.benchmark), in both orders of axes in memory, of which the faster counts,
+and has bfloat16 by autocast.
 """
 
 import argparse
+import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -29,8 +38,9 @@ from benchmarks import results
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("alp_jax", "torch")
-# Sides of the matrices of the attainable rate.
-_MATMUL_SIZE = 3072
+DTYPES = ("float32", "bfloat16")
+# Sides of the matrices of the attainable rate, by platform.
+_MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,12 +48,16 @@ def main(arguments: Sequence[str]) -> int:
     flags = _parse(arguments)
     if flags.child:
         return _child(flags.child)
+    # This process, which describes the machine, must leave the GPU's memory to the measured ones.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows: list[dict[str, Any]] = []
     content = {"torch": _torch_version(), "processor": results.processor(), "rows": rows}
-    for cores in flags.cores:
-        rate = _spawn("matmul", {}, cores)["flop_per_second"]
+    for cores, dtype in itertools.product(flags.cores, flags.dtypes):
+        setting = {"platform": flags.platform, "dtype": dtype, "steps": flags.steps}
+        attainable = _spawn("matmul", setting, cores)
         for scale in flags.scales:
-            rows.append(_measure(scale, cores, flags.steps, flags.blocks, rate))
+            spec = _create_spec(scale) | setting
+            rows.append(_measure(spec, cores, flags.blocks, attainable))
             _print_row(rows[-1], first=len(rows) == 1)
             if flags.output:
                 results.save(flags.output, "train_step", arguments, content)
@@ -61,14 +75,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="divisors of both sides of the images",
     )
     add("--cores", type=results.numbers, default=[2], help="numbers of cores")
+    add("--platform", choices=list(_MATMUL_SIZES), default="cpu", help="where the steps run")
+    add("--dtypes", type=_dtypes, default=["float32"], help="of activations: " + ",".join(DTYPES))
     add("--steps", type=int, default=3, help="timed in each process, after one that is not")
     add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
     add("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def _measure(scale: int, cores: int, steps: int, blocks: int, rate: float) -> dict[str, Any]:
-    spec = _create_spec(scale) | {"steps": steps}
+def _dtypes(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(DTYPES):
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(DTYPES)}")
+    return names
+
+
+def _measure(
+    spec: dict[str, Any], cores: int, blocks: int, attainable: dict[str, Any]
+) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as cache_dir:
         compiling = _spawn("alp_jax", spec, cores, cache_dir)
@@ -77,12 +101,11 @@ def _measure(scale: int, cores: int, steps: int, blocks: int, rate: float) -> di
                 found[side].append(_spawn(side, spec, cores, cache_dir))
     seconds = {side: [s for one in found[side] for s in one["seconds"]] for side in SIDES}
     median = {side: float(np.median(seconds[side])) for side in SIDES}
-    flop = _spawn("flop", spec, cores)["flop"]
+    flop, rate = _spawn("flop", spec, cores)["flop"], attainable["flop_per_second"]
     return {
-        "scale": scale,
+        **{key: spec[key] for key in ("scale", "dtype", "source_size", "target_size")},
         "cores": cores,
-        "source_size": spec["source_size"],
-        "target_size": spec["target_size"],
+        "device": attainable["device"],
         "seconds": seconds,
         "median_seconds": median,
         "ratio": median["alp_jax"] / median["torch"],
@@ -91,6 +114,7 @@ def _measure(scale: int, cores: int, steps: int, blocks: int, rate: float) -> di
             for key in ("peak_gib", "peak_gib_of_process")
         },
         "when_compiling": compiling,
+        "torch_median_seconds": [one["median_seconds"] for one in found["torch"]],
         "flop": flop,
         "matmul_flop_per_second": rate,
         "share_of_matmul_rate": {side: flop / median[side] / rate for side in SIDES},
@@ -100,15 +124,15 @@ def _measure(scale: int, cores: int, steps: int, blocks: int, rate: float) -> di
 def _print_row(row: dict[str, Any], *, first: bool) -> None:
     if first:
         print(
-            f"{'source':>9} {'cores':>5} {'alp_jax s':>10} {'torch s':>10} {'ratio':>6} "
-            f"{'peak GiB':>13} {'of matmul rate':>15}"
+            f"{'source':>9} {'dtype':>8} {'cores':>5} {'alp_jax s':>10} {'torch s':>10} "
+            f"{'ratio':>6} {'peak GiB':>13} {'of matmul rate':>15}"
         )
     height, width = row["source_size"]
     ours, theirs = (row["median_seconds"][side] for side in SIDES)
     peak = " / ".join(f"{row['peak_gib'][side]:.2f}" for side in SIDES)
     share = " / ".join(f"{row['share_of_matmul_rate'][side]:.0%}" for side in SIDES)
     print(
-        f"{f'{height}x{width}':>9} {row['cores']:>5} {ours:10.3f} {theirs:10.3f} "
+        f"{f'{height}x{width}':>9} {row['dtype']:>8} {row['cores']:>5} {ours:10.3f} {theirs:10.3f} "
         f"{row['ratio']:6.2f} {peak:>13} {share:>15}",
         flush=True,
     )
@@ -167,13 +191,27 @@ def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Tells the most bytes held since `reset`."""
+
+    reset: Callable[[], object]
+    peak_bytes: Callable[[], int]
+
+
+# What the process has resident: writing 5 there makes what is resident now the peak.
+_OF_PROCESS = Memory(
+    reset=lambda: pathlib.Path("/proc/self/clear_refs").write_text("5"),
+    peak_bytes=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
+)
+
+
 def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
     import jax
 
     from alp_jax import assembly
-    from benchmarks import paper_step
 
-    statics = assembly.create_statics(paper_step.create_config(scale=spec["scale"]))
+    statics = assembly.create_statics(_create_config(spec))
     batch, rng = _make_batch(spec), jax.random.key(0)
     state = assembly.create_train_state(statics, rng)
     step = assembly.compile_train_step(statics, state, batch, rng)
@@ -183,30 +221,38 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
         state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
 
-    return _time_steps(advance, spec["steps"])
+    memory, (device,) = _OF_PROCESS, jax.devices(spec["platform"])[:1]
+    if spec["platform"] == "gpu":  # No call resets it; before the first step less is held.
+        memory = Memory(
+            reset=lambda: None, peak_bytes=lambda: device.memory_stats()["peak_bytes_in_use"]
+        )
+    return _time_steps(advance, spec["steps"], memory)
 
 
-def _time_steps(step: Callable[[], object], count: int) -> dict[str, Any]:
+def _time_steps(step: Callable[[], object], count: int, memory: Memory) -> dict[str, Any]:
     """Times the steps after the first, and looks at the memory that they take."""
     step()
-    before = _peak_gib()
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # What is resident now is the peak.
+    before = memory.peak_bytes()
+    memory.reset()
     seconds = results.time_calls(step, count, unmeasured=0)
+    after = memory.peak_bytes()
     return {
         "seconds": seconds,
-        "peak_gib": _peak_gib(),
-        "peak_gib_of_process": max(before, _peak_gib()),
+        "peak_gib": after / 2**30,
+        "peak_gib_of_process": max(before, after) / 2**30,
     }
 
 
-def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def _create_config(spec: dict[str, Any]) -> Any:
+    from benchmarks import paper_step
+
+    return paper_step.create_config(scale=spec["scale"], activation_dtype=spec["dtype"])
 
 
 def _count_flop(spec: dict[str, Any]) -> dict[str, Any]:
     from benchmarks import paper_step
 
-    return {"flop": paper_step.count_flop(paper_step.create_config(scale=spec["scale"]))}
+    return {"flop": paper_step.count_flop(_create_config(spec))}
 
 
 def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
@@ -214,36 +260,83 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
 
     from tests import torch_reference
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    torch.manual_seed(0)
+    device = _set_torch_up(spec)
     segmenter = torch_reference.DeepLabV2(**spec["segmenter"])
     discriminator = torch_reference.create_discriminator(
         spec["num_classes"], spec["discriminator_widths"]
     )
+    networks = [segmenter.to(device), discriminator.to(device)]
+    settings = spec["settings"]
+    if device == "cuda":  # Published SGD launches thousands of kernels; today's is the faster.
+        settings = dataclasses.replace(settings, sgd="clean")
     trainer = torch_reference.Trainer(
-        segmenter, {torch_reference.MAIN: discriminator}, spec["settings"]
+        segmenter, {torch_reference.MAIN: discriminator}, settings, keeps_gradients=False
     )
     batch = _make_batch(spec)
-    # Contiguous, as published loaders give them. The order of axes is passed on by every layer, and
-    # with channels last, oneDNN computes a gradient of full size by its reference code on AVX2.
-    images = {
-        domain: torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).contiguous() - 116.0
-        for domain in ("source", "target")
-    }
-    labels = torch.from_numpy(batch["source_labels"]).long()
-    offsets = {domain: np.zeros((1, 1, 2), np.int64) for domain in images}
-    return _time_steps(lambda: trainer.train_step(0, images, labels, offsets), spec["steps"])
+    labels = torch.from_numpy(batch["source_labels"]).long().to(device)
+    offsets = {domain: np.zeros((1, 1, 2), np.int64) for domain in ("source", "target")}
+
+    def time_format(memory_format: torch.memory_format) -> dict[str, Any]:
+        for network in networks:
+            network.to(memory_format=memory_format)
+        images = {
+            domain: torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).to(device)
+            for domain in offsets
+        }
+        images = {
+            domain: (taken - 116.0).contiguous(memory_format=memory_format)
+            for domain, taken in images.items()
+        }
+
+        def advance() -> None:
+            with precision:
+                trainer.train_step(0, images, labels, offsets)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return _time_steps(advance, spec["steps"], memory)
+
+    precision: Any = contextlib.nullcontext()
+    if spec["dtype"] == "bfloat16":
+        precision = torch.autocast(device, torch.bfloat16)
+    # Contiguous is as published loaders give images. The order of axes is passed on by every layer,
+    # and with channels last, oneDNN computes a gradient of full size by its reference code on AVX2.
+    memory, formats = _OF_PROCESS, [torch.contiguous_format]
+    if device == "cuda":
+        memory = Memory(torch.cuda.reset_peak_memory_stats, torch.cuda.max_memory_allocated)
+        formats.append(torch.channels_last)
+    found = {str(memory_format): time_format(memory_format) for memory_format in formats}
+    medians = {name: float(np.median(one["seconds"])) for name, one in found.items()}
+    return found[min(medians, key=medians.__getitem__)] | {"median_seconds": medians}
 
 
-def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
-    """The best of PyTorch's float32 matrix products, which is the machine's rate here."""
-    del spec
+def _set_torch_up(spec: dict[str, Any]) -> str:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    left, right = torch.randn(2, _MATMUL_SIZE, _MATMUL_SIZE)
-    seconds = min(results.time_calls(lambda: left @ right, 5))
-    return {"flop_per_second": 2 * _MATMUL_SIZE**3 / seconds}
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    return "cuda" if spec["platform"] == "gpu" else "cpu"
+
+
+def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
+    """The best of PyTorch's matrix products, which is the machine's rate here."""
+    import torch
+
+    device, size = _set_torch_up(spec), _MATMUL_SIZES[spec["platform"]]
+    torch.backends.cuda.matmul.allow_tf32 = True  # As PyTorch's convolutions and all of ours.
+    left, right = torch.randn(2, size, size, dtype=getattr(torch, spec["dtype"]), device=device)
+
+    def multiply() -> None:
+        product = left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        del product
+
+    return {
+        "flop_per_second": 2 * size**3 / min(results.time_calls(multiply, 5)),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    }
 
 
 def _torch_version() -> str:

@@ -229,13 +229,20 @@ class Trainer:
 
     Attributes:
       gradients: after a step, those that the optimizers were given, of each tensor: "segmenter" and
-        one entry for each discriminator's head.
+        one entry for each discriminator's head. Empty without `keeps_gradients`, as copying them
+        takes time and memory that training does not need.
     """
 
     def __init__(
-        self, segmenter: DeepLabV2, discriminators: dict[str, nn.Module], settings: Settings
+        self,
+        segmenter: DeepLabV2,
+        discriminators: dict[str, nn.Module],
+        settings: Settings,
+        *,
+        keeps_gradients: bool = True,
     ):
         self.segmenter, self.discriminators, self.settings = segmenter, discriminators, settings
+        self.keeps_gradients = keeps_gradients
         self.gradients: dict[str, dict[str, np.ndarray]] = {}
         backbone, heads = list(segmenter.backbone_listing()), list(segmenter.head_listing())
         decay = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
@@ -297,9 +304,9 @@ class Trainer:
         if settings.method != "source_only":
             self._play(source_logits, images["target"], offsets, losses)
 
-        self.gradients = {"segmenter": _gradients(self.segmenter)}
-        for head, network in self.discriminators.items():
-            self.gradients[head] = _gradients(network)
+        if self.keeps_gradients:
+            networks = {"segmenter": self.segmenter, **self.discriminators}
+            self.gradients = {name: _gradients(network) for name, network in networks.items()}
         for optimizer in (self.sgd, *self.adams):
             optimizer.step()
         return losses
