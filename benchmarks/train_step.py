@@ -1,7 +1,7 @@
 """Times the train step against published code restated in PyTorch, on the same cores.
 
   python -m benchmarks.train_step --scales=4,2,1 --cores=1,2
-  python -m benchmarks.train_step --platform=gpu --dtypes=float32,bfloat16 --scales=1 --steps=20
+  python -m benchmarks.train_step --platform=gpu --cores=16 --scales=1 --steps=20 --blocks=1
 
 Both sides train the paper's network (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels
 divided by the scale). Processes of the two sides alternate, each alone on its cores; what is
@@ -13,13 +13,15 @@ ones is: JSON has the memory of that, too.
 
 On a GPU memory is the GPU's, as each side's allocator counts it, and float32 is what both sides
 make of it unasked: products of TensorFloat-32. PyTorch searches for the fastest algorithms, as
-published code does (cudnn.benchmark), in both orders of axes in memory, of which the faster counts,
-and has bfloat16 by autocast.
+published code does (cudnn.benchmark), and has bfloat16 by autocast. Of the orders of axes in memory
+that --torch_formats lists, the fastest counts.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -29,7 +31,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,9 @@ from benchmarks import results
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("alp_jax", "torch")
 DTYPES = ("float32", "bfloat16")
+# PyTorch's memory formats. Published loaders give images of the first, which every layer passes on.
+# With channels last oneDNN computes a gradient of full size by its reference code on AVX2.
+FORMATS = ("contiguous_format", "channels_last")
 # Sides of the matrices of the attainable rate, by platform.
 _MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
 
@@ -53,7 +58,12 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     content = {"torch": _torch_version(), "processor": results.processor(), "rows": rows}
     for cores, dtype in itertools.product(flags.cores, flags.dtypes):
-        setting = {"platform": flags.platform, "dtype": dtype, "steps": flags.steps}
+        setting = {
+            "platform": flags.platform,
+            "dtype": dtype,
+            "steps": flags.steps,
+            "formats": flags.torch_formats,
+        }
         attainable = _spawn("matmul", setting, cores)
         for scale in flags.scales:
             spec = _create_spec(scale) | setting
@@ -76,17 +86,27 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add("--cores", type=results.numbers, default=[2], help="numbers of cores")
     add("--platform", choices=list(_MATMUL_SIZES), default="cpu", help="where the steps run")
-    add("--dtypes", type=_dtypes, default=["float32"], help="of activations: " + ",".join(DTYPES))
+    for name, choices, what in (
+        ("--dtypes", DTYPES, "of activations"),
+        ("--torch_formats", FORMATS, "of PyTorch's images and kernels in memory"),
+    ):
+        add(
+            name,
+            type=functools.partial(_choose, choices),
+            default=[choices[0]],
+            help=f"{what}: {','.join(choices)}",
+        )
     add("--steps", type=int, default=3, help="timed in each process, after one that is not")
     add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
     add("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def _dtypes(text: str) -> list[str]:
+def _choose(choices: Collection[str], text: str) -> list[str]:
+    """The type of a flag that lists some of the choices."""
     names = text.split(",")
-    if unknown := set(names) - set(DTYPES):
-        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(DTYPES)}")
+    if unknown := set(names) - set(choices):
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(choices)}")
     return names
 
 
@@ -94,14 +114,19 @@ def _measure(
     spec: dict[str, Any], cores: int, blocks: int, attainable: dict[str, Any]
 ) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
-    with tempfile.TemporaryDirectory() as cache_dir:
+    with (
+        tempfile.TemporaryDirectory() as cache_dir,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        counting = pool.submit(_spawn, "flop", spec, cores)  # Neither of these two is timed.
         compiling = _spawn("alp_jax", spec, cores, cache_dir)
+        flop = counting.result()["flop"]
         for block in range(blocks):
             for side in SIDES if block % 2 == 0 else SIDES[::-1]:
                 found[side].append(_spawn(side, spec, cores, cache_dir))
     seconds = {side: [s for one in found[side] for s in one["seconds"]] for side in SIDES}
     median = {side: float(np.median(seconds[side])) for side in SIDES}
-    flop, rate = _spawn("flop", spec, cores)["flop"], attainable["flop_per_second"]
+    rate = attainable["flop_per_second"]
     return {
         **{key: spec[key] for key in ("scale", "dtype", "source_size", "target_size")},
         "cores": cores,
@@ -161,6 +186,8 @@ def _spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> 
     environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
     if cache_dir:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache_dir
+    if role == "flop":  # JAX counts no arithmetic of a program for another device on a GPU.
+        environment["JAX_PLATFORMS"] = "cpu"
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_step", f"--child={role}"],
         input=pickle.dumps(spec),
@@ -299,13 +326,10 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
     precision: Any = contextlib.nullcontext()
     if spec["dtype"] == "bfloat16":
         precision = torch.autocast(device, torch.bfloat16)
-    # Contiguous is as published loaders give images. The order of axes is passed on by every layer,
-    # and with channels last, oneDNN computes a gradient of full size by its reference code on AVX2.
-    memory, formats = _OF_PROCESS, [torch.contiguous_format]
+    memory = _OF_PROCESS
     if device == "cuda":
         memory = Memory(torch.cuda.reset_peak_memory_stats, torch.cuda.max_memory_allocated)
-        formats.append(torch.channels_last)
-    found = {str(memory_format): time_format(memory_format) for memory_format in formats}
+    found = {name: time_format(getattr(torch, name)) for name in spec["formats"]}
     medians = {name: float(np.median(one["seconds"])) for name, one in found.items()}
     return found[min(medians, key=medians.__getitem__)] | {"median_seconds": medians}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from alp_jax.models import convolution
 from alp_jax.models.convolution import convolve
 
 # Channels and features of each form, kernel size, stride, padding, dilation.
@@ -56,3 +57,28 @@ def test_equals_pytorch(case):
     ):
         scale = float(expected.abs().max())
         np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "padding", "dilation"), [(3, 2, 2), (3, 4, 4), (3, 0, 2), (5, 3, 3), (3, 7, 5)]
+)
+def test_the_gradient_by_phases_is_that_of_the_dilated_kernel(kernel_size, padding, dilation):
+    """What NVIDIA's GPUs compute."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.normal(size=(2, 5, 13, 16)))
+    kernel = torch.zeros(4, 5, kernel_size, kernel_size, dtype=torch.float64, requires_grad=True)
+    outputs = torch.nn.functional.conv2d(images, kernel, padding=padding, dilation=dilation)
+    gradient = torch.from_numpy(rng.normal(size=outputs.shape))
+    outputs.backward(gradient)
+    inputs, gradient = (
+        jnp.asarray(maps.permute(0, 2, 3, 1).numpy(), jnp.float32) for maps in (images, gradient)
+    )
+    ours = convolution._gradient_by_phases(
+        inputs,
+        gradient,
+        kernel_shape=(kernel_size, kernel_size, 5, 4),
+        padding=padding,
+        dilation=dilation,
+    )
+    expected = kernel.grad.permute(2, 3, 1, 0).numpy()
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-6 * np.abs(expected).max())

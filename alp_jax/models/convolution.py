@@ -15,6 +15,9 @@ What was measured is in `benchmarks/convolution.py`:
 - The gradient of another wide kernel is, on the CPU, a product for each tap. XLA takes it for a
   convolution whose window is the whole map, at a fifth of the rate of a product, and in a loop
   (`Backbone.scan_blocks`) at a hundredth.
+- The gradient of a dilated kernel is, on NVIDIA's GPUs, that of an undilated convolution of each
+  phase. Of the dilated one XLA makes a convolution whose window is the whole map, for which cuDNN
+  leaves the tensor cores idle: half of a step was that.
 
 Everything else is XLA's convolution.
 """
@@ -177,34 +180,92 @@ def _wide_backward(
 ) -> tuple[jax.Array, jax.Array]:
     inputs, kernel = residuals
     to_inputs = _input_gradient(inputs, kernel, gradient, stride, padding, dilation)
-
-    def by_xla(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
-        return _transpose(
-            lambda primal: _convolve(inputs, primal, stride, padding, dilation), kernel, gradient
-        )
-
-    def by_taps(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
-        """A tap's gradient: the inputs that it read, times the gradient of what it gave to."""
-        _, height, width, _ = gradient.shape
-        padded = _pad(inputs, padding)
-        products = [
-            winograd.correlate(
-                padded[
-                    :,
-                    row : row + stride * (height - 1) + 1 : stride,
-                    column : column + stride * (width - 1) + 1 : stride,
-                ],
-                gradient,
-            )
-            for row, column in _taps(kernel.shape[0], dilation)
-        ]
-        return jnp.stack(products).reshape(kernel.shape)
-
-    on_cpu = by_taps
+    default = cuda = functools.partial(
+        _gradient_by_xla,
+        kernel_shape=kernel.shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
+    cpu = functools.partial(_gradient_by_taps, **default.keywords)
     if _suits_winograd(inputs, kernel, stride, padding, dilation):
-        on_cpu = functools.partial(winograd.kernel_gradient, padding=padding, dilation=dilation)
-    to_kernel = lax.platform_dependent(inputs, gradient, cpu=on_cpu, default=by_xla)
+        cpu = functools.partial(winograd.kernel_gradient, padding=padding, dilation=dilation)
+    if dilation > 1 and stride == 1:
+        cuda = functools.partial(
+            _gradient_by_phases, kernel_shape=kernel.shape, padding=padding, dilation=dilation
+        )
+    to_kernel = lax.platform_dependent(inputs, gradient, cpu=cpu, cuda=cuda, default=default)
     return to_inputs, to_kernel
+
+
+def _gradient_by_xla(
+    inputs: jax.Array,
+    gradient: jax.Array,
+    *,
+    kernel_shape: tuple[int, ...],
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct(kernel_shape, inputs.dtype)
+    return _transpose(
+        lambda primal: _convolve(inputs, primal, stride, padding, dilation), kernel, gradient
+    )
+
+
+def _gradient_by_taps(
+    inputs: jax.Array,
+    gradient: jax.Array,
+    *,
+    kernel_shape: tuple[int, ...],
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> jax.Array:
+    """A tap's gradient: the inputs that it read, times the gradient of what it gave to."""
+    _, height, width, _ = gradient.shape
+    padded = _pad(inputs, padding)
+    products = [
+        winograd.correlate(
+            padded[
+                :,
+                row : row + stride * (height - 1) + 1 : stride,
+                column : column + stride * (width - 1) + 1 : stride,
+            ],
+            gradient,
+        )
+        for row, column in _taps(kernel_shape[0], dilation)
+    ]
+    return jnp.stack(products).reshape(kernel_shape)
+
+
+def _gradient_by_phases(
+    inputs: jax.Array,
+    gradient: jax.Array,
+    *,
+    kernel_shape: tuple[int, ...],
+    padding: int,
+    dilation: int,
+) -> jax.Array:
+    """A phase is every `dilation`-th row and column: what a dilated kernel reads together."""
+    rows, columns = (-(-side // dilation) for side in gradient.shape[1:3])
+    reach = kernel_shape[0] - 1
+    phases = _split_phases(inputs, padding, rows + reach, columns + reach, dilation)
+    gradients = _split_phases(gradient, 0, rows, columns, dilation)
+    return _gradient_by_xla(
+        phases, gradients, kernel_shape=kernel_shape, stride=1, padding=0, dilation=1
+    )
+
+
+def _split_phases(
+    maps: jax.Array, padding: int, rows: int, columns: int, dilation: int
+) -> jax.Array:
+    """Pads and splits [B, H, W, C] -> [dilation**2 B, rows, columns, C]."""
+    batch_size, height, width, channels = maps.shape
+    after = (rows * dilation - height - padding, columns * dilation - width - padding)
+    padded = jnp.pad(maps, [(0, 0), (padding, after[0]), (padding, after[1]), (0, 0)])
+    split = padded.reshape(batch_size, rows, dilation, columns, dilation, channels)
+    return split.transpose(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels)
 
 
 def _input_gradient(
@@ -227,7 +288,9 @@ def _input_gradient(
 
 
 def _transpose(
-    linear: Callable[[jax.Array], jax.Array], primal: jax.Array, gradient: jax.Array
+    linear: Callable[[jax.Array], jax.Array],
+    primal: jax.Array | jax.ShapeDtypeStruct,
+    gradient: jax.Array,
 ) -> jax.Array:
     (transposed,) = jax.linear_transpose(linear, primal)(gradient)
     return cast(jax.Array, transposed)
