@@ -6,7 +6,9 @@ Synopsis:
       cli.run(main)
 """
 
+import atexit
 import difflib
+import gc
 import logging
 import os
 import sys
@@ -38,6 +40,9 @@ _ENVIRONMENT = {
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
 
+# Objects made, less those freed, before Python looks for cycles among them.
+_COLLECT_AFTER = 50_000
+
 
 def set_environment() -> None:
     """Sets what the libraries read when they are imported, where the user has not."""
@@ -54,6 +59,7 @@ def run(main: Callable[[], int | None]) -> None:
     keeps its traceback.
     """
     set_environment()
+    _collect_garbage_rarely()
 
     def guarded(argv: Sequence[str]) -> int | None:
         _configure_logging()
@@ -82,6 +88,16 @@ def set_up_notebook() -> None:
     """
     set_environment()
     _configure_logging("stdout")  # What goes to stderr is shown as if it were a fault.
+
+
+def _collect_garbage_rarely() -> None:
+    """Spares Python walks over the million objects that imports leave: a sixth of a short run.
+
+    Arrays are in no cycles, so that their memory is given back all the same. At the end there is
+    nothing to collect for.
+    """
+    gc.set_threshold(_COLLECT_AFTER)
+    atexit.register(gc.freeze)
 
 
 def _fail(message: str) -> NoReturn:

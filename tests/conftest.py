@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 
@@ -17,9 +18,10 @@ hypothesis.settings.load_profile("ci")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
-    # What runs once is not worth optimising; test_notebook and one of test_cli compile as users do.
+    # What runs once is not worth optimising; one test of test_cli compiles as users do.
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # Of the commands that tests start.
+    gc.set_threshold(50_000)  # As commands have it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait by spinning.
     jax.config.update("jax_num_cpu_devices", 8)  # Of test_mesh; the others use the first.
     cache_dir = str(config.rootpath / ".pytest_cache" / "jax")

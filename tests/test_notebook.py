@@ -47,7 +47,6 @@ def executed(tmp_path_factory) -> nbformat.NotebookNode:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("JAX_PLATFORMS", "cpu")
-        patch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
         # The kernel's connection would otherwise warn about a package of ours that is not there.
         patch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         client.execute()

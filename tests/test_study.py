@@ -122,9 +122,13 @@ def config_file(data_dir, tmp_path_factory) -> pathlib.Path:
     return path
 
 
-def plan_tiny(config_file: pathlib.Path, workdir: pathlib.Path) -> tuple[Plan, scores.About]:
+def plan_tiny(
+    config_file: pathlib.Path, workdir: pathlib.Path, num_seeds: int = 2
+) -> tuple[Plan, scores.About]:
     methods = ("source_only", "alp_gi")
-    plan = create_plan(workdir, str(config_file), [], methods=methods, num_seeds=2, sweep=None)
+    plan = create_plan(
+        workdir, str(config_file), [], methods=methods, num_seeds=num_seeds, sweep=None
+    )
     return plan, outputs.describe(plan, str(config_file), [], "command")
 
 
@@ -170,12 +174,12 @@ def test_a_killed_study_ends_in_the_same_numbers(
     study_and_workdir, config_file, tmp_path, monkeypatch
 ):
     study, _ = study_and_workdir
-    plan, about = plan_tiny(config_file, tmp_path)
+    plan, about = plan_tiny(config_file, tmp_path, num_seeds=1)
     save, calls = checkpoint.Checkpoints.save, []
 
     def kill_sometimes(*arguments, **keywords):
         calls.append(arguments)
-        if len(calls) % 8 == 0:
+        if len(calls) % 4 == 0:
             raise KeyboardInterrupt
         save(*arguments, **keywords)
 
@@ -188,7 +192,7 @@ def test_a_killed_study_ends_in_the_same_numbers(
         except KeyboardInterrupt:
             kills += 1
     assert kills >= 2
-    assert found == study
+    assert list(found.runs) == [run for run in study.runs if run.seed == 0]
 
 
 def test_a_workdir_of_another_study_is_refused(study_and_workdir, config_file):
@@ -224,7 +228,7 @@ def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
         "--methods=source_only,alp_gi",
         "--seeds=1",
         "--sweep=adversarial_weight:0.01,0.1",
-        "--config.num_steps=4",
+        "--config.num_steps=3",
     ]
     result = run_module("alp_jax.study", *arguments)
     assert result.returncode == 0, result.stderr
@@ -232,8 +236,8 @@ def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
     assert "alp_gi, adversarial_weight 0.1" in result.stdout
     study = scores.load(tmp_path / "study")
     assert [run.value for run in study.runs] == [None, 0.01, 0.1]
-    assert study.about.overrides == ("--config.num_steps=4",)
-    assert {run.last["step"] for run in study.runs} == {4}
+    assert study.about.overrides == ("--config.num_steps=3",)
+    assert {run.last["step"] for run in study.runs} == {3}
     for name in ("study.csv", "study.md", "study.tex", "sweep.png", "sweep.csv"):
         assert (tmp_path / "study" / name).stat().st_size > 0
     assert (tmp_path / "starts" / "warmup" / "seed_0" / "scores.json").exists()
