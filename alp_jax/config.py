@@ -23,6 +23,7 @@ FILE_NAME = "config.json"
 _OPERATIONAL = (
     "num_steps",
     "log_every_steps",
+    "tensorboard",
     "data.data_dir",
     "data.num_workers",
     "data.prefetch_batches",

@@ -15,7 +15,7 @@ _TEXT = (
     "objective.patch", "objective.decision", "objective.game", "optimizer.sgd_preset",
 )  # fmt: skip
 _SWITCHES = (
-    "model.aux_classifier", "model.batch_norm_train_affine", "model.scan_blocks",
+    "tensorboard", "model.aux_classifier", "model.batch_norm_train_affine", "model.scan_blocks",
     "model.rematerialise", "objective.use_target",
 )  # fmt: skip
 _NUMBERS = (

@@ -210,5 +210,5 @@ class TrainLoop:
             result.save(self._workdir)
         except UserError as error:
             logger.warning("%s The run goes on.", error)
-        self._writer.write_evaluation(step, result.summary, result.paint())
+        self._writer.write_evaluation(step, result.summary, result.paint)
         logger.info("step %d  %s", step, result.in_one_line())

@@ -99,11 +99,10 @@ def _train_and_evaluate(
         processes.from_primary(lambda: config.save(run_config, workdir))
         if start_step < run_config.num_steps:
             logger.info(
-                "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s. To watch: "
-                "tensorboard --logdir=%s",
+                "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
                 run_config.num_steps,
                 workdir,
-                workdir,
+                f" To watch: tensorboard --logdir={workdir}" if run_config.tensorboard else "",
             )
             first_batch, _ = place(batches[start_step])
             train_fn = assembly.compile_train_step(
@@ -115,7 +114,7 @@ def _train_and_evaluate(
                 num_steps=profile_steps,
                 steps_left=run_config.num_steps - start_step,
             )
-            with _create_writer(workdir, start_step) as writer:
+            with _create_writer(run_config, workdir, start_step) as writer:
                 writer.write_run(run_config)
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
                 training = loop.TrainLoop(
@@ -142,10 +141,12 @@ def _train_and_evaluate(
 
 
 def _create_writer(
-    workdir: pathlib.Path, start_step: int
+    run_config: ml_collections.ConfigDict, workdir: pathlib.Path, start_step: int
 ) -> writers.MetricsWriter | writers.NoWriter:
     if processes.is_primary():
-        return writers.MetricsWriter(workdir, from_step=start_step)
+        return writers.MetricsWriter(
+            workdir, from_step=start_step, writes_events=run_config.tensorboard
+        )
     return writers.NoWriter()
 
 

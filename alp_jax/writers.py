@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import ml_collections
@@ -20,6 +20,7 @@ from alp_jax.errors import UserError, describe
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
+_EVENTS = "TensorBoard's events"
 
 
 class _TensorBoard:
@@ -80,14 +81,16 @@ class _TensorBoard:
 
 
 class MetricsWriter:
-    """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and to TensorBoard.
+    """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and TensorBoard's events.
 
     Where they cannot be written, on a full disk say, the run goes on: it warns, and the lines of
     metrics.jsonl are kept and written when that is possible again.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, from_step: int):
+    def __init__(self, workdir: pathlib.Path, *, from_step: int, writes_events: bool):
         """Opens both, dropping lines past `from_step`: those steps are about to be run again.
+
+        Without `writes_events` TensorBoard is given nothing and TensorFlow not imported.
 
         Raises:
           UserError: if the file cannot be written, or holds something else.
@@ -102,7 +105,7 @@ class MetricsWriter:
                 "writable."
             ) from error
         self._unwritten = b""
-        self._tensorboard = _TensorBoard(workdir)
+        self._tensorboard = _TensorBoard(workdir) if writes_events else None
 
     def __enter__(self) -> Self:
         return self
@@ -110,23 +113,27 @@ class MetricsWriter:
     def __exit__(self, *_: object) -> None:
         self._write_lines()
         self._file.close()
-        with self._warning("TensorBoard's events"):
-            self._tensorboard.close()
+        if self._tensorboard is not None:
+            with self._warning(_EVENTS):
+                self._tensorboard.close()
 
     def write_run(self, run_config: ml_collections.ConfigDict) -> None:
         """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
         hyperparameters = tensorboard.hyperparameters(run_config)
-        with self._warning("TensorBoard's events"):
-            settings = {"run": tensorboard.describe_run(run_config)}
-            self._tensorboard.write("write_hparams", hyperparameters, urgent=False)
-            self._tensorboard.write("write_texts", 0, settings, urgent=False)
+        settings = {"run": tensorboard.describe_run(run_config)}
+        self._write_events("write_hparams", hyperparameters, urgent=False)
+        self._write_events("write_texts", 0, settings, urgent=False)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
         self._unwritten += json.dumps({"step": step, **scalars}).encode() + b"\n"
         self._write_lines()
-        with self._warning("TensorBoard's events"):
-            self._tensorboard.write("write_scalars", step, tensorboard.group_scalars(scalars))
+        self._write_events("write_scalars", step, tensorboard.group_scalars(scalars))
+
+    def _write_events(self, method: str, *arguments: Any, urgent: bool = True) -> None:
+        if self._tensorboard is not None:
+            with self._warning(_EVENTS):
+                self._tensorboard.write(method, *arguments, urgent=urgent)
 
     def _write_lines(self) -> None:
         with self._warning(FILE_NAME):
@@ -151,9 +158,11 @@ class MetricsWriter:
         self,
         step: int,
         summary: Mapping[str, object],
-        pictures: Mapping[str, np.ndarray],
+        paint: Callable[[], Mapping[str, np.ndarray]],
     ) -> None:
         """Writes an evaluation's scores and pictures to TensorBoard; they have their own files."""
+        if self._tensorboard is None:
+            return
         scalars = {
             f"evaluation/{name}": float(value)
             for name, value in summary.items()
@@ -162,10 +171,9 @@ class MetricsWriter:
         ious = summary["iou_per_class"]
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
-        with self._warning("TensorBoard's events"):
-            self._tensorboard.write("write_scalars", step, scalars, urgent=False)
-            self._tensorboard.write("write_images", step, pictures, urgent=False)
-            self._tensorboard.write("flush", urgent=False)
+        self._write_events("write_scalars", step, scalars, urgent=False)
+        self._write_events("write_images", step, paint(), urgent=False)
+        self._write_events("flush", urgent=False)
 
 
 class NoWriter(contextlib.nullcontext["NoWriter"]):

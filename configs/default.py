@@ -32,6 +32,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     config.init_from = ""  # Workdir, or converted weights, for the segmenter's start; or none.
     config.start_variant = ""  # Variant that init_from is a run of; a study trains it by itself.
     config.log_every_steps = 100  # Steps averaged to one line of metrics.jsonl.
+    config.tensorboard = True  # The same for TensorBoard; TensorFlow's import takes seconds.
     config.data = _data()
     config.model = _model()
     config.discriminator = _discriminator()

@@ -82,3 +82,17 @@ def test_the_gradient_by_phases_is_that_of_the_dilated_kernel(kernel_size, paddi
     )
     expected = kernel.grad.permute(2, 3, 1, 0).numpy()
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("platform", "stride"), [("cuda", 1), ("tpu", 2)])
+def test_strided_windows_of_the_whole_map_are_not_for_gpus(platform, stride):
+    """That is how cuDNN computes the gradient of a dilated kernel: without tensor cores."""
+    kernel = jnp.zeros((3, 3, 32, 32))
+    images = jnp.zeros((1, 12, 16, 32))
+
+    def differentiate(gradient):
+        return jax.vjp(lambda k: convolve(images, k, padding=2, dilation=2), kernel)[1](gradient)
+
+    program = jax.jit(differentiate).trace(images).lower(lowering_platforms=(platform,)).as_text()
+    (line,) = [line for line in program.splitlines() if "stablehlo.convolution" in line]
+    assert f"stride = [{stride}, {stride}]" in line

@@ -82,7 +82,7 @@ class Training:
             stop = stack.enter_context(stopping.StopRequest())
             checkpoints = stack.enter_context(checkpoint.Checkpoints(self.workdir, keep_last=9))
             self.checkpoints = checkpoints
-            writer = stack.enter_context(writers.MetricsWriter(self.workdir, from_step=start))
+            writer = stack.enter_context(self._create_writer(start))
             training = loop.TrainLoop(
                 self.config, self.workdir, self, checkpoints, writer,
                 progress.TrainProgress(start, 12), stop,
@@ -90,6 +90,9 @@ class Training:
             return training.run(
                 self._step, loop.pipeline.split_notes, create_state(start), self._batches, start
             )
+
+    def _create_writer(self, start):
+        return writers.MetricsWriter(self.workdir, from_step=start, writes_events=True)
 
     def fill(self, disk):
         """Fills a disk, once what is being saved in the background is there."""
@@ -236,7 +239,7 @@ def test_a_full_disk_does_not_stop_a_run_until_its_end(tmp_path, monkeypatch, ca
 
 def test_lines_that_a_full_disk_cuts_are_written_when_there_is_room(tmp_path, caplog):
     with disks.small(tmp_path, kilobytes=100) as disk:
-        with writers.MetricsWriter(disk, from_step=0) as writer:
+        with writers.MetricsWriter(disk, from_step=0, writes_events=True) as writer:
             writer.write_scalars(1, {"loss/segmenter": 1.0})
             disks.fill(disk / "ballast")
             for step in range(2, 300):

@@ -21,6 +21,7 @@ def get_config():
     config = tiny.get_config(pathlib.Path({data_dir!r}))
     with config.unlocked():
         config.data.batch_size = 4
+        config.tensorboard = True
         config.optimizer.segmenter_learning_rate = 0.01
         config.mesh.data, config.mesh.space = {data}, {space}
     return config.lock()

@@ -40,6 +40,7 @@ def run(data_dir, tmp_path_factory):
     config = tiny.get_config(data_dir)
     with config.unlocked():
         config.model.batch_norm_mode = "running"
+        config.tensorboard = True
     traces = []
     train_step = steps.train_step
 
@@ -201,6 +202,7 @@ def test_every_method_trains(data_dir, tmp_path, variant):
     summary = train.train_and_evaluate(config, tmp_path)
     assert summary["step"] == 6
     assert 0 < summary["mean_iou"] < 1
+    assert not list(tmp_path.glob("events*"))  # As config.tensorboard is False.
 
 
 def test_starting_from_another_run_takes_its_segmenter(run, data_dir, tmp_path):

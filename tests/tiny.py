@@ -86,6 +86,7 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.init_from = ""
         config.num_steps = 6
         config.log_every_steps = 2
+        config.tensorboard = False
         config.data.data_dir = str(data_dir)
         config.data.source = "tiny/source"
         config.data.target = "tiny/target_unlabelled"
