@@ -109,22 +109,33 @@ def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -
         row are written. Pictures of one row have one size.
       handles: of the legend.
     """
-    width = 3.2
+    width, gap, title_height, legend_height = 3.2, 0.08, 0.3, 0.75  # Inches.
     heights = [width * height / across for height, across, _ in map(_first_shape, rows)]
-    legend_height = 0.75
-    figure = Figure(
-        figsize=(width * len(rows[0]), sum(heights) + 0.08 * len(rows) + legend_height + 0.3),
-        layout="constrained",
-        dpi=100,
+    across = width * len(rows[0])
+    total = title_height + sum(heights) + gap * len(rows) + legend_height
+    figure = Figure(figsize=(across, total), dpi=100)
+    # All sizes are known: finding a layout would take longer than drawing.
+    axes = figure.subplots(
+        len(rows),
+        len(rows[0]),
+        squeeze=False,
+        height_ratios=heights,
+        gridspec_kw={
+            "left": gap / across,
+            "right": 1 - gap / across,
+            "top": 1 - title_height / total,
+            "bottom": (legend_height + gap) / total,
+            "wspace": gap / width,
+            "hspace": gap * len(rows) / sum(heights),
+        },
     )
-    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, height_ratios=heights)
     for index, (axis_row, row) in enumerate(zip(axes, rows, strict=True)):
         for axis, (title, picture) in zip(axis_row, row.items(), strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
             if index == 0:
                 axis.set_title(title)
-    figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=9, fontsize=8, frameon=False)
     return figure
 
 

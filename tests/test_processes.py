@@ -21,7 +21,6 @@ def get_config():
     config = tiny.get_config(pathlib.Path({data_dir!r}))
     with config.unlocked():
         config.data.batch_size = 4
-        config.tensorboard = True
         config.optimizer.segmenter_learning_rate = 0.01
         config.mesh.data, config.mesh.space = {data}, {space}
     return config.lock()
@@ -78,6 +77,7 @@ def runs(data_dir, tmp_path_factory):
             together,
             config_path,
             "--distributed",
+            "--config.tensorboard=True",
             f"--coordinator=127.0.0.1:{port}",
             "--num_processes=2",
             f"--process_id={i}",
