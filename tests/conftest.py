@@ -3,10 +3,7 @@ import os
 import pathlib
 
 import hypothesis
-import jax
 import pytest
-
-from tests import tiny
 
 # The same examples every time in CI; --hypothesis-profile=long draws others.
 hypothesis.settings.register_profile(
@@ -18,21 +15,27 @@ hypothesis.settings.load_profile("ci")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are shared by tests, workers and runs: compiling is most of the time."""
+    cache_dir = str(config.rootpath / ".pytest_cache" / "jax")
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # Of the commands that tests start.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache_dir
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait by spinning.
+    if config.getoption("numprocesses") and not hasattr(config, "workerinput"):
+        return  # It only starts the workers, which wait for it.
+    import jax
+
     # What runs once is not worth optimising; one test of test_cli compiles as users do.
     jax.config.update("jax_disable_most_optimizations", True)
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # Of the commands that tests start.
     gc.set_threshold(50_000)  # As commands have it.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait by spinning.
     jax.config.update("jax_num_cpu_devices", 8)  # Of test_mesh; the others use the first.
-    cache_dir = str(config.rootpath / ".pytest_cache" / "jax")
     jax.config.update("jax_compilation_cache_dir", cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache_dir  # Of the commands that tests start.
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with the tiny dataset; tests must not change it."""
+    from tests import tiny
+
     folder = tmp_path_factory.mktemp("datasets")
     tiny.build(folder)
     return folder
@@ -41,6 +44,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def saved_run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The workdir of an untrained run on the tiny dataset; tests must not change it."""
+    from tests import tiny
+
     workdir = tmp_path_factory.mktemp("saved_run")
     tiny.save_run(data_dir, workdir)
     return workdir

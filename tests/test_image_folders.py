@@ -66,7 +66,7 @@ def load_config(root: pathlib.Path):
     config = module.get_config()
     small = tiny.get_config(root / "datasets")
     with config.unlocked():
-        for field in ("model", "discriminator", "checkpoint"):
+        for field in ("model", "discriminator", "checkpoint", "tensorboard"):
             config[field] = small[field]
         config.data.data_dir = str(root / "datasets")
         config.evaluation.every_steps = config.num_steps = 2

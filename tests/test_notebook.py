@@ -21,6 +21,7 @@ OVERRIDES = [
     "--config.evaluation.dataset=toy_cities/target_eval4",
     "--config.evaluation.batch_size=4",
     "--config.log_every_steps=1",
+    "--config.tensorboard=False",
     "--config.data.batch_size=2",
     "--config.model.stem_widths=4,4",
     "--config.model.depths=1",

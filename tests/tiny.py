@@ -105,7 +105,7 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.evaluation.dataset = "tiny/target"
         config.evaluation.batch_size = 3
         config.evaluation.every_steps = 3
-        config.evaluation.num_sheet_images = 2
+        config.evaluation.num_sheet_images = 1
         config.checkpoint.every_steps = 2
         config.mesh.data = config.mesh.space = 1
     return config
