@@ -70,5 +70,25 @@ def test_upsampling_a_patch_equals_slicing_the_upsampled_whole():
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("top", [0, 11, 24])
+@pytest.mark.parametrize("left", [0, 17, 32])
+def test_gradients_through_an_upsampled_patch_are_those_through_the_whole(top, left):
+    """In the corners, at the edges and inside."""
+    maps = jnp.asarray(MAPS)
+    offsets = jnp.full((len(MAPS), 1, 2), jnp.array([top, left]))
+
+    def of_patch(maps):
+        return patches.upsample_patches(maps, offsets, (40, 56), (16, 24))
+
+    def of_whole(maps):
+        return patches.slice_patches(patches.upsample(maps, (40, 56)), offsets, (16, 24))
+
+    actual, transpose = jax.vjp(of_patch, maps)
+    expected, transpose_whole = jax.vjp(of_whole, maps)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    cotangent = jax.random.normal(jax.random.key(0), actual.shape)
+    np.testing.assert_allclose(transpose(cotangent)[0], transpose_whole(cotangent)[0], atol=1e-5)
+
+
 def test_interpolation_of_one_sample_is_constant():
     np.testing.assert_array_equal(patches.interpolation_matrix(1, 4), np.ones((4, 1)))
