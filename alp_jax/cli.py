@@ -59,7 +59,7 @@ def run(main: Callable[[], int | None]) -> None:
     keeps its traceback.
     """
     set_environment()
-    _collect_garbage_rarely()
+    collect_garbage_rarely()
 
     def guarded(argv: Sequence[str]) -> int | None:
         _configure_logging()
@@ -90,7 +90,7 @@ def set_up_notebook() -> None:
     _configure_logging("stdout")  # What goes to stderr is shown as if it were a fault.
 
 
-def _collect_garbage_rarely() -> None:
+def collect_garbage_rarely() -> None:
     """Spares Python walks over the million objects that imports leave: a sixth of a short run.
 
     Arrays are in no cycles, so that their memory is given back all the same. At the end there is

@@ -119,6 +119,8 @@ class MetricsWriter:
 
     def write_run(self, run_config: ml_collections.ConfigDict) -> None:
         """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
+        if self._tensorboard is None:
+            return
         hyperparameters = tensorboard.hyperparameters(run_config)
         settings = {"run": tensorboard.describe_run(run_config)}
         self._write_events("write_hparams", hyperparameters, urgent=False)

@@ -248,7 +248,7 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
         state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
 
-    memory, (device,) = _OF_PROCESS, jax.devices(spec["platform"])[:1]
+    memory, device = _OF_PROCESS, jax.devices(spec["platform"])[0]
     if spec["platform"] == "gpu":  # No call resets it; before the first step less is held.
         memory = Memory(
             reset=lambda: None, peak_bytes=lambda: device.memory_stats()["peak_bytes_in_use"]
@@ -306,14 +306,10 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
     def time_format(memory_format: torch.memory_format) -> dict[str, Any]:
         for network in networks:
             network.to(memory_format=memory_format)
-        images = {
-            domain: torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).to(device)
-            for domain in offsets
-        }
-        images = {
-            domain: (taken - 116.0).contiguous(memory_format=memory_format)
-            for domain, taken in images.items()
-        }
+        images = {}
+        for domain in offsets:
+            taken = torch.from_numpy(batch[f"{domain}_images"]).permute(0, 3, 1, 2).to(device)
+            images[domain] = (taken - 116.0).contiguous(memory_format=memory_format)
 
         def advance() -> None:
             with precision:

@@ -1,4 +1,3 @@
-import gc
 import os
 import pathlib
 
@@ -23,9 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # It only starts the workers, which wait for it.
     import jax
 
+    from alp_jax import cli
+
     # What runs once is not worth optimising; one test of test_cli compiles as users do.
     jax.config.update("jax_disable_most_optimizations", True)
-    gc.set_threshold(50_000)  # As commands have it.
+    cli.collect_garbage_rarely()
     jax.config.update("jax_num_cpu_devices", 8)  # Of test_mesh; the others use the first.
     jax.config.update("jax_compilation_cache_dir", cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -82,7 +82,9 @@ class Training:
             stop = stack.enter_context(stopping.StopRequest())
             checkpoints = stack.enter_context(checkpoint.Checkpoints(self.workdir, keep_last=9))
             self.checkpoints = checkpoints
-            writer = stack.enter_context(self._create_writer(start))
+            writer = stack.enter_context(
+                writers.MetricsWriter(self.workdir, from_step=start, writes_events=True)
+            )
             training = loop.TrainLoop(
                 self.config, self.workdir, self, checkpoints, writer,
                 progress.TrainProgress(start, 12), stop,
@@ -90,9 +92,6 @@ class Training:
             return training.run(
                 self._step, loop.pipeline.split_notes, create_state(start), self._batches, start
             )
-
-    def _create_writer(self, start):
-        return writers.MetricsWriter(self.workdir, from_step=start, writes_events=True)
 
     def fill(self, disk):
         """Fills a disk, once what is being saved in the background is there."""
