@@ -64,7 +64,7 @@ def include(path: str) -> str:
 
 def describe_configuration() -> str:
     """Writes a table for each part of the configuration."""
-    from alp_jax import config as run_config
+    from alp_jax.workdir import config as run_config
     from configs import default
 
     values = run_config.flatten(default.get_config())

@@ -21,17 +21,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alp_jax.cli import read_config, set_up_notebook
+    from alp_jax.command.cli import read_config, set_up_notebook
     from alp_jax.data.labels import LABEL_SETS
     from alp_jax.errors import UserError
-    from alp_jax.evaluate import evaluate_checkpoint
+    from alp_jax.evaluation.evaluator import evaluate_checkpoint
+    from alp_jax.evaluation.inference import Prediction, load_segmenter
+    from alp_jax.evaluation.prediction_files import predict_to_folder
+    from alp_jax.evaluation.results import print_scores
     from alp_jax.export.program import export_segmenter
-    from alp_jax.inference import Prediction, load_segmenter
-    from alp_jax.notebook import describe_devices, draw_curves, draw_evaluation, draw_predictions
-    from alp_jax.prediction_files import predict_to_folder
-    from alp_jax.progress import print_scores
+    from alp_jax.report.notebook import (
+        describe_devices,
+        draw_curves,
+        draw_evaluation,
+        draw_predictions,
+    )
     from alp_jax.report.writing import write_report
-    from alp_jax.train import train_and_evaluate
+    from alp_jax.run.train import train_and_evaluate
 
 __all__ = [
     "LABEL_SETS",
@@ -53,19 +58,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "alp_jax.cli": ("read_config", "set_up_notebook"),
+    "alp_jax.command.cli": ("read_config", "set_up_notebook"),
     "alp_jax.data.labels": ("LABEL_SETS",),
     "alp_jax.errors": ("UserError",),
-    "alp_jax.evaluate": ("evaluate_checkpoint",),
+    "alp_jax.evaluation.evaluator": ("evaluate_checkpoint",),
     "alp_jax.export.program": ("export_segmenter",),
-    "alp_jax.inference": ("Prediction", "load_segmenter"),
-    "alp_jax.notebook": (
+    "alp_jax.evaluation.inference": ("Prediction", "load_segmenter"),
+    "alp_jax.report.notebook": (
         "describe_devices", "draw_curves", "draw_evaluation", "draw_predictions",
     ),
-    "alp_jax.prediction_files": ("predict_to_folder",),
-    "alp_jax.progress": ("print_scores",),
+    "alp_jax.evaluation.prediction_files": ("predict_to_folder",),
+    "alp_jax.evaluation.results": ("print_scores",),
     "alp_jax.report.writing": ("write_report",),
-    "alp_jax.train": ("train_and_evaluate",),
+    "alp_jax.run.train": ("train_and_evaluate",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

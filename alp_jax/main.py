@@ -31,8 +31,9 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import cli
+from alp_jax.command import cli
 from alp_jax.errors import UserError
+from alp_jax.workdir import scores
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ def main() -> int:
             "--input=frames --output=predictions."
         )
     # Imported here so that --help and wrong flags answer at once.
-    from alp_jax import devices, evaluate, processes, progress
+    from alp_jax.devices import processes
+    from alp_jax.devices.summary import summarise_devices
+    from alp_jax.evaluation import evaluator, results
 
     if _DISTRIBUTED.value:
         processes.join(
@@ -149,11 +152,11 @@ def main() -> int:
         if not processes.is_primary():
             logging.getLogger("alp_jax").setLevel(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    logger.info(devices.describe())
+    logger.info(summarise_devices())
     started = time.monotonic()
     if _MODE.value == "evaluate":
         folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
-        result = evaluate.evaluate_checkpoint(
+        result = evaluator.evaluate_checkpoint(
             workdir,
             _CONFIG.value,
             checkpoint_name=_CHECKPOINT.value,
@@ -165,7 +168,7 @@ def main() -> int:
         path = result.save(workdir)
         if _CHECKPOINT.value == "best":
             logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
-        progress.print_scores(result.summary)
+        results.print_scores(result.summary)
         logger.info(
             "Evaluated in %.0f s; scores, confusion and pictures: %s and beside it.",
             time.monotonic() - started,
@@ -180,7 +183,8 @@ def main() -> int:
     if _MODE.value == "report":
         _report(workdir)
         return 0
-    from alp_jax import evaluation, train
+    from alp_jax.evaluation import results
+    from alp_jax.run import train
 
     if _MODE.value == "replay":
         train.replay_step(workdir)
@@ -191,12 +195,12 @@ def main() -> int:
         )
     if not processes.is_primary():
         return 0
-    progress.print_scores(summary)
+    results.print_scores(summary)
     logger.info(
         "Finished in %.0f s. Scores and pictures: %s. Next: --mode=report --workdir=%s for curves "
         "and all pictures on one page, --mode=predict for other images.",
         time.monotonic() - started,
-        workdir / evaluation.FOLDER,
+        workdir / scores.FOLDER,
         workdir,
     )
     return 0
@@ -204,7 +208,7 @@ def main() -> int:
 
 def _predict(workdir: pathlib.Path, images: str, output: str) -> int:
     """Predicts; returns cli.EXIT_INCOMPLETE if some image could not be."""
-    from alp_jax import inference, prediction_files
+    from alp_jax.evaluation import inference, prediction_files
 
     started = time.monotonic()
     segmenter = inference.load_segmenter(

@@ -3,8 +3,8 @@
   taskset -c 0 python -m benchmarks.evaluation --networks=small,full
 
 Images of 512x1024 are scored at 1024x2048, as Cityscapes: the network of configs/toy_cities.py
-(small) or the paper's (full), 19 classes, random weights. The whole step is `steps.eval_step` and
-the transfer of its sums; its parts are timed as programs of their own, each on what the one before
+(small) or the paper's (full), 19 classes, random weights. The whole step is `eval_step` and the
+transfer of its sums; its parts are timed as programs of their own, each on what the one before
 returned, so that they need not add up to the whole. Published code counts the confusion matrix by
 numpy's bincount. Best of --repeats.
 """
@@ -19,8 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax import cli, label_free, maps, metrics, models, patches, steps
+from alp_jax import models
+from alp_jax.command import cli
+from alp_jax.evaluation import label_free, metrics
+from alp_jax.evaluation.predictor import eval_step
 from alp_jax.models import MAIN
+from alp_jax.objective import maps, patches
 from benchmarks import results
 
 IMAGE_SIZE, LABEL_SIZE, NUM_CLASSES = (512, 1024), (1024, 2048), 19
@@ -70,7 +74,7 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
     images = rng.integers(0, 256, (1, *image_size, 3), np.uint8)
     labels = rng.integers(0, NUM_CLASSES, (1, *label_size), np.uint8)
     mask = np.ones(1, bool)
-    step = jax.jit(functools.partial(steps.eval_step, segmenter=segmenter, num_classes=NUM_CLASSES))
+    step = jax.jit(functools.partial(eval_step, segmenter=segmenter, num_classes=NUM_CLASSES))
 
     def evaluate() -> list[np.ndarray]:
         outputs = step(params, model_state, images, labels, mask)

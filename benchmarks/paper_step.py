@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from alp_jax import assembly, steps, validation
+from alp_jax.objective import steps
+from alp_jax.run import assembly
+from alp_jax.settings import validation
 from configs import default
 
 SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)

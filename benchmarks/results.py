@@ -37,7 +37,8 @@ def processor() -> str:
 def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[str, Any]) -> None:
     """Writes the content with the command and versions; creates the folder."""
     # Here: a process that measures PyTorch imports no JAX, one that sets JAX up does that before.
-    from alp_jax import files, versions
+    from alp_jax.command import versions
+    from alp_jax.workdir import files
 
     command = shlex.join(["python", "-m", f"benchmarks.{name}", *arguments])
     result = {"command": command, "versions": versions.describe(), **content}

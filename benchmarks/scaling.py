@@ -92,7 +92,8 @@ def _child() -> int:
 def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
     import jax
 
-    from alp_jax import assembly, mesh
+    from alp_jax.devices import mesh
+    from alp_jax.run import assembly
     from benchmarks import paper_step
 
     config = paper_step.create_config(scale=scale, batch_size=batch_size)

@@ -96,7 +96,7 @@ class _FirstStepError(Exception):
 
 def _child(data_dir: str, since: float) -> int:
     """Trains as `alp_jax.main` does, until the first step has ended."""
-    from alp_jax import cli
+    from alp_jax.command import cli
 
     cli.set_environment()
     config = cli.read_config(
@@ -104,8 +104,9 @@ def _child(data_dir: str, since: float) -> int:
     )
     import jax
 
-    from alp_jax import assembly, evaluate, train
     from alp_jax.data import pipeline
+    from alp_jax.evaluation import evaluator
+    from alp_jax.run import assembly, train
 
     seconds = dict.fromkeys(PHASES, 0.0) | {"imports": time.time() - since}
     seconds |= dict.fromkeys(_EVENTS.values(), 0.0)
@@ -138,7 +139,7 @@ def _child(data_dir: str, since: float) -> int:
     assembly.create_train_state = timed("state", assembly.create_train_state)
     pipeline.create_train_batches = timed("datasets", pipeline.create_train_batches)
     pipeline.create_eval_batches = timed("datasets", pipeline.create_eval_batches)
-    evaluate.Evaluator.evaluate = timed("evaluation", evaluate.Evaluator.evaluate)  # type: ignore[method-assign]
+    evaluator.Evaluator.evaluate = timed("evaluation", evaluator.Evaluator.evaluate)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory(prefix="startup") as folder:
         try:
             train.train_and_evaluate(config, pathlib.Path(folder) / "run")

@@ -87,7 +87,7 @@ def _measure(
     import numpy as np
     from jax.experimental import topologies
 
-    from alp_jax import mesh
+    from alp_jax.devices import mesh
     from benchmarks import paper_step
 
     config = paper_step.create_config(batch_size=data, **options)

@@ -236,7 +236,7 @@ _OF_PROCESS = Memory(
 def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
     import jax
 
-    from alp_jax import assembly
+    from alp_jax.run import assembly
 
     statics = assembly.create_statics(_create_config(spec))
     batch, rng = _make_batch(spec), jax.random.key(0)

@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # It only starts the workers, which wait for it.
     import jax
 
-    from alp_jax import cli
+    from alp_jax.command import cli
 
     # What runs once is not worth optimising; one test of test_cli compiles as users do.
     jax.config.update("jax_disable_most_optimizations", True)

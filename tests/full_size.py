@@ -21,9 +21,10 @@ import numpy as np
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 from PIL import Image
 
-from alp_jax import evaluate, models
+from alp_jax import models
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.data.sources import open_source
+from alp_jax.evaluation.evaluator import Evaluator
 from configs import gta5_to_cityscapes
 from data_prep.cityscapes import Cityscapes
 from data_prep.raw.prepare import prepare
@@ -90,7 +91,7 @@ def run(
 
     segmenter = models.create_segmenter(config.model, label_set.num_classes)
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
-    evaluator = evaluate.Evaluator(config, segmenter, label_set)
+    evaluator = Evaluator(config, segmenter, label_set)
     start = time.monotonic()
     result = evaluator.evaluate(params, model_state, step=0, predictions_dir=folder / "predictions")
     seconds = time.monotonic() - start

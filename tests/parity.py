@@ -23,7 +23,8 @@ import numpy as np
 import optax
 import torch
 
-from alp_jax import assembly, optim, patches, state
+from alp_jax.objective import optim, patches, state
+from alp_jax.run import assembly
 from configs import default
 from tests import torch_reference
 
@@ -39,7 +40,7 @@ BOUNDS = {
     "parameters": 1e-3,
 }
 SEGMENTER = "segmenter"
-# Random keys of the steps: the run's, and the roles that alp_jax.steps folds into it.
+# Random keys of the steps: the run's, and the roles that alp_jax.objective.steps folds into it.
 RNG, ROLES = jax.random.key(7), {"source": 0, "target": 1}
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from alp_jax import locks
+from alp_jax.workdir import locks
 from tests import tiny
 from tests.data_prep import raw_files
 from tests.faults import command, disks

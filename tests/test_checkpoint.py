@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax import checkpoint, manifest, state
 from alp_jax.errors import UserError
+from alp_jax.objective import state
+from alp_jax.workdir import checkpoint, manifest, scores
 from tests.faults import disks
 
 
@@ -39,7 +40,7 @@ def save(workdir: pathlib.Path, *steps: int, keep_last: int = 9) -> pathlib.Path
 
 
 def write_score(workdir: pathlib.Path, step: int, mean_iou: float | None) -> None:
-    path = checkpoint.summary_path(workdir, step)
+    path = scores.summary_path(workdir, step)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"mean_iou": mean_iou}))
 
@@ -174,7 +175,7 @@ def test_the_latest_and_the_best_are_kept(tmp_path):
 def test_scores_that_cannot_be_read_are_one_sentence(tmp_path):
     save(tmp_path, 2)
     write_score(tmp_path, 2, 0.1)
-    checkpoint.summary_path(tmp_path, 2).write_text('{"mean')
+    scores.summary_path(tmp_path, 2).write_text('{"mean')
     with (
         checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints,
         pytest.raises(UserError, match=r"step_2.json cannot be read .*; remove that file"),

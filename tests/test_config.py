@@ -3,8 +3,9 @@ import pathlib
 
 import pytest
 
-from alp_jax import config, validation
 from alp_jax.errors import UserError
+from alp_jax.settings import validation
+from alp_jax.workdir import config
 from configs import default, gta5_to_cityscapes, image_folders, synthia_to_cityscapes, toy_cities
 
 PAPER = {"gta5": gta5_to_cityscapes, "synthia": synthia_to_cityscapes}

@@ -3,11 +3,12 @@
 import jax
 import pytest
 
-from alp_jax import devices, notebook
+from alp_jax.devices import summary
+from alp_jax.report import notebook
 
 
 def pretend(monkeypatch, *, gpu: bool, tpu: bool) -> None:
-    monkeypatch.setattr(devices.shutil, "which", lambda name: f"/usr/bin/{name}" if gpu else None)
+    monkeypatch.setattr(summary.shutil, "which", lambda name: f"/usr/bin/{name}" if gpu else None)
     if tpu:
         monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-1")
     else:
@@ -17,9 +18,10 @@ def pretend(monkeypatch, *, gpu: bool, tpu: bool) -> None:
 def test_a_cpu_is_named_and_a_notebook_says_what_it_is_enough_for(monkeypatch):
     pretend(monkeypatch, gpu=False, tpu=False)
     assert (
-        devices.describe() == f"JAX {jax.__version__} computes on {len(jax.local_devices())} CPU."
+        summary.summarise_devices()
+        == f"JAX {jax.__version__} computes on {len(jax.local_devices())} CPU."
     )
-    assert notebook.describe_devices().startswith(devices.describe())
+    assert notebook.describe_devices().startswith(summary.summarise_devices())
     assert "choose Runtime, Change runtime type" in notebook.describe_devices()
 
 
@@ -28,6 +30,6 @@ def test_a_cpu_is_named_and_a_notebook_says_what_it_is_enough_for(monkeypatch):
 )
 def test_an_accelerator_that_is_not_used_is_told(monkeypatch, gpu, tpu, package):
     pretend(monkeypatch, gpu=gpu, tpu=tpu)
-    for said in (devices.describe(), notebook.describe_devices()):
+    for said in (summary.summarise_devices(), notebook.describe_devices()):
         assert f'pip install -U "{package}"' in said
     assert "Change runtime type" not in notebook.describe_devices()

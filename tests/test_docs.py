@@ -12,7 +12,7 @@ from PIL import Image
 
 import alp_jax
 import docs_hooks
-from alp_jax import config as run_config
+from alp_jax.workdir import config as run_config
 from configs import default
 from tests import tiny
 from tests.commands import ROOT

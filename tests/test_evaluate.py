@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax import evaluate, models
+from alp_jax import models
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
+from alp_jax.evaluation import evaluator
 from tests import tiny
 
 LABEL_SET = LABEL_SETS[16]
@@ -19,7 +20,7 @@ def make_evaluator(data_dir, dataset: str, split: str):
         config.evaluation.dataset = dataset
         config.evaluation.split = split
     segmenter = models.create_segmenter(config.model, 16)
-    return evaluate.Evaluator(config, segmenter, LABEL_SET), segmenter.init(jax.random.key(0))
+    return evaluator.Evaluator(config, segmenter, LABEL_SET), segmenter.init(jax.random.key(0))
 
 
 def test_a_dataset_without_labels_gives_entropy_and_pictures_but_no_scores(data_dir, tmp_path):
@@ -42,7 +43,7 @@ def test_padding_does_not_change_any_score(data_dir):
     config = tiny.get_config(data_dir)
     config.evaluation.batch_size = 1
     segmenter = models.create_segmenter(config.model, 16)
-    single = evaluate.Evaluator(config, segmenter, LABEL_SET).evaluate(*weights, step=0).summary
+    single = evaluator.Evaluator(config, segmenter, LABEL_SET).evaluate(*weights, step=0).summary
     for name in ("mean_entropy", "soft_neighbourhood_density", "information_maximisation"):
         # The last is a small difference of two entropies near 1, each rounded to single precision.
         assert padded[name] == pytest.approx(single[name], rel=1e-5, abs=1e-6)
@@ -67,10 +68,10 @@ def test_predictions_are_label_ids_and_give_the_confusion(data_dir, tmp_path):
 
 def test_a_prediction_may_not_leave_its_folder(tmp_path):
     prediction = np.zeros((2, 2), np.uint8)
-    evaluate.save_prediction(tmp_path / "out", "day/frame", prediction, LABEL_SET)
+    evaluator.save_prediction(tmp_path / "out", "day/frame", prediction, LABEL_SET)
     assert (tmp_path / "out" / "day" / "frame_labelIds.png").exists()
     with pytest.raises(UserError, match="leads out of"):
-        evaluate.save_prediction(tmp_path / "out", "../frame", prediction, LABEL_SET)
+        evaluator.save_prediction(tmp_path / "out", "../frame", prediction, LABEL_SET)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="give a --predictions folder that you may write to"):
-        evaluate.save_prediction(tmp_path / "file", "frame", prediction, LABEL_SET)
+        evaluator.save_prediction(tmp_path / "file", "frame", prediction, LABEL_SET)

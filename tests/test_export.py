@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax import inference
+from alp_jax.evaluation import inference
 from alp_jax.export import program
 from tests import tiny
 from tests.commands import run_module

@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax import feeding
 from alp_jax.errors import UserError
+from alp_jax.run import feeding
 
 
 def test_batches_come_in_order_and_on_the_device():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax import train
+from alp_jax.run import train
 from data_prep.image_folder import COMMAND
 from tests import tiny
 from tests.data_prep import raw_files

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import label_free
+from alp_jax.evaluation import label_free
 
 
 def density_by_loops(logits: np.ndarray) -> float:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import checkpoint, guards, loop, progress, state, stopping, writers
-from alp_jax.data import skipped
+from alp_jax.command import progress, stopping
 from alp_jax.errors import Stopped, UserError
+from alp_jax.objective import state
+from alp_jax.run import guards, loop
+from alp_jax.workdir import checkpoint, scores, skipped, writers
 from configs import toy_cities
 from tests.faults import disks
 
@@ -36,7 +38,7 @@ class FakeEvaluation:
         return {}
 
     def save(self, workdir) -> None:
-        path = checkpoint.summary_path(workdir, self.summary["step"])
+        path = scores.summary_path(workdir, self.summary["step"])
         try:
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(self.summary))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import losses
+from alp_jax.objective import losses
 from tests import reference
 
 

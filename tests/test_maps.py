@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import maps
+from alp_jax.objective import maps
 from tests import reference
 
 LOGITS = np.random.default_rng(0).normal(size=(2, 3, 4, 5)) * 3

@@ -8,8 +8,10 @@ import ml_collections
 import numpy as np
 import pytest
 
-from alp_jax import assembly, mesh, steps
+from alp_jax.devices import mesh
 from alp_jax.errors import UserError
+from alp_jax.objective import steps
+from alp_jax.run import assembly
 from tests import tiny
 
 BATCH_SIZE = 8

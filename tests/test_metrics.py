@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from alp_jax import metrics
 from alp_jax.data.labels import LABEL_SETS
+from alp_jax.evaluation import metrics
 
 # ALP-GI on SYNTHIA -> Cityscapes, Table 3 of the paper, in percent.
 TABLE_3_ALP = [

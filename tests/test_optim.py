@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from alp_jax import models, optim
+from alp_jax import models
+from alp_jax.objective import optim
 from configs import default
 
 

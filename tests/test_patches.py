@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import patches
+from alp_jax.objective import patches
 from tests import reference
 
 MAPS = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)

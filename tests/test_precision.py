@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax import assembly, steps
+from alp_jax.objective import steps
+from alp_jax.run import assembly
 from tests import tiny
 
 # Largest relative differences of one step of the tiny network.

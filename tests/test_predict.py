@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax import evaluate, inference, maps, patches, prediction_files, steps
 from alp_jax.data import frames, pipeline
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
+from alp_jax.evaluation import evaluator, inference, prediction_files, predictor
+from alp_jax.objective import maps, patches
 from tests import tiny
 from tests.commands import run_module
 
@@ -111,7 +112,7 @@ def test_a_prediction_is_that_of_evaluation_at_the_images_size(segmenter, size):
     image = make_image(3, *size)
     (prediction,) = segmenter.predict([image], with_probabilities=True)
     resized = pipeline.resize(image, segmenter.size, Image.Resampling.BICUBIC)
-    logits = steps.predict(
+    logits = predictor.predict(
         segmenter.params, segmenter.model_state, resized[None], size, segmenter.segmenter
     )[0]
     probabilities = np.asarray(jax.nn.softmax(logits))
@@ -130,7 +131,7 @@ def test_files_are_predicted_as_their_dataset_is_evaluated(saved_run, segmenter,
     folder.mkdir()
     for seed in range(250, 250 + tiny.NUM_EVAL):
         (folder / f"{seed:05d}.png").write_bytes(tiny.encode(tiny.make_example(seed)["image"]))
-    evaluation = evaluate.evaluate_checkpoint(
+    evaluation = evaluator.evaluate_checkpoint(
         saved_run, None, checkpoint_name="latest", split=None, predictions_dir=tmp_path / "scored"
     )
     result = prediction_files.predict_to_folder(segmenter, folder, tmp_path / "out")
@@ -159,7 +160,7 @@ def test_kept_proportions_fit_inside_and_are_mirrored(saved_run, segmenter):
     assert fitted.content == (32, 24)
     np.testing.assert_array_equal(fitted.pixels[:, 24:], fitted.pixels[:, :24][:, ::-1])
     (prediction,) = keep.predict([image], with_probabilities=True)
-    logits = steps.predict(
+    logits = predictor.predict(
         keep.params, keep.model_state, fitted.pixels[None], keep.size, keep.segmenter
     )
     # Pixel i of 64 lies at i * 31 / 63 of the network's rows, column j of 48 at j * 23 / 47.

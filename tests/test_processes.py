@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax import assembly, checkpoint
+from alp_jax.run import assembly
+from alp_jax.workdir import checkpoint
 from tests import commands, tiny
 
 # Writes the configuration that the processes are given, as a user would.

@@ -19,19 +19,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from alp_jax import (
-    config,
-    field_types,
-    losses,
-    manifest,
-    maps,
-    metrics,
-    patches,
-    validation,
-    writers,
-)
 from alp_jax.data.labels import CITYSCAPES_CLASSES, IGNORE_LABEL, LABEL_SETS
 from alp_jax.errors import UserError
+from alp_jax.evaluation import metrics
+from alp_jax.objective import losses, maps, patches
+from alp_jax.settings import field_types, validation
+from alp_jax.workdir import config, manifest, writers
 from configs import default
 from data_prep.raw.label_map import LabelMap, load_label_map
 
@@ -280,7 +273,7 @@ def test_any_configuration_is_accepted_or_refused_in_one_sentence(changed):
 
 
 def test_the_type_of_every_field_is_known():
-    assert field_types.names() == set(FIELDS), "alp_jax/field_types.py lists every field"
+    assert field_types.names() == set(FIELDS), "alp_jax/settings/field_types.py lists every field"
 
 
 @given(st.binary(max_size=80))

@@ -9,11 +9,11 @@ import pathlib
 import pytest
 from PIL import Image
 
-from alp_jax import train
 from alp_jax.data import sources
 from alp_jax.errors import UserError
-from alp_jax.figures import Picture
+from alp_jax.evaluation.figures import Picture
 from alp_jax.report import page, pictures, runs, writing
+from alp_jax.run import train
 from tests import tiny
 from tests.commands import run_module
 

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax import assembly, checkpoint, train
+from alp_jax.run import assembly, train
+from alp_jax.workdir import checkpoint
 from tests import tiny
 
 OPTIONS = {

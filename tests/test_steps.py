@@ -7,8 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from alp_jax import assembly, losses, models, optim, patches, state, steps
-from alp_jax.objective import Objective
+from alp_jax import models
+from alp_jax.evaluation import predictor
+from alp_jax.objective import losses, optim, patches, state, steps
+from alp_jax.objective.choices import Objective
+from alp_jax.run import assembly
 from benchmarks import paper_step
 from tests import reference, tiny
 
@@ -392,7 +395,7 @@ def test_eval_step_counts_masked_images_not_at_all():
     game = Game()
     entry = game.state.segmenter
     labels = game.batch["source_labels"]
-    outputs = steps.eval_step(
+    outputs = predictor.eval_step(
         entry.params,
         entry.model_state,
         game.batch["source_images"],

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from alp_jax import locks, stopping
+from alp_jax.command import stopping
 from alp_jax.errors import Stopped, UserError
+from alp_jax.workdir import locks
 from tests.commands import ROOT
 
 

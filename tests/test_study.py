@@ -4,10 +4,11 @@ import pathlib
 
 import pytest
 
-from alp_jax import checkpoint, train
 from alp_jax.errors import UserError
+from alp_jax.run import train
 from alp_jax.study import outputs, runner, scores
 from alp_jax.study.plan import Plan, create_plan
+from alp_jax.workdir import checkpoint
 from tests.commands import run_module
 
 TOY = "configs/toy_cities.py"

@@ -13,8 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
-from alp_jax import assembly, checkpoint, evaluate, guards, progress, replay, state, steps, train
+from alp_jax.command import progress
 from alp_jax.errors import UserError
+from alp_jax.evaluation import evaluator
+from alp_jax.objective import state, steps
+from alp_jax.run import assembly, guards, replay, train
+from alp_jax.workdir import checkpoint
 from tests import tiny
 
 
@@ -359,22 +363,22 @@ def test_a_replay_runs_the_step_that_was_named_from_the_state_it_began_with(
 
 def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
     _, workdir, summary, _ = run
-    result = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="latest", split=None)
+    result = evaluator.evaluate_checkpoint(workdir, None, checkpoint_name="latest", split=None)
     assert result.summary == summary
     assert result.stem == "step_6"
-    best = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="best", split=None)
+    best = evaluator.evaluate_checkpoint(workdir, None, checkpoint_name="best", split=None)
     scores = [read_scores(workdir, step)["mean_iou"] for step in (3, 6)]
     assert best.summary["mean_iou"] == max(scores)
 
 
 def test_another_split_has_files_of_its_own(run):
     config, workdir, summary, _ = run
-    result = evaluate.evaluate_checkpoint(workdir, None, checkpoint_name="6", split="test")
+    result = evaluator.evaluate_checkpoint(workdir, None, checkpoint_name="6", split="test")
     assert result.save(workdir).name == "step_6_test.json"
     assert result.summary["split"] == "test"
     other = config.copy_and_resolve_references()
     other.evaluation.dataset = "tiny/source"
-    result = evaluate.evaluate_checkpoint(workdir, other, checkpoint_name="6", split=None)
+    result = evaluator.evaluate_checkpoint(workdir, other, checkpoint_name="6", split=None)
     assert result.save(workdir).name == "step_6_tiny_source_validation.json"
     assert read_scores(workdir, 6) == summary
 
@@ -383,7 +387,7 @@ def test_a_checkpoint_that_is_not_there_is_one_sentence(run):
     _, workdir, _, _ = run
     for name, message in [("5", "No checkpoint '5' in .*: it holds"), ("final", "expected latest")]:
         with pytest.raises(UserError, match=message):
-            evaluate.evaluate_checkpoint(workdir, None, checkpoint_name=name, split=None)
+            evaluator.evaluate_checkpoint(workdir, None, checkpoint_name=name, split=None)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_path, caplog):

@@ -10,9 +10,10 @@ import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 
-from alp_jax import assembly, checkpoint
-from alp_jax import config as run_config
 from alp_jax.data.labels import LABEL_SETS
+from alp_jax.run import assembly
+from alp_jax.workdir import checkpoint
+from alp_jax.workdir import config as run_config
 from configs import toy_cities
 
 HEIGHT, WIDTH = 32, 48

@@ -201,7 +201,7 @@ class Settings:
       patch_size: (height, width) of crops and patches.
       normalized: self-information as AdvEnt has it (binary logarithm, over that of the number of
         classes), not in nats as Cicek et al.
-      game, decision: see alp_jax.objective.
+      game, decision: see alp_jax.objective.choices.
       cross_entropy_weights, adversarial_weights: by head.
       sgd: "reference" (`RepeatedSGD`) or "clean".
     """

@@ -14,7 +14,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import cli
+from alp_jax.command import cli
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ def main() -> None:
     if _OUTPUT.value is None:
         raise UserError("Give --output, the folder of the figure: for example --output=runs/shift.")
     # Imported here so that --help and wrong flags answer at once.
-    from alp_jax import devices
+    from alp_jax.devices.summary import summarise_devices
     from alp_jax.domain_shift import experiment, report
 
     output = pathlib.Path(_OUTPUT.value).expanduser()
-    logger.info(devices.describe())
+    logger.info(summarise_devices())
     started = time.monotonic()
     result = experiment.run(_CONFIG.value, output)
     report.print_summary(result)

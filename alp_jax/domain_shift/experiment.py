@@ -19,15 +19,15 @@ import ml_collections
 import numpy as np
 import optax
 
-from alp_jax import files
+from alp_jax.command.progress import TrainProgress
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.domain_shift import label_maps, report, settings
 from alp_jax.errors import UserError
-from alp_jax.losses import SOURCE, TARGET, domain_cross_entropy
 from alp_jax.models.domain_classifier import DomainClassifier, create_domain_classifier
-from alp_jax.optim import repeated_sgd
-from alp_jax.progress import TrainProgress
+from alp_jax.objective.losses import SOURCE, TARGET, domain_cross_entropy
+from alp_jax.objective.optim import repeated_sgd
+from alp_jax.workdir import files
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from alp_jax import figures, files, versions
+from alp_jax.command import versions
 from alp_jax.domain_shift import advice
 from alp_jax.domain_shift.advice import PatchSummary, describe_patch, patch_name
+from alp_jax.evaluation import figures
+from alp_jax.workdir import files
 
 __all__ = ["Curve", "Point", "Report", "describe_patch", "patch_name", "save", "summarise"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import ml_collections
 
-from alp_jax import files
-from alp_jax.config import differences, flatten
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
-from alp_jax.validation import check_complete, refuse
+from alp_jax.settings.validation import check_complete, refuse
+from alp_jax.workdir import files
+from alp_jax.workdir.config import differences, flatten
 
 FILE_NAME = "config.json"
 

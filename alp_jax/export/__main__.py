@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from alp_jax import cli
+from alp_jax.command import cli
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ def main() -> None:
         )
     label_size = None if _LABEL_SIZE.value is None else _parse_size(_LABEL_SIZE.value)
     # Imported here so that --help and wrong flags answer at once.
+    from alp_jax.evaluation.inference import load_segmenter
     from alp_jax.export import program
-    from alp_jax.inference import load_segmenter
 
     segmenter = load_segmenter(_WORKDIR.value, _CHECKPOINT.value)
     output = pathlib.Path(_OUTPUT.value).expanduser()

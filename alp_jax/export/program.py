@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax import files, maps, patches, versions
+from alp_jax.command import versions
 from alp_jax.errors import UserError
-from alp_jax.inference import TrainedSegmenter, apply_network
+from alp_jax.evaluation.inference import TrainedSegmenter, apply_network
+from alp_jax.objective import maps, patches
+from alp_jax.workdir import files
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, DESCRIPTION, EXAMPLE = "segmenter.jax", "segmenter.json", "predict.py"

@@ -44,7 +44,7 @@ class DeepLabV2(nn.Module):
 
     Attributes:
       backbone: feature extractor.
-      classifier: its parameters learn ten times faster (see `alp_jax.optim`).
+      classifier: its parameters learn ten times faster (see `alp_jax.objective.optim`).
       aux_classifier: a second one on the last stage but one, in training only (AdvEnt's multi-level
         network), or None.
       input_order: "rgb" or "bgr", the channel order of the weights.

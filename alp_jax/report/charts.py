@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alp_jax import figures
+from alp_jax.evaluation import figures
 from alp_jax.report.runs import ReportRun
 
 # Title with unit, and how to take it from a line of metrics.jsonl or a summary.

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from string import Template
 
-from alp_jax.figures import Picture
+from alp_jax.evaluation.figures import Picture
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,10 +16,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from alp_jax import evaluate, models, steps
+from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
-from alp_jax.figures import ENTROPY_COLOURS, Panel, class_handles
+from alp_jax.evaluation import evaluator, predictor
+from alp_jax.evaluation.figures import ENTROPY_COLOURS, Panel, class_handles
 from alp_jax.report.runs import ReportRun
 
 _WIDTH = 3.0  # Of a picture, inches.
@@ -35,10 +36,10 @@ def predict(run: ReportRun, dataset: str, split: str, *, count: int) -> list[Pan
         run.config.data, dataset=dataset, split=split, batch_size=1, label_set=run.label_set
     )
     segmenter = models.create_segmenter(run.config.model, run.label_set.num_classes)
-    params, model_state, _ = evaluate.restore_segmenter(run.workdir, segmenter, "latest")
+    params, model_state, _ = evaluator.restore_segmenter(run.workdir, segmenter, "latest")
     step_fn = jax.jit(
         functools.partial(
-            steps.eval_step, segmenter=segmenter, num_classes=run.label_set.num_classes
+            predictor.eval_step, segmenter=segmenter, num_classes=run.label_set.num_classes
         )
     )
     chosen = np.linspace(0, num_images - 1, min(count, num_images)).round().astype(int)
@@ -46,7 +47,7 @@ def predict(run: ReportRun, dataset: str, split: str, *, count: int) -> list[Pan
     for index in chosen:
         batch = batches[int(index)]
         outputs = step_fn(params, model_state, batch["images"], batch["labels"], batch["mask"])
-        panels.append(evaluate.make_panel(batch, outputs, 0))
+        panels.append(evaluator.make_panel(batch, outputs, 0))
     return panels
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from alp_jax import config, evaluate, evaluation, writers
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
+from alp_jax.evaluation import evaluator
+from alp_jax.workdir import config, scores, writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ReportRun:
         Raises:
           UserError: if there is no checkpoint, or no such split.
         """
-        result = evaluate.evaluate_checkpoint(
+        result = evaluator.evaluate_checkpoint(
             self.workdir, None, checkpoint_name="latest", split=split
         )
         result.save(self.workdir)
@@ -84,5 +85,5 @@ def _read(name: str, workdir: pathlib.Path) -> ReportRun:
             f"{path} is damaged ({error}): expected the lines that training wrote; resume the run, "
             "or remove that file and its curves."
         ) from error
-    evaluations = tuple(evaluation.read_summaries(workdir, run_config))
+    evaluations = tuple(scores.read_summaries(workdir, run_config))
     return ReportRun(name, workdir, run_config, scalars, evaluations)

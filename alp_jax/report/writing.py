@@ -12,13 +12,14 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from alp_jax import config, figures, files
 from alp_jax.data import sources
 from alp_jax.errors import UserError
-from alp_jax.metrics import MEANS
+from alp_jax.evaluation import figures
+from alp_jax.evaluation.metrics import MEANS
 from alp_jax.report import charts, pictures
 from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
 from alp_jax.report.runs import ReportRun, read_runs
+from alp_jax.workdir import config, files
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import cli
+from alp_jax.command import cli
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -83,8 +83,9 @@ def _run(workdir: pathlib.Path) -> None:
             f"A study takes the variants from --methods: give --config={path} --methods={variant}."
         )
     # Imported here so that --help and wrong flags answer at once.
-    from alp_jax import config, devices, locks
+    from alp_jax.devices.summary import summarise_devices
     from alp_jax.study import outputs, plan, runner
+    from alp_jax.workdir import config, locks
 
     started = time.monotonic()
     given = config_flags.get_override_values(flags.FLAGS["config"])
@@ -98,7 +99,7 @@ def _run(workdir: pathlib.Path) -> None:
         sweep=_SWEEP.value,
         starts_dir=_STARTS.value and pathlib.Path(_STARTS.value).expanduser(),
     )
-    logger.info(devices.describe())
+    logger.info(summarise_devices())
     about = outputs.describe(planned, config_path, overrides, _command())
     with locks.hold(workdir):
         study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))

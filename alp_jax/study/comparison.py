@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alp_jax import figures, files
 from alp_jax.errors import UserError
+from alp_jax.evaluation import figures
 from alp_jax.study import markup, scores, statistics
 from alp_jax.study.scores import Study
 from alp_jax.study.statistics import PairedDifference
+from alp_jax.workdir import files
 
 STEM = "comparison"
 

@@ -7,9 +7,9 @@ Synopsis:
 
 import pathlib
 
-from alp_jax import files
 from alp_jax.study import markup, tables
 from alp_jax.study.scores import Study
+from alp_jax.workdir import files
 
 STEM = "study"
 DIFFERENCES_NOTE = (

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from alp_jax import figures, versions
+from alp_jax.command import versions
 from alp_jax.errors import UserError
+from alp_jax.evaluation import figures
 from alp_jax.report import writing
 from alp_jax.report.page import Figure, Paragraph, Section, Table
 from alp_jax.study import documents, scores, statistics, sweep, tables

@@ -15,9 +15,11 @@ from typing import Any
 
 import ml_collections
 
-from alp_jax import cli, config, validation
+from alp_jax.command import cli
 from alp_jax.errors import UserError
+from alp_jax.settings import validation
 from alp_jax.study.scores import describe_value
+from alp_jax.workdir import config
 
 
 @dataclasses.dataclass(frozen=True)

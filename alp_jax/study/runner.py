@@ -12,10 +12,14 @@ from collections.abc import Callable
 
 import jax
 
-from alp_jax import checkpoint, config, evaluate, evaluation, files, progress, train
+from alp_jax.command import progress
 from alp_jax.errors import UserError
+from alp_jax.evaluation import evaluator
+from alp_jax.run import train
 from alp_jax.study.plan import Plan, Run
 from alp_jax.study.scores import About, RunScores, Study, Summary
+from alp_jax.workdir import checkpoint, config, files
+from alp_jax.workdir import scores as saved_scores
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +79,14 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
         workdir=planned.folder,
         last=last,
         best=best,
-        evaluations=tuple(evaluation.read_summaries(folder, planned.config)),
+        evaluations=tuple(saved_scores.read_summaries(folder, planned.config)),
     )
     files.write_text(folder / SCORES_FILE, json.dumps(dataclasses.asdict(scores), indent=1) + "\n")
     return scores
 
 
 def _evaluate(planned: Run, checkpoint_name: str) -> Summary:
-    result = evaluate.evaluate_checkpoint(
+    result = evaluator.evaluate_checkpoint(
         planned.workdir,
         planned.config,
         checkpoint_name=checkpoint_name,

@@ -13,12 +13,12 @@ import json
 import pathlib
 from typing import Any
 
-from alp_jax import files
 from alp_jax.errors import UserError
+from alp_jax.workdir import files
 
 FILE_NAME = "study.json"
 
-# What evaluation.Evaluation.summary holds.
+# What results.Evaluation.summary holds.
 Summary = dict[str, Any]
 
 

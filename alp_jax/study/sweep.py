@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alp_jax import figures, files
+from alp_jax.evaluation import figures
 from alp_jax.study.scores import Study, describe_value
 from alp_jax.study.statistics import mean_and_std
+from alp_jax.workdir import files
 
 STEM = "sweep"
 _AXIS_NAMES = {

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable
 
 from alp_jax.data.labels import LABEL_SETS
-from alp_jax.metrics import MEANS
+from alp_jax.evaluation.metrics import MEANS
 from alp_jax.study import criteria, published_tables, selection, statistics
 from alp_jax.study.scores import RunScores, Study, Summary, describe_value
 

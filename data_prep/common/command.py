@@ -8,8 +8,8 @@ from types import FrameType
 
 from absl import flags
 
-from alp_jax.cli import EXIT_USER_ERROR
-from alp_jax.counter import count
+from alp_jax.command.cli import EXIT_USER_ERROR
+from alp_jax.command.counter import count
 from alp_jax.errors import UserError
 from data_prep.common.workers import DEFAULT_WORKERS, MAX_WORKERS
 

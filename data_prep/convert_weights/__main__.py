@@ -8,7 +8,7 @@ import pathlib
 
 from absl import flags
 
-from alp_jax import cli
+from alp_jax.command import cli
 from alp_jax.errors import UserError
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS
 

@@ -11,8 +11,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config, validation
 from alp_jax.errors import UserError
+from alp_jax.settings import validation
+from alp_jax.workdir import checkpoint, config
 from data_prep.convert_weights import record, torch_files, trees
 from data_prep.convert_weights.layouts import (
     AUTO,

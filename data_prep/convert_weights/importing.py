@@ -16,8 +16,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config
 from alp_jax.errors import UserError
+from alp_jax.workdir import checkpoint, config
 from configs import default
 from data_prep.convert_weights import torch_files, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS

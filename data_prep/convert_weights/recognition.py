@@ -16,9 +16,9 @@ from typing import NoReturn
 import jax
 import ml_collections
 
-from alp_jax import validation
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
+from alp_jax.settings import validation
 from configs import default
 from data_prep.common.text import shorten
 from data_prep.convert_weights import trees

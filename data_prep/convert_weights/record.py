@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 
-from alp_jax import files
 from alp_jax.errors import UserError
+from alp_jax.workdir import files
 
 FILE_NAME = "weights.json"
 UNUSED_FILE_NAME = "unused.npz"

@@ -14,8 +14,11 @@ import torch
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax import assembly, checkpoint, config, models, validation
+from alp_jax import models
 from alp_jax.errors import UserError
+from alp_jax.run import assembly
+from alp_jax.settings import validation
+from alp_jax.workdir import checkpoint, config, scores
 from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, published_order
@@ -426,7 +429,7 @@ def save_run(workdir, run_config, *states):
     with checkpoint.Checkpoints(workdir, keep_last=len(states)) as checkpoints:
         for i, state in enumerate(states):
             checkpoints.save(10 * (i + 1), state)
-            path = checkpoint.summary_path(workdir, 10 * (i + 1))
+            path = scores.summary_path(workdir, 10 * (i + 1))
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps({"mean_iou": 0.4 / (i + 1)}))
 

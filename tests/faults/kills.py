@@ -26,7 +26,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from alp_jax import assembly, checkpoint, cli
+from alp_jax.command import cli
+from alp_jax.run import assembly
+from alp_jax.workdir import checkpoint
 from tests import tiny
 from tests.faults import command
 
@@ -52,7 +54,7 @@ def arguments(config_flag: str, workdir: pathlib.Path) -> list[str]:
 
 def read_state(data_dir: pathlib.Path, workdir: pathlib.Path) -> list[np.ndarray]:
     """Every array of the state after the last step."""
-    from alp_jax import config
+    from alp_jax.workdir import config
 
     run_config = config.load(workdir)
     statics = assembly.create_statics(run_config)

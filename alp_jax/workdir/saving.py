@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import orbax.checkpoint as ocp
 
-from alp_jax import manifest, processes
+from alp_jax.devices import processes
 from alp_jax.errors import UserError, describe
-from alp_jax.state import TrainState
+from alp_jax.objective.state import TrainState
+from alp_jax.workdir import manifest
 
 logger = logging.getLogger(__name__)
 

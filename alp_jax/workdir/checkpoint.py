@@ -10,7 +10,6 @@ A folder `checkpoints/STEP` is there only once everything in it is written, with
 checksums, and nothing is read from one that is not as its manifest says.
 """
 
-import json
 import logging
 import pathlib
 import shutil
@@ -19,22 +18,17 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 
-from alp_jax import manifest, processes, saving
+from alp_jax.devices import processes
 from alp_jax.errors import UserError, describe
-from alp_jax.state import TrainState
+from alp_jax.objective.state import TrainState
+from alp_jax.workdir import manifest, saving, scores
 
 logger = logging.getLogger(__name__)
 
 PyTree = Any
 
 FOLDER = "checkpoints"
-EVALUATION_FOLDER = "evaluation"
 _DAMAGED = ".damaged"  # What the folder of one that is not used ends in.
-
-
-def summary_path(workdir: pathlib.Path, step: int) -> pathlib.Path:
-    """Where the scores of a step on the run's own evaluation split are."""
-    return workdir / EVALUATION_FOLDER / f"step_{step}.json"
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
@@ -117,9 +111,9 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best target validation mean IoU; None where none was scored."""
-        scores = {step: self._read_score(step) for step in self.steps()}
-        scored = [step for step, score in scores.items() if score is not None]
-        return max(scored, key=lambda step: (scores[step], step), default=None)
+        found = {step: scores.read_mean_iou(self.workdir, step) for step in self.steps()}
+        scored = {step: score for step, score in found.items() if score is not None}
+        return max(scored, key=lambda step: (scored[step], step), default=None)
 
     def resolve(self, which: str) -> int:
         """Finds the step that "latest", "best" or a number names.
@@ -185,19 +179,6 @@ class Checkpoints:
         if aside.exists():
             shutil.rmtree(aside)
         (self._folder / str(step)).rename(aside)
-
-    def _read_score(self, step: int) -> float | None:
-        path = summary_path(self.workdir, step)
-        try:
-            score: float | None = json.loads(path.read_text())["mean_iou"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} cannot be read ({describe(error)}): expected the scores that training "
-                "wrote; remove that file, and evaluate that checkpoint again."
-            ) from error
-        return score
 
     def _find_fault(self, step: int) -> str | None:
         if step in self._whole:

@@ -13,9 +13,9 @@ from typing import Any
 
 import ml_collections
 
-from alp_jax import files
 from alp_jax.errors import UserError
-from alp_jax.objective import Objective
+from alp_jax.objective.choices import Objective
+from alp_jax.workdir import files
 
 FILE_NAME = "config.json"
 

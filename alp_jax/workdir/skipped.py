@@ -14,9 +14,9 @@ from collections.abc import Mapping
 import ml_collections
 import numpy as np
 
-from alp_jax import files
 from alp_jax.data import sources
 from alp_jax.errors import UserError, describe
+from alp_jax.workdir import files
 
 logger = logging.getLogger(__name__)
 

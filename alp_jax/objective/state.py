@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from alp_jax.models import AUX, MAIN, DomainDiscriminator, Segmenter
-from alp_jax.optim import Optimizer
+from alp_jax.objective.optim import Optimizer
 
 PyTree = Any
 

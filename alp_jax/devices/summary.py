@@ -9,7 +9,7 @@ import jax
 _NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 
 
-def describe() -> str:
+def summarise_devices() -> str:
     """Names JAX's version and devices; says so where an accelerator is there that it cannot use."""
     devices = jax.local_devices()
     platform = devices[0].platform

@@ -4,7 +4,7 @@ import datetime
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -14,10 +14,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from alp_jax.counter import is_live
-from alp_jax.metrics import MEANS
+from alp_jax.command.counter import is_live
 
 logger = logging.getLogger(__name__)
 
@@ -119,25 +117,3 @@ class PartProgress:
         del seconds_left
         done = self._first_step + step
         self._bar.report(done, scalars, self._bar.seconds_left(done), self._label)
-
-
-def print_scores(summary: Mapping[str, Any]) -> None:
-    """Prints the IoU of every class and their means, in percent."""
-    table = Table("class", "IoU %")
-    table.columns[1].justify = "right"
-    for name, iou in summary["iou_per_class"].items():
-        table.add_row(name, _percent(iou))
-    table.add_section()
-    for key, name in MEANS.items():
-        if key in summary:
-            table.add_row(name, _percent(summary[key]))
-    table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))
-    print(
-        f"{summary['dataset']} {summary['split']}, {summary['num_images']} images, "
-        f"step {summary['step']}:"
-    )
-    Console().print(table)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"

@@ -1,16 +1,14 @@
-"""What TensorBoard shows of a run, beside its scalars: hyperparameters, settings and pictures.
+"""Prepares what TensorBoard shows of a run beside its scalars: hyperparameters and settings.
 
-Only data: `alp_jax.writers` writes them.
+Only data: `alp_jax.workdir.writers` writes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import ml_collections
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from alp_jax import config, figures, versions
-from alp_jax.data.labels import LabelSet
+from alp_jax.command import versions
+from alp_jax.workdir import config
 
 # Parts of the configuration that tell runs apart; the others say where and how often.
 _HYPERPARAMETERS = ("seed", "num_steps", "data.", "model.", "discriminator.", "objective.",
@@ -36,25 +34,3 @@ def describe_run(run_config: ml_collections.ConfigDict) -> str:
     rows = [f"| {name} | {value} |" for name, value in versions.describe().items()]
     rows += [f"| config.{name} | {value} |" for name, value in config.flatten(run_config).items()]
     return "\n".join(["| | |", "| --- | --- |", *rows])
-
-
-def paint_evaluation(
-    panels: Sequence[figures.Panel], confusion: np.ndarray, label_set: LabelSet
-) -> dict[str, np.ndarray]:
-    """Paints an evaluation: name -> [N, H, W, 3] uint8 RGB.
-
-    Args:
-      panels: the images, of one size.
-      confusion: [C, C] counts, rows = truth; drawn where anything was counted.
-      label_set: the C classes.
-    """
-    painted = [panel.columns(label_set) for panel in panels]
-    pictures = {
-        f"evaluation/{column}": np.stack([columns[column] for columns in painted])
-        for column in figures.COLUMNS
-    }
-    if confusion.any():
-        canvas = FigureCanvasAgg(figures.draw_confusion(confusion, label_set, "confusion"))
-        canvas.draw()
-        pictures["evaluation/confusion"] = np.asarray(canvas.buffer_rgba())[None, ..., :3]
-    return pictures

@@ -11,21 +11,16 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import (
-    checkpoint,
-    evaluate,
-    evaluation,
-    feeding,
-    guards,
-    processes,
-    progress,
-    state,
-    writers,
-)
+from alp_jax.command import progress
+from alp_jax.command.stopping import StopRequest
 from alp_jax.data import pipeline
-from alp_jax.data.skipped import SkippedRecords
+from alp_jax.devices import processes
 from alp_jax.errors import Stopped, UserError
-from alp_jax.stopping import StopRequest
+from alp_jax.evaluation.evaluator import Evaluator
+from alp_jax.objective import state
+from alp_jax.run import feeding, guards
+from alp_jax.workdir import checkpoint, scores, writers
+from alp_jax.workdir.skipped import SkippedRecords
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +38,7 @@ class TrainLoop:
         self,
         run_config: ml_collections.ConfigDict,
         workdir: pathlib.Path,
-        evaluator: evaluate.Evaluator,
+        evaluator: Evaluator,
         checkpoints: checkpoint.Checkpoints,
         writer: writers.MetricsWriter | writers.NoWriter,
         bar: progress.TrainProgress | progress.PartProgress,
@@ -160,7 +155,7 @@ class TrainLoop:
     def _lacks_evaluation(self, step: int) -> bool:
         evaluated = self._config.evaluation
         is_due = self._is_due(step, evaluated.every_steps)
-        return is_due and evaluation.lacks_summary(self._workdir, step, evaluated)
+        return is_due and scores.lacks_summary(self._workdir, step, evaluated)
 
     def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
         """Takes the next batch; None where a signal ended the processes that read."""

@@ -11,18 +11,18 @@ from typing import Any, NoReturn
 
 import ml_collections
 
-from alp_jax import field_types
-from alp_jax.config import flatten
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.data.pipeline import RESAMPLING
 from alp_jax.errors import UserError
-from alp_jax.maps import MAP_KINDS
 from alp_jax.models import KERNEL_INITS
 from alp_jax.models.discriminator import min_input_size
 from alp_jax.models.layers import ACTIVATION_DTYPES, BATCH_NORM_MODES
 from alp_jax.models.resnet import BLOCK_KINDS, STEM_KINDS, STRIDE_PLACES
-from alp_jax.objective import DECISION_KINDS, GAME_KINDS, PATCH_KINDS
-from alp_jax.optim import SGD_PRESETS
+from alp_jax.objective.choices import DECISION_KINDS, GAME_KINDS, PATCH_KINDS
+from alp_jax.objective.maps import MAP_KINDS
+from alp_jax.objective.optim import SGD_PRESETS
+from alp_jax.settings import field_types
+from alp_jax.workdir.config import flatten
 
 _CHOICES = {
     "data.num_classes": tuple(LABEL_SETS),

@@ -12,8 +12,8 @@
 import dataclasses
 from typing import Literal, get_args
 
-from alp_jax.maps import MapKind
-from alp_jax.patches import Size
+from alp_jax.objective.maps import MapKind
+from alp_jax.objective.patches import Size
 
 PatchKind = Literal["whole", "random", "image_crop", "none"]
 DecisionKind = Literal["cell", "patch"]
@@ -29,7 +29,7 @@ class Objective:
 
     Attributes:
       use_target: False never runs a target image through the network.
-      aligned_map: what the discriminator sees (`alp_jax.maps`).
+      aligned_map: what the discriminator sees (`alp_jax.objective.maps`).
       patch: "whole" map; "random" patch of the prediction, or "image_crop" of the input; "none"
         aligns nothing: target images only move the statistics of batch norm.
       patch_size: (h, w), pixels at the input's resolution; unused when `patch` is "whole".

@@ -3,22 +3,24 @@
 Synopsis:
 
   result.save(workdir)     # evaluation/step_500.json, step_500_confusion.npy, step_500.png
-  summary = read_summary(workdir, 500, config.evaluation)
 """
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from rich.console import Console
+from rich.table import Table
 
-from alp_jax import checkpoint, figures, files, processes, tensorboard
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError, describe
-
-FOLDER = checkpoint.EVALUATION_FOLDER
+from alp_jax.evaluation import figures
+from alp_jax.evaluation.metrics import MEANS
+from alp_jax.workdir import files, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Evaluation:
         Raises:
           UserError: if they cannot be written.
         """
-        folder = workdir / FOLDER
+        folder = workdir / scores.FOLDER
         path = folder / f"{self.stem}.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,33 +75,48 @@ class Evaluation:
 
     def paint(self) -> dict[str, np.ndarray]:
         """Paints panels and confusion for TensorBoard: name -> [N, H, W, 3] uint8 RGB."""
-        return tensorboard.paint_evaluation(self.panels, self.confusion, self.label_set)
+        return paint_evaluation(self.panels, self.confusion, self.label_set)
 
 
-def read_summary(
-    workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict
-) -> dict[str, Any] | None:
-    """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
-    path = checkpoint.summary_path(workdir, step)
-    if not path.exists():
-        return None
-    summary = json.loads(path.read_text())
-    same = (summary["dataset"], summary["split"]) == (evaluation.dataset, evaluation.split)
-    return summary if same else None
+def paint_evaluation(
+    panels: Sequence[figures.Panel], confusion: np.ndarray, label_set: LabelSet
+) -> dict[str, np.ndarray]:
+    """Paints an evaluation: name -> [N, H, W, 3] uint8 RGB.
+
+    Args:
+      panels: the images, of one size.
+      confusion: [C, C] counts, rows = truth; drawn where anything was counted.
+      label_set: the C classes.
+    """
+    painted = [panel.columns(label_set) for panel in panels]
+    pictures = {
+        f"evaluation/{column}": np.stack([columns[column] for columns in painted])
+        for column in figures.COLUMNS
+    }
+    if confusion.any():
+        canvas = FigureCanvasAgg(figures.draw_confusion(confusion, label_set, "confusion"))
+        canvas.draw()
+        pictures["evaluation/confusion"] = np.asarray(canvas.buffer_rgba())[None, ..., :3]
+    return pictures
 
 
-def lacks_summary(workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict) -> bool:
-    """Whether a step has not been evaluated; of many processes all get the same answer."""
-    found = processes.from_primary(lambda: int(read_summary(workdir, step, evaluation) is None))
-    return bool(found)
+def print_scores(summary: Mapping[str, Any]) -> None:
+    """Prints the IoU of every class and their means, in percent."""
+    table = Table("class", "IoU %")
+    table.columns[1].justify = "right"
+    for name, iou in summary["iou_per_class"].items():
+        table.add_row(name, _percent(iou))
+    table.add_section()
+    for key, name in MEANS.items():
+        if key in summary:
+            table.add_row(name, _percent(summary[key]))
+    table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))
+    print(
+        f"{summary['dataset']} {summary['split']}, {summary['num_images']} images, "
+        f"step {summary['step']}:"
+    )
+    Console().print(table)
 
 
-def read_summaries(
-    workdir: pathlib.Path, run_config: ml_collections.ConfigDict
-) -> list[dict[str, Any]]:
-    """Reads the scores of all steps that training evaluated, in order."""
-    evaluation = run_config.evaluation
-    own = (evaluation.dataset, evaluation.split)
-    summaries = [json.loads(path.read_text()) for path in (workdir / FOLDER).glob("step_*.json")]
-    ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}
-    return [ours[step] for step in sorted(ours) if step <= run_config.num_steps]
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

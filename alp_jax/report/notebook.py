@@ -7,19 +7,21 @@ from collections.abc import Mapping, Sequence
 import jax
 from matplotlib.figure import Figure
 
-from alp_jax import devices, figures
+from alp_jax.devices import summary
 from alp_jax.errors import UserError
-from alp_jax.evaluation import Evaluation
-from alp_jax.inference import Prediction
+from alp_jax.evaluation import figures
+from alp_jax.evaluation.inference import Prediction
+from alp_jax.evaluation.results import Evaluation
 
 
 def describe_devices() -> str:
     """Says what JAX computes on, and what to do where that is a CPU for want of a better."""
-    if jax.local_devices()[0].platform != "cpu" or devices.unused_accelerators():
-        return devices.describe()
+    if jax.local_devices()[0].platform != "cpu" or summary.unused_accelerators():
+        return summary.summarise_devices()
     return (
-        f"{devices.describe()} That is enough for the built-in cities. Full-size training needs a "
-        "GPU or a TPU: in Colab choose Runtime, Change runtime type, then run everything again."
+        f"{summary.summarise_devices()} That is enough for the built-in cities. Full-size training "
+        "needs a GPU or a TPU: in Colab choose Runtime, Change runtime type, then run everything "
+        "again."
     )
 
 

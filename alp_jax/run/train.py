@@ -11,28 +11,16 @@ from typing import Any
 import jax
 import ml_collections
 
-from alp_jax import (
-    assembly,
-    checkpoint,
-    config,
-    evaluate,
-    evaluation,
-    guards,
-    locks,
-    loop,
-    mesh,
-    processes,
-    profiling,
-    progress,
-    replay,
-    state,
-    stopping,
-    validation,
-    writers,
-)
+from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS
+from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
+from alp_jax.evaluation.evaluator import Evaluator
+from alp_jax.objective import state
+from alp_jax.run import assembly, guards, loop, profiling, replay
+from alp_jax.settings import validation
+from alp_jax.workdir import checkpoint, config, locks, scores, writers
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +41,7 @@ def train_and_evaluate(
       run_config: a whole configuration (configs/default.py).
       workdir: where everything is written (README.md, "The workdir").
       bar: a share of a display over many runs; None shows this run by itself.
-      profile_steps: to record for TensorBoard's profiler (`alp_jax.profiling`).
+      profile_steps: to record for TensorBoard's profiler (`alp_jax.run.profiling`).
     Returns:
       the scores of the last step's evaluation.
     Raises:
@@ -92,7 +80,7 @@ def _train_and_evaluate(
     )
     place = functools.partial(_place, devices=devices, batch_size=run_config.data.batch_size)
     statics = assembly.create_statics(run_config)
-    evaluator = evaluate.Evaluator(run_config, statics["segmenter"], label_set, devices)
+    evaluator = Evaluator(run_config, statics["segmenter"], label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(run_config, statics, checkpoints, devices)
         _describe(train_state)
@@ -129,14 +117,14 @@ def _train_and_evaluate(
                         error, run_config, workdir, entry, train_fn, place, batches
                     ) from None
         last_step = int(train_state.step)
-        if evaluation.lacks_summary(workdir, last_step, run_config.evaluation):
+        if scores.lacks_summary(workdir, last_step, run_config.evaluation):
             segmenter_state = train_state.segmenter
             result = evaluator.evaluate(
                 segmenter_state.params, segmenter_state.model_state, step=last_step
             )
             if processes.is_primary():
                 result.save(workdir)
-    summary = evaluation.read_summary(workdir, last_step, run_config.evaluation)
+    summary = scores.read_summary(workdir, last_step, run_config.evaluation)
     return summary or {}
 
 

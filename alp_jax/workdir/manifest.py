@@ -9,8 +9,8 @@ Synopsis:
 import hashlib
 import pathlib
 
-from alp_jax import files
 from alp_jax.errors import describe
+from alp_jax.workdir import files
 
 FILE_NAME = "SHA256SUMS"
 

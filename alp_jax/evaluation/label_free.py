@@ -5,8 +5,8 @@ Synopsis:
   density = soft_neighbourhood_density(logits)                     # of each image
   information = information_maximisation(mean_probs, mean_entropy)  # of a whole split
 
-Mean entropy, the third criterion, is `alp_jax.maps.entropy`. All are computed at every evaluation;
-`python -m alp_jax.study` tells how well each ranks checkpoints.
+Mean entropy, the third criterion, is `alp_jax.objective.maps.entropy`. All are computed at every
+evaluation; `python -m alp_jax.study` tells how well each ranks checkpoints.
 """
 
 import jax

@@ -17,22 +17,15 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from alp_jax import (
-    checkpoint,
-    config,
-    evaluation,
-    figures,
-    label_free,
-    mesh,
-    metrics,
-    models,
-    steps,
-    validation,
-)
+from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
+from alp_jax.devices import mesh
 from alp_jax.errors import UserError
+from alp_jax.evaluation import figures, label_free, metrics, predictor, results
 from alp_jax.models import Segmenter
+from alp_jax.settings import validation
+from alp_jax.workdir import checkpoint, config
 
 PyTree = Any
 
@@ -76,7 +69,7 @@ class Evaluator:
         )
         self._step_fn = jax.jit(
             functools.partial(
-                steps.eval_step, segmenter=segmenter, num_classes=label_set.num_classes
+                predictor.eval_step, segmenter=segmenter, num_classes=label_set.num_classes
             ),
             out_shardings=mesh.replicate(self._devices),
         )
@@ -88,7 +81,7 @@ class Evaluator:
         *,
         step: int,
         predictions_dir: pathlib.Path | None = None,
-    ) -> evaluation.Evaluation:
+    ) -> results.Evaluation:
         """Evaluates every image of the split once.
 
         Args:
@@ -145,7 +138,7 @@ class Evaluator:
             ),
         }
         stem = f"step_{step}{self._suffix}"
-        return evaluation.Evaluation(summary, confusion, panels, self._label_set, stem)
+        return results.Evaluation(summary, confusion, panels, self._label_set, stem)
 
     def _place(self, batch: pipeline.Example) -> dict[str, jax.Array]:
         """Puts a batch, which every process reads whole, on the devices."""
@@ -176,7 +169,7 @@ def evaluate_checkpoint(
     checkpoint_name: str = "latest",
     split: str | None = None,
     predictions_dir: pathlib.Path | None = None,
-) -> evaluation.Evaluation:
+) -> results.Evaluation:
     """Evaluates a checkpoint of a finished or running run.
 
     Args:

@@ -30,11 +30,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from alp_jax import config, evaluate, figures, maps, models, patches, validation
+from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
+from alp_jax.evaluation import evaluator, figures
 from alp_jax.models import MAIN, Segmenter
+from alp_jax.objective import maps, patches
+from alp_jax.settings import validation
+from alp_jax.workdir import config
 
 Proportions = Literal["stretch", "keep"]
 PROPORTIONS: tuple[str, ...] = get_args(Proportions)
@@ -264,7 +268,7 @@ def load_segmenter(
     run_config = config.load(folder)
     validation.validate(run_config)
     segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
-    params, model_state, step = evaluate.restore_segmenter(folder, segmenter, checkpoint)
+    params, model_state, step = evaluator.restore_segmenter(folder, segmenter, checkpoint)
     return TrainedSegmenter(
         run_config,
         segmenter,

@@ -14,8 +14,8 @@ from typing import Any, Self
 import ml_collections
 import numpy as np
 
-from alp_jax import files, tensorboard
 from alp_jax.errors import UserError, describe
+from alp_jax.workdir import files, tensorboard
 
 logger = logging.getLogger(__name__)
 

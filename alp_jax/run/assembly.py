@@ -22,8 +22,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from alp_jax import checkpoint, config, loop, mesh, models, optim, state, steps
+from alp_jax import models
+from alp_jax.devices import mesh
 from alp_jax.errors import UserError
+from alp_jax.objective import optim, state, steps
+from alp_jax.run import loop
+from alp_jax.workdir import checkpoint, config
 
 logger = logging.getLogger(__name__)
 

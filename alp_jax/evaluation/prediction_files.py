@@ -21,13 +21,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from alp_jax import figures, files, versions
-from alp_jax.counter import count
+from alp_jax.command import versions
+from alp_jax.command.counter import count
 from alp_jax.data.frames import Frame, find_frames
 from alp_jax.data.images import ImageError
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
-from alp_jax.inference import FittedImage, Prediction, TrainedSegmenter
+from alp_jax.evaluation import figures
+from alp_jax.evaluation.inference import FittedImage, Prediction, TrainedSegmenter
+from alp_jax.workdir import files
 
 SUMMARY = "predictions.json"
 LEGEND = "legend.png"

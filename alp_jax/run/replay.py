@@ -21,9 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from alp_jax import guards
 from alp_jax.errors import UserError, describe
-from alp_jax.state import TrainState
+from alp_jax.objective.state import TrainState
+from alp_jax.run import guards
 
 PyTree = Any
 Batch = dict[str, np.ndarray]

@@ -21,7 +21,7 @@ import platformdirs
 from absl import app, flags
 from ml_collections import config_flags
 
-from alp_jax import stopping
+from alp_jax.command import stopping
 from alp_jax.errors import Stopped, UserError, describe
 
 EXIT_INCOMPLETE = 1  # Something was left out, and said; the rest is done.

@@ -1,0 +1,1 @@
+"""What is minimised: maps, patches, losses, optimizers and the train step; pure."""

@@ -1,0 +1,1 @@
+"""Training: builds a run from its settings, loops and guards."""

@@ -1,0 +1,1 @@
+"""Settings: each is declared once, where it is read."""
