@@ -2,7 +2,7 @@
 
 Synopsis:
 
-  batches = create_train_batches(config.data, seed=0, label_set=label_set, use_target=True)
+  batches = create_train_batches(config.data, seed=0, label_set=label_set, domains=DOMAINS)
   batches[step]                                      # any step, any order: a function of the seed
   for batch in iterate(batches, start_step, ...):    # the same, prefetched in the background
 
@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -25,6 +25,7 @@ from PIL import Image
 
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
+from alp_jax.data.samples import Loaded, Notes, Sample
 from alp_jax.errors import UserError
 
 Example = dict[str, Any]
@@ -114,7 +115,7 @@ def create_train_batches(
     *,
     seed: int,
     label_set: LabelSet,
-    use_target: bool,
+    domains: Sequence[str],
     images: Sequence[int] | None = None,
 ) -> grain.MapDataset:
     """Creates the batch of every step: a function of (seed, step) alone.
@@ -123,74 +124,71 @@ def create_train_batches(
       config: `config.data` (fields: configs/default.py).
       seed: of the run.
       label_set: classes of the source labels.
-      use_target: whether to read target images; they come without labels.
+      domains: to read, of DOMAINS in that order; target images come without labels.
       images: which of each batch to read, of `config.batch_size`; None: all.
     Returns:
-      endless dataset of {"source_images", "source_labels"[, "target_images"]} and, for each
-      domain, "source_ids" and "source_skipped" [B] int32 (`SegmentationSource.__getitem__`).
+      endless dataset of Loaded.
     Raises:
       UserError: if a dataset is missing or not what it should be, or was prepared at another size.
     """
-    source = sources.open_source(
-        config.data_dir,
-        config.source,
-        config.source_split,
-        label_set=label_set,
-        max_bad_records=config.max_bad_records,
-    )
-    _check_resizing(source, "source_size", config)
-    streams = [_stream(source, tuple(config.source_size), config, seed, 0)]
-    if use_target:
-        target = sources.open_source(
+    streams = []
+    for domain in domains:
+        source = sources.open_source(
             config.data_dir,
-            config.target,
-            config.target_split,
-            label_set=None,
+            config[domain],
+            config[f"{domain}_split"],
+            label_set=label_set if domain == "source" else None,
             max_bad_records=config.max_bad_records,
         )
-        _check_resizing(target, "target_size", config)
-        streams.append(_stream(target, tuple(config.target_size), config, seed, 1))
+        size_field = f"{domain}_size"
+        _check_resizing(source, size_field, config)
+        streams.append(
+            _stream(source, tuple(config[size_field]), config, seed, DOMAINS.index(domain))
+        )
 
-    def collect(examples: tuple[Example, ...]) -> Example:
-        batch = {"source_images": examples[0]["image"], "source_labels": examples[0]["label"]}
-        if use_target:
-            batch["target_images"] = examples[1]["image"]
-        for domain, example in zip(DOMAINS, examples, strict=False):
-            batch |= {f"{domain}_ids": example["id"], f"{domain}_skipped": example["skipped"]}
-        return batch
+    def collect(examples: tuple[Example, ...]) -> Loaded:
+        named = dict(zip(domains, examples, strict=True))
+        return Loaded(
+            {name: Sample(found["image"], found.get("label")) for name, found in named.items()},
+            {name: Notes(found["id"], found["skipped"]) for name, found in named.items()},
+        )
 
     pairs = grain.experimental.ZipMapDataset(streams).map(collect)
     size = config.batch_size
     if images is None or len(images) == size:
-        return pairs.batch(size, drop_remainder=True)
+        return pairs.batch(size, drop_remainder=True, batch_fn=_stack)
     # Image i of every batch is a stream of its own; all of one length, which is without end.
     end = len(pairs) // size * size
     columns = grain.experimental.ZipMapDataset([pairs[i:end:size] for i in images])
-    return columns.map(
-        lambda examples: {name: np.stack([e[name] for e in examples]) for name in examples[0]}
+    return columns.map(_stack)
+
+
+def _stack(examples: Sequence[Loaded]) -> Loaded:
+    """Stacks the arrays of examples along a new first axis."""
+
+    def stack(parts: Sequence[Any]) -> Iterator[np.ndarray | None]:
+        for arrays in zip(*parts, strict=True):
+            yield None if arrays[0] is None else np.stack(arrays)
+
+    domains = examples[0].batch
+    return Loaded(
+        {name: Sample(*stack([example.batch[name] for example in examples])) for name in domains},
+        {name: Notes(*stack([example.notes[name] for example in examples])) for name in domains},
     )
 
 
-def split_notes(batch: Example) -> tuple[Example, Example]:
-    """(what a step takes of a training batch, what is noted of it: ids and skipped records)."""
-    notes = {name: array for name, array in batch.items() if array.ndim == 1}
-    return {name: array for name, array in batch.items() if name not in notes}, notes
-
-
-def name_examples(config: ml_collections.ConfigDict, ids: Mapping[str, np.ndarray]) -> list[str]:
+def name_examples(config: ml_collections.ConfigDict, notes: Mapping[str, Notes]) -> list[str]:
     """Names the examples of a batch, for people: a text for each domain.
 
     Args:
       config: `config.data`.
-      ids: {"source_ids": [B] int32[, "target_ids"]}.
+      notes: domain -> its notes.
     """
     texts = []
-    for domain in DOMAINS:
-        if f"{domain}_ids" in ids:
-            name, split = config[domain], config[f"{domain}_split"]
-            indices = ids[f"{domain}_ids"].tolist()
-            names = sources.name_records(config.data_dir, name, split, indices)
-            texts.append(f"{domain} images {', '.join(names)} of {name}:{split}")
+    for domain, noted in notes.items():
+        name, split = config[domain], config[f"{domain}_split"]
+        names = sources.name_records(config.data_dir, name, split, noted.ids.tolist())
+        texts.append(f"{domain} images {', '.join(names)} of {name}:{split}")
     return texts
 
 

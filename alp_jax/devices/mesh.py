@@ -13,8 +13,8 @@ parts are, so the mesh changes a result by no more than the order of sums.
 import functools
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import ml_collections
@@ -24,6 +24,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DATA, SPACE = "data", "space"
 
@@ -128,29 +130,30 @@ def local_images(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
     return tuple(sorted({i for place in places for i in range(batch_size)[place]}))
 
 
-def place_batch(
-    batch: Mapping[str, Any], mesh: Mesh, *, batch_size: int, unspread: Collection[str] = ()
-) -> dict[str, jax.Array]:
-    """Puts what this process holds of a batch on its devices.
+def place_batch(batch: T, mesh: Mesh, *, batch_size: int, spread_rows: bool = True) -> T:
+    """Puts this process's part of a batch on its devices.
 
     Args:
-      batch: arrays of `local_images` along the first axis, [b, H, ...] or [b].
+      batch: tree of arrays of `local_images` along the first axis, [b, H, ...] or [b].
       mesh: of all processes.
       batch_size: images over all processes.
-      unspread: names of arrays whose rows stay together, as their number need not divide.
+      spread_rows: False keeps the rows of an image together, as their number need not divide.
     Returns:
-      arrays of the whole batch, [B, H, ...] or [B].
+      the tree with arrays of the whole batch, [B, H, ...] or [B].
     """
     local = local_images(mesh, batch_size)
 
-    def place(name: str, array: np.ndarray) -> jax.Array:
+    def place(held: Any) -> jax.Array:
+        array = np.asarray(held)
+
         def part(index: tuple[slice, ...] | None) -> np.ndarray:
             assert index is not None
-            held = [local.index(i) for i in range(batch_size)[index[0]]]
-            return array[held[0] : held[-1] + 1][(slice(None), *index[1:])]
+            places = [local.index(i) for i in range(batch_size)[index[0]]]
+            return array[places[0] : places[-1] + 1][(slice(None), *index[1:])]
 
         shape = (batch_size, *array.shape[1:])
-        sharding = spread(mesh, 1 if name in unspread else array.ndim)
+        sharding = spread(mesh, array.ndim if spread_rows else 1)
         return jax.make_array_from_callback(shape, sharding, part)
 
-    return {name: place(name, np.asarray(array)) for name, array in batch.items()}
+    placed: T = jax.tree.map(place, batch)
+    return placed

@@ -143,12 +143,9 @@ class Evaluator:
     def _place(self, batch: pipeline.Example) -> dict[str, jax.Array]:
         """Puts a batch, which every process reads whole, on the devices."""
         local = list(mesh.local_images(self._devices, self._batch_size))
-        return mesh.place_batch(
-            {name: batch[name][local] for name in ("images", "labels", "mask")},
-            self._devices,
-            batch_size=self._batch_size,
-            unspread=("labels",),
-        )
+        place = functools.partial(mesh.place_batch, mesh=self._devices, batch_size=self._batch_size)
+        spread = place({name: batch[name][local] for name in ("images", "mask")})
+        return spread | place({"labels": batch["labels"][local]}, spread_rows=False)
 
 
 def _create_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:

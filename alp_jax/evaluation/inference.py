@@ -284,8 +284,8 @@ def apply_network(
     params: PyTree, model_state: PyTree, images: jax.Array, *, segmenter: Segmenter
 ) -> jax.Array:
     """Computes the main head's logits [B, h, w, C] in evaluation mode."""
-    logits, _ = segmenter.apply(params, model_state, images, train=False)
-    return logits[MAIN]
+    outputs, _ = segmenter.apply(params, model_state, images, train=False)
+    return outputs.logits[MAIN]
 
 
 def _decide(

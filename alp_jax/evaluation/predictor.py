@@ -16,8 +16,8 @@ def predict(
     params: PyTree, model_state: PyTree, images: jax.Array, size: patches.Size, segmenter: Segmenter
 ) -> jax.Array:
     """Computes the main head's logits [B, *size, C] of RGB [B, H, W, 3] in evaluation mode."""
-    logits, _ = segmenter.apply(params, model_state, images, train=False)
-    return patches.upsample(logits[MAIN], size)
+    outputs, _ = segmenter.apply(params, model_state, images, train=False)
+    return patches.upsample(outputs.logits[MAIN], size)
 
 
 def eval_step(

@@ -5,6 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from alp_jax.models import layers, resnet
+from alp_jax.models.segmenter import MAIN, Outputs
+
+AUX = "aux"
 
 
 class AsppClassifier(nn.Module):
@@ -34,9 +37,6 @@ class AsppClassifier(nn.Module):
         return sum(precise[1:], precise[0])
 
 
-MAIN, AUX = "main", "aux"
-
-
 class DeepLabV2(nn.Module):
     """Segmentation network; input is RGB in [0, 255], logits are at the output stride.
 
@@ -58,11 +58,8 @@ class DeepLabV2(nn.Module):
     input_mean: tuple[float, float, float]
     input_std: tuple[float, float, float]
 
-    def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-        """[B, H, W, 3] uint8 or float -> float32 logits by head: MAIN and, where there is one, AUX.
-
-        Each is [B, h, w, num_classes] at its stage's stride.
-        """
+    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+        """[B, H, W, 3] uint8 or float -> logits by head, each at its stage's stride, and stages."""
         images = images.astype(jnp.float32)
         if self.input_order == "bgr":
             images = images[..., ::-1]
@@ -71,4 +68,4 @@ class DeepLabV2(nn.Module):
         logits = {MAIN: self.classifier(stages[-1])}
         if self.aux_classifier is not None:
             logits[AUX] = self.aux_classifier(stages[-2])
-        return logits
+        return Outputs(logits, tuple(stages))

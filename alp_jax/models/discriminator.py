@@ -1,10 +1,15 @@
 """The domain discriminator d: fully convolutional, 4x4 convolutions of stride 2."""
 
+import dataclasses
+from typing import Any, Self, cast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alp_jax.models import layers
+
+PyTree = Any
 
 LEAKY_SLOPE = 0.2
 
@@ -41,6 +46,27 @@ class Discriminator(nn.Module):
                 name=f"conv{i}",
             )(features)
         return layers.at_least_single(features)
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainDiscriminator:
+    """d: aligned maps to domain logits; it has no state beside its parameters."""
+
+    module: Discriminator
+
+    @classmethod
+    def create(cls, widths: tuple[int, ...], activation_dtype: layers.ActivationDtype) -> Self:
+        """Creates the network."""
+        return cls(Discriminator(tuple(widths), layers.ACTIVATION_DTYPES[activation_dtype]))
+
+    def init(self, rng: jax.Array, num_classes: int) -> PyTree:
+        """Creates params from a typed key."""
+        maps = jnp.zeros((1, 64, 64, num_classes), jnp.float32)
+        return self.module.init(rng, maps)["params"]
+
+    def apply(self, params: PyTree, maps: jax.Array) -> jax.Array:
+        """Computes domain logits [B, h, w, 1] of maps [B, H, W, K]."""
+        return cast(jax.Array, self.module.apply({"params": params}, maps))
 
 
 def min_input_size(widths: tuple[int, ...]) -> int:

@@ -12,7 +12,8 @@ from alp_jax.models.convolution import convolve
 
 BatchNormMode = Literal["running", "batch", "frozen"]
 BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
-# What convolutions compute in and give out; None is the type of their parameters.
+ActivationDtype = Literal["float32", "bfloat16"]
+# What convolutions compute in and return; None is the type of their parameters.
 ACTIVATION_DTYPES: dict[str, jnp.dtype | None] = {
     "float32": None,
     "bfloat16": jnp.dtype(jnp.bfloat16),

@@ -18,7 +18,9 @@ from alp_jax.data.labels import IGNORE_LABEL
 SOURCE, TARGET = 0, 1
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Sums the cross-entropy of the labelled pixels of a batch.
 
     Implements Eq. (1) of Cicek et al., ACCV 2020; the mean over the labelled pixels of the whole
@@ -27,6 +29,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
     Args:
       logits: [..., K] float, unnormalised.
       labels: [...] integer in [0, K) or IGNORE_LABEL.
+      weights: [...] what a pixel's loss is multiplied by; None: 1.
     Returns:
       (total, count): nats (float32 or wider) and pixels (int32); both 0 when no pixel is labelled.
       A label that is neither makes the total NaN, so that it cannot go unnoticed.
@@ -41,6 +44,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe_labels)
     losses = jnp.where(known, losses, jnp.nan)
     accumulator = jnp.promote_types(losses.dtype, jnp.float32)
+    if weights is not None:
+        losses = losses * weights
     total = jnp.sum(jnp.where(valid, losses, 0.0), dtype=accumulator)
     return total, jnp.sum(valid, dtype=jnp.int32)
 

@@ -6,8 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from alp_jax.models import AUX, MAIN, DomainDiscriminator, Segmenter
-from alp_jax.objective.optim import Optimizer
+from alp_jax.objective.types import Setup
 
 PyTree = Any
 
@@ -23,7 +22,7 @@ class SegmenterState:
 
 @flax.struct.dataclass
 class DiscriminatorState:
-    """Parameters, by head of the segmenter, and optimizer state of the discriminator d."""
+    """Parameters that terms own, by `Term.key` (discriminators), and their optimizer state."""
 
     params: PyTree
     opt_state: PyTree
@@ -31,7 +30,7 @@ class DiscriminatorState:
 
 @flax.struct.dataclass
 class TrainState:
-    """Both players after `step` updates; no discriminator when nothing is aligned.
+    """All players after `step` updates; no discriminator where no term owns parameters.
 
     Random keys and the position in the data are functions of (seed, step) and need no place here.
     """
@@ -41,26 +40,20 @@ class TrainState:
     discriminator: DiscriminatorState | None
 
 
-def create_train_state(
-    rng: jax.Array,
-    segmenter: Segmenter,
-    segmenter_optimizer: Optimizer,
-    discriminator: DomainDiscriminator,
-    discriminator_optimizer: Optimizer,
-    *,
-    has_discriminator: bool,
-) -> TrainState:
-    """Creates the state at step 0; the segmenter's start does not depend on the discriminator."""
-    segmenter_rng, discriminator_rng = jax.random.split(rng)
-    params, model_state = segmenter.init(segmenter_rng)
-    segmenter_state = SegmenterState(
-        params, model_state, segmenter_optimizer.transform.init(params)
-    )
-    discriminator_state = None
-    if has_discriminator:
-        rngs = {MAIN: discriminator_rng, AUX: jax.random.fold_in(discriminator_rng, 1)}
-        params = {head: discriminator.init(rngs[head]) for head in segmenter.heads}
-        discriminator_state = DiscriminatorState(
-            params, discriminator_optimizer.transform.init(params)
-        )
-    return TrainState(jnp.zeros((), jnp.int32), segmenter_state, discriminator_state)
+def create_train_state(rng: jax.Array, setup: Setup) -> TrainState:
+    """Creates the state at step 0; the segmenter's start does not depend on the terms."""
+    segmenter_rng, own_rng = jax.random.split(rng)
+    params, model_state = setup.segmenter.init(segmenter_rng)
+    opt_state = setup.segmenter_optimizer.transform.init(params)
+    segmenter = SegmenterState(params, model_state, opt_state)
+    discriminator = None
+    if setup.objective.owners:
+        own = {
+            term.key: term.create(
+                jax.random.fold_in(own_rng, index) if index else own_rng,
+                setup.segmenter.num_classes,
+            )
+            for index, term in enumerate(setup.objective.owners)
+        }
+        discriminator = DiscriminatorState(own, setup.own_optimizer.transform.init(own))
+    return TrainState(jnp.zeros((), jnp.int32), segmenter, discriminator)

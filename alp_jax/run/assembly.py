@@ -2,9 +2,9 @@
 
 Synopsis:
 
-  statics = create_statics(config)
-  state = create_train_state(statics, rng)
-  train_fn = compile_train_step(statics, state, batch, rng)
+  setup = create_setup(config)
+  state = create_train_state(setup, rng)
+  train_fn = compile_train_step(setup, state, batch, rng)
   state, metrics = train_fn(state, batch)
 """
 
@@ -20,13 +20,15 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from alp_jax import models
+from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
-from alp_jax.objective import optim, state, steps
-from alp_jax.run import loop
+from alp_jax.objective import optim, state, step
+from alp_jax.objective.settings import ObjectiveSettings, create_objective
+from alp_jax.objective.types import Setup
+from alp_jax.settings import schema, upgrade
 from alp_jax.workdir import checkpoint, config
 
 logger = logging.getLogger(__name__)
@@ -34,39 +36,41 @@ logger = logging.getLogger(__name__)
 Scalars = dict[str, jax.Array]
 TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 
-# By platform. XLA on the CPU would else do what depends on nothing first, and so fill the target's
-# buffers before the source's gradient.
+# By platform. By default XLA on the CPU schedules independent operations first and would allocate
+# the target's buffers before the source's gradient is done.
 COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 }
 
 
-def create_statics(run_config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Creates the keyword arguments of `steps.train_step` that do not change during a run."""
-    num_classes = run_config.data.num_classes
-    return {
-        "segmenter": models.create_segmenter(run_config.model, num_classes),
-        "discriminator": models.create_discriminator(run_config.discriminator, num_classes),
-        "segmenter_optimizer": optim.create_segmenter_optimizer(
+def create_setup(run_config: ml_collections.ConfigDict) -> Setup:
+    """Creates the static parts of a run's step."""
+    segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
+    fields = upgrade.upgrade_objective(
+        run_config.objective.to_dict(),
+        run_config.discriminator.to_dict(),
+        has_aux=run_config.model.aux_classifier,
+    )
+    settings = schema.build(ObjectiveSettings, fields)
+    return Setup(
+        segmenter,
+        create_objective(settings, heads=segmenter.heads),
+        optim.create_segmenter_optimizer(
             run_config.optimizer,
             train_batch_norm_affine=run_config.model.batch_norm_train_affine,
         ),
-        "discriminator_optimizer": optim.create_discriminator_optimizer(run_config.optimizer),
-        "objective": config.create_objective(run_config.objective),
-    }
+        optim.create_discriminator_optimizer(run_config.optimizer),
+    )
 
 
 def create_train_state(
-    statics: dict[str, Any], rng: jax.Array, devices: jax.sharding.Mesh | None = None
+    setup: Setup, rng: jax.Array, devices: jax.sharding.Mesh | None = None
 ) -> state.TrainState:
     """Creates the state at step 0, compiled as one program: a hundred small ones take longer.
 
     It is on all devices of the mesh; None takes the first device.
     """
-    players = {name: value for name, value in statics.items() if name != "objective"}
-    create = functools.partial(
-        state.create_train_state, has_discriminator=statics["objective"].aligns, **players
-    )
+    create = functools.partial(state.create_train_state, setup=setup)
     return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
 
 
@@ -80,9 +84,9 @@ def create_mesh(run_config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
 
 
 def compile_train_step(
-    statics: dict[str, Any],
+    setup: Setup,
     train_state: state.TrainState,
-    batch: loop.Batch | dict[str, np.ndarray],
+    batch: Batch,
     rng: jax.Array,
     devices: jax.sharding.Mesh | None = None,
 ) -> TrainFn:
@@ -97,7 +101,7 @@ def compile_train_step(
     if devices is not None:
         rng = mesh.copy_everywhere(rng, devices)
     train_step = jax.jit(
-        functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
+        functools.partial(step.train_step, setup=setup), donate_argnums=0, out_shardings=everywhere
     )
     options = COMPILER_OPTIONS.get(jax.default_backend())
     compiled = train_step.lower(train_state, batch, rng).compile(options)
@@ -134,16 +138,16 @@ def init_from(
         )
     saved = config.load(workdir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.resolve("latest")
-        held = checkpoints.segmenter_parts(step) | {"backbone"}
+        latest = checkpoints.resolve("latest")
+        held = checkpoints.segmenter_parts(latest) | {"backbone"}
         config.check_same_network(run_config, saved, workdir, parts=held)
         params, model_state = checkpoints.restore_segmenter(
-            step,
+            latest,
             {part: tree for part, tree in entry.params.items() if part in held},
             entry.model_state,
         )
     afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
-    logger.info("Starting from step %d of %s; initialised afresh: %s.", step, workdir, afresh)
+    logger.info("Starting from step %d of %s; initialised afresh: %s.", latest, workdir, afresh)
     params = entry.params | params
     segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
     return dataclasses.replace(train_state, segmenter=segmenter)

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
+from alp_jax.data.samples import Notes
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +27,12 @@ class NonFiniteError(Exception):
     Attributes:
       step: the update, from 1, that gave it.
       terms: its scalars that are not finite, with their values; losses come first.
-      ids: of its batch: {"source_ids": [B], ...}, numbers of records.
+      notes: domain -> notes of its batch.
     """
 
-    def __init__(self, step: int, terms: dict[str, float], ids: Mapping[str, np.ndarray]):
+    def __init__(self, step: int, terms: dict[str, float], notes: Mapping[str, Notes]):
         super().__init__(f"{', '.join(terms)} of step {step}")
-        self.step, self.terms, self.ids = step, terms, ids
+        self.step, self.terms, self.notes = step, terms, notes
 
 
 def find_non_finite(scalars: Scalars) -> dict[str, float]:
@@ -42,13 +42,13 @@ def find_non_finite(scalars: Scalars) -> dict[str, float]:
 
 
 def check_finite(
-    window: Sequence[Scalars], ids: Sequence[Mapping[str, np.ndarray]], first_step: int
+    window: Sequence[Scalars], notes: Sequence[Mapping[str, Notes]], first_step: int
 ) -> None:
     """Checks steps in order.
 
     Args:
       window: the scalars of each step.
-      ids: of each step's batch.
+      notes: of each step's batch.
       first_step: number of the first of them.
     Raises:
       NonFiniteError: for the first step that has one that is not finite.
@@ -56,7 +56,7 @@ def check_finite(
     for offset, scalars in enumerate(window):
         terms = find_non_finite(scalars)
         if terms:
-            raise NonFiniteError(first_step + offset, terms, ids[offset])
+            raise NonFiniteError(first_step + offset, terms, notes[offset])
 
 
 class DiscriminatorWatch:

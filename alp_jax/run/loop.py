@@ -14,6 +14,7 @@ import numpy as np
 from alp_jax.command import progress
 from alp_jax.command.stopping import StopRequest
 from alp_jax.data import pipeline
+from alp_jax.data.samples import Batch, Loaded, Notes
 from alp_jax.devices import processes
 from alp_jax.errors import Stopped, UserError
 from alp_jax.evaluation.evaluator import Evaluator
@@ -24,11 +25,7 @@ from alp_jax.workdir.skipped import SkippedRecords
 
 logger = logging.getLogger(__name__)
 
-Batch = dict[str, jax.Array]
-Notes = dict[str, np.ndarray]
 Scalars = dict[str, jax.Array]
-# A batch on the devices, and what is noted of it (`pipeline.split_notes`).
-Placed = tuple[Batch, Notes]
 
 
 class TrainLoop:
@@ -43,6 +40,8 @@ class TrainLoop:
         writer: writers.MetricsWriter | writers.NoWriter,
         bar: progress.TrainProgress | progress.PartProgress,
         stop: StopRequest,
+        *,
+        images_per_step: int,
     ):
         self._config = run_config
         self._workdir = workdir
@@ -51,10 +50,9 @@ class TrainLoop:
         self._writer = writer
         self._bar = bar
         self._stop = stop
-        domains = 2 if run_config.objective.use_target else 1
-        self._images_per_step = domains * run_config.data.batch_size
+        self._images_per_step = images_per_step
         self._window: list[Scalars] = []
-        self._window_ids: list[Notes] = []
+        self._window_notes: list[dict[str, Notes]] = []
         self._window_seconds = self._window_waited = 0.0
         self._watch = guards.DiscriminatorWatch(
             patience=run_config.guards.discriminator_patience,
@@ -66,7 +64,7 @@ class TrainLoop:
     def run(
         self,
         train_fn: Callable[..., tuple[state.TrainState, Scalars]],
-        place: Callable[[dict[str, np.ndarray]], Placed],
+        place: Callable[[Loaded], Loaded],
         train_state: state.TrainState,
         batches: Any,
         start_step: int,
@@ -160,15 +158,15 @@ class TrainLoop:
     def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
         """Takes the next batch; None where a signal ended the processes that read."""
         try:
-            (batch, notes), waited = feed.next_batch(after=scalars)
+            loaded, waited = feed.next_batch(after=scalars)
         except Exception:
             if self._stop.signal is not None:  # Ctrl-C goes to all processes of a terminal.
                 return None
             raise
         self._window_waited += waited
-        self._window_ids.append({k: notes[k] for k in notes if k.endswith("_ids")})
-        self._skipped.update(notes)
-        return batch
+        self._window_notes.append(loaded.notes)
+        self._skipped.update(loaded.notes)
+        return loaded.batch
 
     def _report(
         self, step: int, started: float, bar: progress.TrainProgress | progress.PartProgress
@@ -180,14 +178,14 @@ class TrainLoop:
         """
         window = jax.device_get(self._window)  # Waits for the device.
         seconds = self._window_seconds + time.monotonic() - started
-        guards.check_finite(window, self._window_ids, step - len(window) + 1)
+        guards.check_finite(window, self._window_notes, step - len(window) + 1)
         averages = {
             name: float(np.mean([scalars[name] for scalars in window])) for name in window[0]
         }
         self._watch.update(step, averages)
         averages["images_per_second"] = len(window) * self._images_per_step / seconds
         averages["input_wait_fraction"] = self._window_waited / seconds
-        self._window, self._window_ids = [], []
+        self._window, self._window_notes = [], []
         self._window_seconds = self._window_waited = 0.0
         self._writer.write_scalars(step, averages)
         seconds_left = (

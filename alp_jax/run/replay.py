@@ -21,13 +21,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from alp_jax.data.samples import Batch, Sample
 from alp_jax.errors import UserError, describe
 from alp_jax.objective.state import TrainState
 from alp_jax.run import guards
 
 PyTree = Any
-Batch = dict[str, np.ndarray]
-
 FILE_NAME = "replay.npz"
 _STATE, _BATCH, _ABOUT = "state", "batch/", "about"
 
@@ -59,7 +58,9 @@ def write(path: pathlib.Path, replay: Replay) -> None:
     """
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(replay.state))
     arrays = {_STATE + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    arrays |= {_BATCH + name: array for name, array in replay.batch.items()}
+    for domain, sample in replay.batch.items():
+        held = {name: array for name, array in sample._asdict().items() if array is not None}
+        arrays |= {f"{_BATCH}{domain}/{name}": array for name, array in held.items()}
     terms = {name: str(value) for name, value in replay.terms.items()}
     about = {"step": replay.step, "terms": terms, "examples": replay.examples}
     temporary = path.with_name(f"{path.name}.tmp")
@@ -99,11 +100,18 @@ def read(path: pathlib.Path, *, like: TrainState) -> Replay:
         raise UserError(
             f"{path} is damaged ({describe(error)}): train again, which leaves another."
         ) from error
-    batch = {
-        name.removeprefix(_BATCH): array
-        for name, array in arrays.items()
-        if name.startswith(_BATCH)
-    }
+    fields: dict[str, dict[str, np.ndarray]] = {}
+    for full, array in arrays.items():
+        if full.startswith(_BATCH):
+            domain, _, name = full.removeprefix(_BATCH).partition("/")
+            fields.setdefault(domain, {})[name] = array
+    try:
+        batch = {domain: Sample(**held) for domain, held in fields.items()}
+    except TypeError as error:
+        raise UserError(
+            f"{path} was written by another version ({describe(error)}): train again, which "
+            "leaves another."
+        ) from error
 
     def take(leaf_path: Any, leaf: Any) -> np.ndarray:
         array = arrays.get(_STATE + jax.tree_util.keystr(leaf_path))

@@ -14,10 +14,12 @@ import ml_collections
 from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.objective import state
+from alp_jax.objective.types import Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
 from alp_jax.settings import validation
 from alp_jax.workdir import checkpoint, config, locks, scores, writers
@@ -71,18 +73,18 @@ def _train_and_evaluate(
     processes.from_primary(lambda: config.check_workdir(run_config, workdir))
     label_set = LABEL_SETS[run_config.data.num_classes]
     devices = assembly.create_mesh(run_config)
+    setup = assembly.create_setup(run_config)
     batches = pipeline.create_train_batches(
         run_config.data,
         seed=run_config.seed,
         label_set=label_set,
-        use_target=run_config.objective.use_target,
+        domains=setup.objective.domains,
         images=mesh.local_images(devices, run_config.data.batch_size),
     )
     place = functools.partial(_place, devices=devices, batch_size=run_config.data.batch_size)
-    statics = assembly.create_statics(run_config)
-    evaluator = Evaluator(run_config, statics["segmenter"], label_set, devices)
+    evaluator = Evaluator(run_config, setup.segmenter, label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
-        train_state, start_step = _start(run_config, statics, checkpoints, devices)
+        train_state, start_step = _start(run_config, setup, checkpoints, devices)
         _describe(train_state)
         processes.from_primary(lambda: config.save(run_config, workdir))
         if start_step < run_config.num_steps:
@@ -92,9 +94,9 @@ def _train_and_evaluate(
                 workdir,
                 f" To watch: tensorboard --logdir={workdir}" if run_config.tensorboard else "",
             )
-            first_batch, _ = place(batches[start_step])
+            first_batch = place(batches[start_step]).batch
             train_fn = assembly.compile_train_step(
-                statics, train_state, first_batch, _steps_rng(run_config), devices
+                setup, train_state, first_batch, _steps_rng(run_config), devices
             )
             train_fn = profiling.record(
                 train_fn,
@@ -106,13 +108,20 @@ def _train_and_evaluate(
                 writer.write_run(run_config)
                 shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
                 training = loop.TrainLoop(
-                    run_config, workdir, evaluator, checkpoints, writer, shown, stop
+                    run_config,
+                    workdir,
+                    evaluator,
+                    checkpoints,
+                    writer,
+                    shown,
+                    stop,
+                    images_per_step=len(setup.objective.domains) * run_config.data.batch_size,
                 )
                 try:
                     train_state = training.run(train_fn, place, train_state, batches, start_step)
                 except guards.NonFiniteError as error:
                     del train_state
-                    entry = _start(run_config, statics, checkpoints, devices)
+                    entry = _start(run_config, setup, checkpoints, devices)
                     raise _leave_replay(
                         error, run_config, workdir, entry, train_fn, place, batches
                     ) from None
@@ -140,13 +149,13 @@ def _create_writer(
 
 def _start(
     run_config: ml_collections.ConfigDict,
-    statics: dict[str, Any],
+    setup: Setup,
     checkpoints: checkpoint.Checkpoints,
     devices: jax.sharding.Mesh,
 ) -> tuple[state.TrainState, int]:
     """(state, its step): that of the last whole checkpoint, or the run's start."""
     rng = jax.random.fold_in(jax.random.key(run_config.seed), _INIT)
-    entry = assembly.create_train_state(statics, rng, devices)
+    entry = assembly.create_train_state(setup, rng, devices)
     step = processes.from_primary(checkpoints.latest_whole_step)
     if step is None:
         return (assembly.init_from(run_config, entry) if run_config.init_from else entry), 0
@@ -169,7 +178,7 @@ def _leave_replay(
     workdir: pathlib.Path,
     entry: tuple[state.TrainState, int],
     train_fn: assembly.TrainFn,
-    place: Callable[[pipeline.Example], loop.Placed],
+    place: Callable[[Loaded], Loaded],
     batches: Any,
 ) -> UserError:
     """Writes the replay file of a step, from the state `entry` before it; returns what to raise.
@@ -177,7 +186,7 @@ def _leave_replay(
     The state that the step began with is gone, so the steps that lead to it are run once more.
     """
     train_state, step = entry
-    examples = pipeline.name_examples(run_config.data, error.ids)
+    examples = pipeline.name_examples(run_config.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
     more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
     if jax.process_count() > 1:  # Each holds a part of the batch.
@@ -186,8 +195,8 @@ def _leave_replay(
         look = f"look at that step alone with --mode=replay --workdir={workdir}"
         try:
             for before in range(step, error.step - 1):
-                train_state, _ = train_fn(train_state, place(batches[before])[0])
-            batch = batches[error.step - 1]
+                train_state, _ = train_fn(train_state, place(batches[before]).batch)
+            batch = batches[error.step - 1].batch
             found = replay.Replay(train_state, batch, error.step, error.terms, examples)
             replay.write(workdir / replay.FILE_NAME, found)
         except UserError as fault:
@@ -207,21 +216,20 @@ def replay_step(workdir: pathlib.Path) -> None:
     """
     run_config = config.load(workdir)
     validation.validate(run_config)
-    statics = assembly.create_statics(run_config)
-    like = jax.eval_shape(lambda: assembly.create_train_state(statics, jax.random.key(0)))
+    setup = assembly.create_setup(run_config)
+    like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
     devices = assembly.create_mesh(run_config)
     entry = mesh.copy_everywhere(found.state, devices)
-    batch, _ = _place(found.batch, devices=devices, batch_size=run_config.data.batch_size)
-    train_fn = assembly.compile_train_step(statics, entry, batch, _steps_rng(run_config), devices)
+    batch = mesh.place_batch(found.batch, devices, batch_size=run_config.data.batch_size)
+    train_fn = assembly.compile_train_step(setup, entry, batch, _steps_rng(run_config), devices)
     train_state, scalars = train_fn(entry, batch)
     replay.print_outcome(found, train_state, jax.device_get(scalars))
 
 
-def _place(batch: pipeline.Example, *, devices: jax.sharding.Mesh, batch_size: int) -> loop.Placed:
-    """(what a step takes, on its devices; what is noted of the batch, as it is)."""
-    arrays, notes = pipeline.split_notes(batch)
-    return mesh.place_batch(arrays, devices, batch_size=batch_size), notes
+def _place(loaded: Loaded, *, devices: jax.sharding.Mesh, batch_size: int) -> Loaded:
+    """Puts a batch on the devices; notes stay on the host."""
+    return loaded._replace(batch=mesh.place_batch(loaded.batch, devices, batch_size=batch_size))
 
 
 def _describe(train_state: state.TrainState) -> None:

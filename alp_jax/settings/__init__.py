@@ -1,1 +1,1 @@
-"""Settings: each is declared once, where it is read."""
+"""Declares settings, builds them from a configuration and compares configurations."""

@@ -18,7 +18,6 @@ from alp_jax.models import KERNEL_INITS
 from alp_jax.models.discriminator import min_input_size
 from alp_jax.models.layers import ACTIVATION_DTYPES, BATCH_NORM_MODES
 from alp_jax.models.resnet import BLOCK_KINDS, STEM_KINDS, STRIDE_PLACES
-from alp_jax.objective.choices import DECISION_KINDS, GAME_KINDS, PATCH_KINDS
 from alp_jax.objective.maps import MAP_KINDS
 from alp_jax.objective.optim import SGD_PRESETS
 from alp_jax.settings import field_types
@@ -36,9 +35,9 @@ _CHOICES = {
     "model.activation_dtype": tuple(ACTIVATION_DTYPES),
     "discriminator.activation_dtype": tuple(ACTIVATION_DTYPES),
     "objective.aligned_map": MAP_KINDS,
-    "objective.patch": PATCH_KINDS,
-    "objective.decision": DECISION_KINDS,
-    "objective.game": GAME_KINDS,
+    "objective.patch": ("whole", "random", "image_crop", "none"),
+    "objective.decision": ("cell", "patch"),
+    "objective.game": ("non_saturating", "minimax"),
     "optimizer.sgd_preset": SGD_PRESETS,
 }
 _AT_LEAST = {

@@ -14,7 +14,6 @@ from typing import Any
 import ml_collections
 
 from alp_jax.errors import UserError
-from alp_jax.objective.choices import Objective
 from alp_jax.workdir import files
 
 FILE_NAME = "config.json"
@@ -68,13 +67,13 @@ def is_used(config: ml_collections.ConfigDict, name: str) -> bool:
       config: a whole, valid configuration.
       name: of a field, such as "objective.patch_size".
     """
-    objective = create_objective(config.objective)
+    objective = config.objective
     if name.startswith(("objective.patch_size", "objective.num_patches")):
         return objective.patch in ("random", "image_crop")
     if name in _OF_THE_TARGET:
-        return objective.use_target
+        return bool(objective.use_target)
     if name.startswith(_OF_THE_GAME):
-        return objective.aligns
+        return bool(objective.use_target and objective.patch != "none")
     return True
 
 
@@ -85,14 +84,6 @@ def is_shared_with_start(name: str) -> bool:
     if name == "objective.patch_size":
         return True
     return name.startswith(("data.", "model.", "evaluation.")) and name != "evaluation.every_steps"
-
-
-def create_objective(config: ml_collections.ConfigDict) -> Objective:
-    """Creates the static objective of `config.objective`."""
-    fields = config.to_dict()
-    for name in ("patch_size", "batch_norm_update_domains"):
-        fields[name] = tuple(fields[name])
-    return Objective(**fields)
 
 
 def flatten(config: ml_collections.ConfigDict | dict[str, Any]) -> dict[str, Any]:

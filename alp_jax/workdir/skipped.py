@@ -3,7 +3,7 @@
 Synopsis:
 
   skipped = SkippedRecords(workdir, config.data)
-  skipped.update(batch)         # warns of each once; UserError past config.data.max_bad_records
+  skipped.update(notes)         # warns of each once; UserError past config.data.max_bad_records
 """
 
 import json
@@ -12,9 +12,9 @@ import pathlib
 from collections.abc import Mapping
 
 import ml_collections
-import numpy as np
 
 from alp_jax.data import sources
+from alp_jax.data.samples import Notes
 from alp_jax.errors import UserError, describe
 from alp_jax.workdir import files
 
@@ -52,14 +52,14 @@ class SkippedRecords:
                 "records that training wrote; remove it, and they are counted afresh."
             ) from error
 
-    def update(self, batch: Mapping[str, np.ndarray]) -> None:
-        """Counts the records that were replaced in a batch.
+    def update(self, notes: Mapping[str, Notes]) -> None:
+        """Counts the records that were replaced in a batch, by domain.
 
         Raises:
           UserError: if they are more than `config.max_bad_records`.
         """
-        for domain in ("source", "target"):
-            for index in batch.get(f"{domain}_skipped", np.array([])).tolist():
+        for domain, noted in notes.items():
+            for index in noted.skipped.tolist():
                 if index >= 0 and (domain, index) not in self._seen:
                     self._seen.add((domain, index))
                     self._add(domain, index)

@@ -1,0 +1,1 @@
+"""Terms: one file a kind, which ends with `TERM = CLASS`."""

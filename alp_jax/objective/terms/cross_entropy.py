@@ -1,0 +1,51 @@
+"""The term of the cross-entropy on labelled pixels: Eq. (1) of Cicek et al., ACCV 2020."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from alp_jax.models.segmenter import MAIN
+from alp_jax.objective import losses, patches
+from alp_jax.objective.types import Contribution, Seen, Surroundings, Term
+from alp_jax.settings.schema import refuse, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Term):
+    """Averages the cross-entropy over the labelled pixels of a batch, at the images' size."""
+
+    view: str = setting("source", "The view whose labels are learned.")
+    head: str = setting(MAIN, "The head that learns them.")
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The one view."""
+        return (self.view,)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The one head."""
+        return (self.head,)
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """Shows the loss."""
+        return {f"loss/{self.name}": self.name.replace("cross_entropy", "ce")}
+
+    def check_fit(self, name: str, surroundings: Surroundings) -> None:
+        """Refuses a view without labels."""
+        if self.view not in surroundings.labelled:
+            labelled = ", ".join(sorted(surroundings.labelled & surroundings.sizes.keys()))
+            refuse(f"{name}.view", self.view, f"a view with labels, of {labelled}")
+
+    def loss(self, seen: Seen) -> Contribution:
+        """Upsamples the logits to the images' size and compares them with the labels."""
+        height, width = seen.sample.images.shape[1:3]
+        logits = patches.upsample(seen.outputs.logits[self.head], (height, width))
+        total, count = losses.cross_entropy(logits, seen.sample.labels, seen.sample.weights)
+        value = total / jnp.maximum(count, 1)
+        return Contribution(value, {f"loss/{self.name}": value})
+
+
+TERM = CrossEntropy

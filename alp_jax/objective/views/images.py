@@ -1,0 +1,35 @@
+"""The view of a domain's images as they are."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+
+from alp_jax.data.samples import Batch, Sample
+from alp_jax.objective.types import Size, Surroundings, View
+from alp_jax.settings.schema import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(View):
+    """Feeds the images of one domain."""
+
+    domain: Literal["source", "target"] = setting("source", "The domain whose images are fed.")
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The one domain."""
+        return (self.domain,)
+
+    def make(self, batch: Batch, key: jax.Array) -> Sample:
+        """Returns the domain's sample; `key` is not used."""
+        del key
+        return batch[self.domain]
+
+    def describe(self, name: str, surroundings: Surroundings) -> tuple[Size, bool]:
+        """Returns (size of the domain's images, whether they have labels)."""
+        del name
+        return surroundings.sizes[self.domain], self.domain in surroundings.labelled
+
+
+VIEW = Images

@@ -1,0 +1,95 @@
+"""Compares configurations field by field.
+
+Synopsis:
+
+  for name, ours, theirs in differences(config, saved):
+      print(name, ours, as_flag(name, theirs))
+  list_fields(settings, operational=True)     # ["num_steps", "evaluation.batch_size", ...]
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from alp_jax.settings import schema
+
+
+def flatten(config: ml_collections.ConfigDict | dict[str, Any]) -> dict[str, Any]:
+    """Flattens nested fields to {"data.batch_size": 1, ...}, tuples as lists as in JSON."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+    nested = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    return dict(walk(nested, ""))
+
+
+def differences(
+    config: ml_collections.ConfigDict | dict[str, Any],
+    saved: ml_collections.ConfigDict | dict[str, Any],
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (field, value, saved value) where two configurations differ; None if missing."""
+    ours, theirs = flatten(config), flatten(saved)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            yield name, ours.get(name), theirs.get(name)
+
+
+def as_flag(name: str, value: Any) -> str:
+    """Writes a field and its value as the flag that overrides it."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"--config.{name}={text}"
+
+
+def list_fields(
+    settings: Any, *, operational: bool | None = None, of_weights: bool | None = None
+) -> list[str]:
+    """Lists the fields of a settings object, or those with the given marks.
+
+    Names are as in `flatten`, with the kind of each block. A block that only the other of two
+    configurations has is not in the list: list the fields of both.
+
+    Args:
+      settings: what `build` returned, or an object of the same class.
+      operational: only fields with which a run may not (False) or may (True) continue changed.
+      of_weights: only fields that weights do not (False) or do (True) depend on.
+    """
+    marks = _Marks(operational=False, of_weights=True)
+    return [
+        name
+        for name, found in _walk_marks(settings, "", marks)
+        if operational in (None, found.operational) and of_weights in (None, found.of_weights)
+    ]
+
+
+class _Marks(NamedTuple):
+    operational: bool
+    of_weights: bool
+
+    def change(self, operational: bool | None, of_weights: bool | None) -> "_Marks":
+        """Returns the marks with those changed that are not None."""
+        return _Marks(
+            self.operational if operational is None else operational,
+            self.of_weights if of_weights is None else of_weights,
+        )
+
+
+def _walk_marks(settings: Any, prefix: str, outer: _Marks) -> Iterator[tuple[str, _Marks]]:
+    cls = type(settings)
+    outer = outer.change(getattr(cls, "OPERATIONAL", None), getattr(cls, "OF_WEIGHTS", None))
+    for key, field in schema.get_fields(cls).items():
+        declared, value, name = field.declared, getattr(settings, key), f"{prefix}{key}"
+        marks = outer.change(declared.operational, declared.of_weights)
+        if field.item:
+            yield name, marks
+            continue
+        parts = {f"{name}.{k}": v for k, v in value.items()} if declared.named else {name: value}
+        for part_name, part in parts.items():
+            if declared.package:
+                yield f"{part_name}.kind", marks
+            yield from _walk_marks(part, f"{part_name}.", marks)

@@ -1,0 +1,2 @@
+def compare_runs(*a, **k):
+    return []
