@@ -13,6 +13,7 @@ import numpy as np
 
 from alp_jax.errors import UserError
 from alp_jax.settings import validation
+from alp_jax.settings.compare import flatten
 from alp_jax.workdir import checkpoint, config
 from data_prep.convert_weights import record, torch_files, trees
 from data_prep.convert_weights.layouts import (
@@ -109,8 +110,8 @@ def _check_holds(layout_name: str, model: ml_collections.ConfigDict, workdir: pa
 def _first_difference(
     layout: Layout, model: ml_collections.ConfigDict
 ) -> tuple[str, object] | None:
-    ours = config.flatten(model)
-    for field, expected in config.flatten(layout.model_fields()).items():
+    ours = flatten(model)
+    for field, expected in flatten(layout.model_fields()).items():
         if ours[field] != expected:
             return field, expected
     return None

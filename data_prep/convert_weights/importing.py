@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 
 from alp_jax.errors import UserError
+from alp_jax.settings.compare import as_flag, flatten
 from alp_jax.workdir import checkpoint, config
 from configs import default
 from data_prep.convert_weights import torch_files, trees
@@ -147,9 +148,9 @@ def _describe(
 
 def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
     """Flags that give configs/default.py the same network."""
-    ours, usual = config.flatten(run_config), config.flatten(default.get_config())
+    ours, usual = flatten(run_config), flatten(default.get_config())
     return [
-        config.as_flag(name, value)
+        as_flag(name, value)
         for name, value in ours.items()
         if name.startswith(("model.", "data.num_classes")) and value != usual[name]
     ]
