@@ -9,6 +9,11 @@ Score a checkpoint on a split, and write predictions as the Cityscapes benchmark
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
 
+Average the mirrored image, scales, or another run's predictions:
+
+python -m alp_jax.main --mode=evaluate --workdir=runs/alp --flip --scales=0.9,1,1.2
+python -m alp_jax.main --mode=evaluate --workdir=runs/alp --ensemble=runs/agp
+
 Label any images; one page of runs:
 
 python -m alp_jax.main --mode=predict --workdir=runs/alp --input=frames --output=predictions
@@ -27,6 +32,7 @@ import logging
 import pathlib
 import sys
 import time
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -109,6 +115,35 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "predict: images at a time; config.evaluation.batch_size when not given.",
     lower_bound=1,
 )
+_FLIP = flags.DEFINE_bool(
+    "flip", False, "evaluate, predict: average with the prediction of the mirrored image."
+)
+_SCALES = flags.DEFINE_list(
+    "scales",
+    ["1"],
+    "evaluate, predict: average predictions of the image at these scales of the network's size, "
+    "such as 0.9,1,1.2.",
+)
+_WINDOW = flags.DEFINE_list(
+    "window",
+    None,
+    "evaluate, predict: HEIGHT,WIDTH of a window that slides over the image at the network's size; "
+    "the whole image when not given.",
+)
+_STRIDE = flags.DEFINE_list(
+    "stride",
+    None,
+    "evaluate, predict: ROWS,COLUMNS from one window to the next; half a window when not given.",
+)
+_ENSEMBLE = flags.DEFINE_list(
+    "ensemble",
+    [],
+    "evaluate, predict: workdirs of other runs, or WORKDIR:CHECKPOINT, whose probabilities are "
+    "averaged with those of --workdir.",
+)
+_ENSEMBLE_WEIGHTS = flags.DEFINE_list(
+    "ensemble_weights", [], "Weights in that average, of --workdir first; equal when not given."
+)
 _COMPARE = flags.DEFINE_list(
     "compare",
     [],
@@ -138,10 +173,10 @@ def main() -> int:
             "Predicting needs --input, images, and --output, a folder: for example "
             "--input=frames --output=predictions."
         )
+    inference = _parse_inference()
     # Imported here so that --help and wrong flags answer at once.
     from alp_jax.devices import processes
     from alp_jax.devices.summary import summarise_devices
-    from alp_jax.evaluation import evaluator, results
 
     if _DISTRIBUTED.value:
         processes.join(
@@ -153,42 +188,52 @@ def main() -> int:
             logging.getLogger("alp_jax").setLevel(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     logger.info(summarise_devices())
-    started = time.monotonic()
-    if _MODE.value == "evaluate":
-        folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
-        result = evaluator.evaluate_checkpoint(
-            workdir,
-            _CONFIG.value,
-            checkpoint_name=_CHECKPOINT.value,
-            split=_SPLIT.value,
-            predictions_dir=folder,
+    match _MODE.value:
+        case "train":
+            return _train(workdir)
+        case "evaluate":
+            return _evaluate(workdir, inference)
+        case "predict":
+            # One device predicts: the other processes have nothing to do.
+            return _predict(workdir, inference) if processes.is_primary() else 0
+        case "report":
+            return _report(workdir)
+        case _:
+            return _replay(workdir)
+
+
+def _parse_inference() -> dict[str, Any]:
+    """Reads the flags about averaged predictions: keywords of load_segmenter."""
+    given = [
+        name
+        for name in ("flip", "scales", "window", "stride", "ensemble", "ensemble_weights")
+        if flags.FLAGS[name].present
+    ]
+    if given and _MODE.value not in ("evaluate", "predict"):
+        raise UserError(
+            f"--{given[0]} is given with --mode={_MODE.value}: expected --mode=evaluate or "
+            "--mode=predict."
         )
-        if not processes.is_primary():
-            return 0
-        path = result.save(workdir)
-        if _CHECKPOINT.value == "best":
-            logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
-        results.print_scores(result.summary)
-        logger.info(
-            "Evaluated in %.0f s; scores, confusion and pictures: %s and beside it.",
-            time.monotonic() - started,
-            path,
-        )
-        if folder:
-            logger.info("Predictions: %s", folder)
-        return 0
-    if _MODE.value == "predict":
-        primary = processes.is_primary()  # One device predicts: the others have nothing to do.
-        return _predict(workdir, _INPUT.value, _OUTPUT.value) if primary else 0
-    if _MODE.value == "report":
-        _report(workdir)
-        return 0
+    numbers = {
+        "scales": cli.parse_numbers("scales", _SCALES.value, float),
+        "window": cli.parse_numbers("window", _WINDOW.value, int),
+        "stride": cli.parse_numbers("stride", _STRIDE.value, int),
+    }
+    weights = cli.parse_numbers("ensemble_weights", _ENSEMBLE_WEIGHTS.value, float)
+    return {
+        "recipe": {"flip": _FLIP.value, **numbers},
+        "others": _ENSEMBLE.value,
+        "weights": weights,
+    }
+
+
+def _train(workdir: pathlib.Path) -> int:
+    """Trains, or continues, a run."""
+    from alp_jax.devices import processes
     from alp_jax.evaluation import results
     from alp_jax.run import train
 
-    if _MODE.value == "replay":
-        train.replay_step(workdir)
-        return 0
+    started = time.monotonic()
     with processes.leaving_on_error():
         summary = train.train_and_evaluate(
             _CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value
@@ -206,20 +251,55 @@ def main() -> int:
     return 0
 
 
-def _predict(workdir: pathlib.Path, images: str, output: str) -> int:
-    """Predicts; returns cli.EXIT_INCOMPLETE if some image could not be."""
-    from alp_jax.evaluation import inference, prediction_files
+def _evaluate(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
+    """Scores a checkpoint on a split."""
+    from alp_jax.devices import processes
+    from alp_jax.evaluation import evaluator, results
+    from alp_jax.evaluation.predictor import Recipe
 
     started = time.monotonic()
-    segmenter = inference.load_segmenter(
+    folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
+    result = evaluator.evaluate_checkpoint(
+        workdir,
+        _CONFIG.value,
+        checkpoint_name=_CHECKPOINT.value,
+        split=_SPLIT.value,
+        predictions_dir=folder,
+        **inference | {"recipe": Recipe(**inference["recipe"])},
+    )
+    if not processes.is_primary():
+        return 0
+    path = result.save(workdir)
+    if _CHECKPOINT.value == "best":
+        logger.info("This checkpoint was chosen by mean IoU, so with target labels.")
+    results.print_scores(result.summary)
+    logger.info(
+        "Evaluated in %.0f s; scores, confusion and pictures: %s and beside it.",
+        time.monotonic() - started,
+        path,
+    )
+    if folder:
+        logger.info("Predictions: %s", folder)
+    return 0
+
+
+def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
+    """Predicts; returns cli.EXIT_INCOMPLETE if some image could not be."""
+    from alp_jax.evaluation import folders
+    from alp_jax.evaluation.predictor import Recipe
+    from alp_jax.evaluation.segmenter import load_segmenter
+
+    started, images = time.monotonic(), _INPUT.value
+    segmenter = load_segmenter(
         workdir,
         _CHECKPOINT.value,
         proportions=_PROPORTIONS.value,
         batch_size=_BATCH_SIZE.value,
+        **inference | {"recipe": Recipe(**inference["recipe"])},
     )
     logger.info("Predicting %s with step %d of %s.", images, segmenter.step, workdir)
-    result = prediction_files.predict_to_folder(
-        segmenter, images, output, with_probabilities=_PROBABILITIES.value
+    result = folders.predict_to_folder(
+        segmenter, images, _OUTPUT.value, with_probabilities=_PROBABILITIES.value
     )
     if result.num_stretched:
         logger.info(
@@ -236,7 +316,7 @@ def _predict(workdir: pathlib.Path, images: str, output: str) -> int:
         seconds,
         len(result.written) / seconds,
         result.output / "overlay",
-        result.output / prediction_files.LEGEND,
+        result.output / folders.LEGEND,
         result.output / "label_ids",
     )
     if not result.failed:
@@ -247,7 +327,15 @@ def _predict(workdir: pathlib.Path, images: str, output: str) -> int:
     return cli.EXIT_INCOMPLETE
 
 
-def _report(workdir: pathlib.Path) -> None:
+def _replay(workdir: pathlib.Path) -> int:
+    """Runs the step again that gave a non-finite loss or gradient."""
+    from alp_jax.run import train
+
+    train.replay_step(workdir)
+    return 0
+
+
+def _report(workdir: pathlib.Path) -> int:
     """Writes the page into the workdir; runs are called by their folders."""
     from alp_jax.report import writing
 
@@ -258,6 +346,7 @@ def _report(workdir: pathlib.Path) -> None:
         named, workdir / "report", title=", ".join(named), split=_SPLIT.value
     )
     logger.info("Report: %s; its pictures are beside it.", path)
+    return 0
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ import numpy as np
 from alp_jax import models
 from alp_jax.command import cli
 from alp_jax.evaluation import label_free, metrics
-from alp_jax.evaluation.predictor import eval_step
-from alp_jax.models import MAIN
+from alp_jax.evaluation.eval_step import eval_step
+from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import maps, patches
+from alp_jax.workdir.settings import build_settings
 from benchmarks import results
 
 IMAGE_SIZE, LABEL_SIZE, NUM_CLASSES = (512, 1024), (1024, 2048), 19
@@ -65,7 +66,7 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
       images_per_second; confusion_share and network_share of the whole.
     """
     config = cli.read_config(*NETWORKS[network])
-    segmenter = models.create_segmenter(config.model, NUM_CLASSES)
+    segmenter = models.create_segmenter(build_settings(config).model, NUM_CLASSES)
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     rng = np.random.default_rng(0)
     image_size, label_size = (
@@ -74,14 +75,15 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
     images = rng.integers(0, 256, (1, *image_size, 3), np.uint8)
     labels = rng.integers(0, NUM_CLASSES, (1, *label_size), np.uint8)
     mask = np.ones(1, bool)
-    step = jax.jit(functools.partial(eval_step, segmenter=segmenter, num_classes=NUM_CLASSES))
+    predictor = Predictor((segmenter,), image_size)
+    step = jax.jit(functools.partial(eval_step, predictor=predictor, num_classes=NUM_CLASSES))
 
     def evaluate() -> list[np.ndarray]:
-        outputs = step(params, model_state, images, labels, mask)
+        outputs = step([(params, model_state)], images, labels, mask)
         return [np.asarray(outputs[name]) for name in _SUMS]
 
     timer = _Timer(repeats)
-    coarse = timer.run("network", _apply_network(segmenter), params, model_state, images)
+    coarse = timer.run("network", _apply_network(predictor), params, model_state, images)
     upsample = functools.partial(patches.upsample, size=label_size)
     logits = timer.run("upsampling", upsample, coarse)
     predictions = timer.run("predictions", _predict, logits)
@@ -119,10 +121,9 @@ class _Timer:
         return compiled(*placed)
 
 
-def _apply_network(segmenter: models.Segmenter) -> Callable[..., jax.Array]:
+def _apply_network(predictor: Predictor) -> Callable[..., jax.Array]:
     def apply(params: Any, model_state: Any, images: jax.Array) -> jax.Array:
-        logits, _ = segmenter.apply(params, model_state, images, train=False)
-        return logits[MAIN]
+        return predictor.apply([(params, model_state)], images)[0][0]
 
     return apply
 

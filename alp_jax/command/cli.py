@@ -204,6 +204,25 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise UserError(_describe_broken_file(_config_path(argv), error)) from error
 
 
+def parse_numbers(
+    name: str, values: Sequence[str] | None, number: type[float] | type[int]
+) -> tuple[Any, ...] | None:
+    """Reads the numbers of a list flag; None where it is not given.
+
+    Raises:
+      UserError: naming the flag, if one is no number.
+    """
+    if values is None:
+        return None
+    try:
+        return tuple(number(value) for value in values)
+    except ValueError:
+        expected = "whole numbers" if number is int else "numbers"
+        raise UserError(
+            f"--{name} is {','.join(values)!r}: expected {expected} with commas between them."
+        ) from None
+
+
 def _config_path(argv: Sequence[str]) -> str:
     given = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
     return given[-1] if given else "(none given)"

@@ -196,7 +196,8 @@ class TrainLoop:
     def _evaluate(self, step: int, train_state: state.TrainState) -> None:
         """Evaluates, and writes the evaluation's files."""
         segmenter = train_state.segmenter
-        result = self._evaluator.evaluate(segmenter.params, segmenter.model_state, step=step)
+        variables = ((segmenter.params, segmenter.model_state),)
+        result = self._evaluator.evaluate(variables, step=step)
         if not processes.is_primary():
             return
         try:

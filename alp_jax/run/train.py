@@ -18,6 +18,7 @@ from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
 from alp_jax.evaluation.evaluator import Evaluator
+from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
 from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
@@ -82,7 +83,8 @@ def _train_and_evaluate(
         images=mesh.local_images(devices, settings.data.batch_size),
     )
     place = functools.partial(_place, devices=devices, batch_size=settings.data.batch_size)
-    evaluator = Evaluator(settings, setup.segmenter, label_set, devices)
+    predictor = Predictor((setup.segmenter,), settings.data.target_size)
+    evaluator = Evaluator(settings, predictor, label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(settings, setup, checkpoints, devices)
         _describe(train_state)
@@ -130,9 +132,8 @@ def _train_and_evaluate(
         last_step = int(train_state.step)
         if scores.lacks_summary(workdir, last_step, settings.evaluation):
             segmenter_state = train_state.segmenter
-            result = evaluator.evaluate(
-                segmenter_state.params, segmenter_state.model_state, step=last_step
-            )
+            variables = ((segmenter_state.params, segmenter_state.model_state),)
+            result = evaluator.evaluate(variables, step=last_step)
             if processes.is_primary():
                 result.save(workdir)
     summary = scores.read_summary(workdir, last_step, settings.evaluation)

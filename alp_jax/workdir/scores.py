@@ -8,6 +8,7 @@ Synopsis:
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any
 
 from alp_jax.devices import processes
@@ -15,6 +16,7 @@ from alp_jax.errors import UserError, describe
 from alp_jax.settings.schema import setting
 
 FOLDER = "evaluation"
+_OWN = re.compile(r"step_\d+\.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,8 @@ def read_summaries(
 ) -> list[dict[str, Any]]:
     """Reads the scores of all steps up to the last that training evaluated, in order."""
     own = (evaluation.dataset, evaluation.split)
-    summaries = [json.loads(path.read_text()) for path in (workdir / FOLDER).glob("step_*.json")]
+    # Averaged predictions and other splits have longer names.
+    paths = [p for p in (workdir / FOLDER).glob("step_*.json") if _OWN.fullmatch(p.name)]
+    summaries = [json.loads(path.read_text()) for path in paths]
     ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}
     return [ours[step] for step in sorted(ours) if step <= last_step]

@@ -21,7 +21,6 @@ network then sees undistorted objects, but mirrored ones where the image ends.
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
@@ -29,20 +28,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LABEL_SETS, LabelSet
 from alp_jax.errors import UserError
-from alp_jax.evaluation import evaluator, figures
-from alp_jax.models import MAIN, Segmenter
+from alp_jax.evaluation import figures
+from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
+from alp_jax.evaluation.predictor import Grid, Predictor, Recipe
 from alp_jax.objective import maps, patches
-from alp_jax.workdir import config
-from alp_jax.workdir.settings import RunSettings
 
 Proportions = Literal["stretch", "keep"]
 PROPORTIONS: tuple[str, ...] = get_args(Proportions)
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,34 +97,39 @@ class TrainedSegmenter:
 
     def __init__(
         self,
-        settings: RunSettings,
-        segmenter: Segmenter,
-        params: PyTree,
-        model_state: PyTree,
+        ensemble: Ensemble,
         *,
-        step: int,
         proportions: Proportions = "stretch",
         batch_size: int | None = None,
     ):
         """Keeps the weights.
 
         Args:
-          settings: of the run.
-          segmenter: the network.
-          params, model_state: of it.
-          step: that they are of.
-          proportions: what becomes of those of an image, "stretch" or "keep" (see above).
+          ensemble: networks with their weights; usually one.
+          proportions: how an image of other proportions reaches the network's size, "stretch" or
+            "keep" (see above).
           batch_size: images that the network takes at a time; None is that of evaluation.
         """
-        self.config = settings
-        self.label_set = LABEL_SETS[settings.data.num_classes]
-        self.size: patches.Size = settings.data.target_size
-        self.step = step
-        self.batch_size = batch_size or settings.evaluation.batch_size
+        self.ensemble = ensemble
+        self.settings = ensemble.settings
+        self.label_set = LABEL_SETS[self.settings.data.num_classes]
+        self.batch_size = batch_size or self.settings.evaluation.batch_size
         self.proportions = proportions
-        self.segmenter, self.params, self.model_state = segmenter, params, model_state
-        self._apply = jax.jit(functools.partial(apply_network, segmenter=segmenter))
-        self._decide = jax.jit(_decide, static_argnames="with_probabilities")
+        predictor = ensemble.predictor
+        self._apply = jax.jit(predictor.apply)
+        self._decide = jax.jit(
+            functools.partial(_decide, predictor=predictor), static_argnames="with_probabilities"
+        )
+
+    @property
+    def size(self) -> patches.Size:
+        """(height, width) of the images that the network sees."""
+        return self.ensemble.predictor.size
+
+    @property
+    def step(self) -> int:
+        """The step of the (first) checkpoint."""
+        return self.ensemble.members[0].step
 
     def predict(
         self, images: Sequence[np.ndarray], *, with_probabilities: bool = False
@@ -168,7 +168,7 @@ class TrainedSegmenter:
             scale = min(self.size[0] / image.shape[0], self.size[1] / image.shape[1])
             height, width = (max(1, round(side * scale)) for side in image.shape[:2])
             content = (height, width)
-        resampling = pipeline.RESAMPLING[self.config.data.image_resize]
+        resampling = pipeline.RESAMPLING[self.settings.data.image_resize]
         pixels = pipeline.resize(np.ascontiguousarray(image), content, resampling)
         missing = [(0, side - there) for side, there in zip(self.size, content, strict=True)]
         pixels = np.pad(pixels, [*missing, (0, 0)], mode="symmetric")
@@ -188,23 +188,20 @@ class TrainedSegmenter:
         assert 0 < len(batch) <= self.batch_size
         pixels = np.stack([fitted.pixels for fitted in batch])
         pixels = np.pad(pixels, [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)])
-        logits = self._apply(self.params, self.model_state, pixels)
+        coarse = self._apply(self.ensemble.variables, pixels)
         for index, fitted in enumerate(batch):
-            yield self._finish(logits, index, fitted, with_probabilities)
+            yield self._finish(coarse, index, fitted, with_probabilities)
 
     def _finish(
-        self, logits: jax.Array, index: int, fitted: FittedImage, with_probabilities: bool
+        self,
+        coarse: Sequence[jax.Array],
+        index: int,
+        fitted: FittedImage,
+        with_probabilities: bool,
     ) -> Prediction:
-        """Decides image `index` of a batch at its own size, tile by tile: logits [B, h, w, C]."""
+        """Decides image `index` of a batch at its own size, tile by tile."""
         height, width = fitted.image.shape[:2]
-        rows, columns = (
-            patches.interpolation_matrix(
-                coarse, side, (content - 1) * (coarse - 1) / max(whole - 1, 1)
-            )
-            for coarse, side, content, whole in zip(
-                logits.shape[1:3], (height, width), fitted.content, self.size, strict=True
-            )
-        )
+        grids = self.ensemble.predictor.grids(coarse, (height, width), fitted.content)
         num_classes = self.label_set.num_classes
         train_ids = np.empty((height, width), np.uint8)
         entropy = np.empty((height, width), np.float32)
@@ -218,10 +215,9 @@ class TrainedSegmenter:
         ]
         decided = [
             self._decide(
-                logits,
+                coarse,
                 np.int32(index),
-                _take(rows, top, self.size[0]),
-                _take(columns, left, self.size[1]),
+                _take(grids, (top, left), self.size),
                 with_probabilities=with_probabilities,
             )
             for top, left in tiles
@@ -245,15 +241,21 @@ def load_segmenter(
     *,
     proportions: Proportions = "stretch",
     batch_size: int | None = None,
+    recipe: Recipe | None = None,
+    others: Sequence[str] = (),
+    weights: Sequence[float] = (),
 ) -> TrainedSegmenter:
-    """Loads the segmenter of a run.
+    """Loads the segmenter of a run, or an ensemble of several.
 
     Args:
       workdir: of a run, or of converted weights.
       checkpoint: "latest", "best" (chosen with target labels) or the number of a step.
-      proportions: what becomes of those of an image: "stretch", as in training and evaluation, or
-        "keep", which mirrors the image to fill the rest.
+      proportions: how an image of other proportions reaches the network's size: "stretch", as in
+        training and evaluation, or "keep", which mirrors the image to fill the rest.
       batch_size: images that the network takes at a time; None is that of evaluation.
+      recipe: passes that are averaged (flip, scales, windows); None is a single one.
+      others: workdirs of further members of an ensemble, or WORKDIR:CHECKPOINT.
+      weights: of all members in the mean of probabilities, `workdir` first; empty: equal ones.
     Raises:
       UserError: if there is no such run or checkpoint, or an argument is wrong.
     """
@@ -263,46 +265,30 @@ def load_segmenter(
         )
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: expected at least 1.")
-    folder = pathlib.Path(workdir).expanduser()
-    settings = config.load(folder)
-    segmenter = models.create_segmenter(settings.model, settings.data.num_classes)
-    params, model_state, step = evaluator.restore_segmenter(folder, segmenter, checkpoint)
-    return TrainedSegmenter(
-        settings,
-        segmenter,
-        params,
-        model_state,
-        step=step,
-        proportions=proportions,
-        batch_size=batch_size,
+    ensemble = load_ensemble(
+        workdir, checkpoint, recipe=recipe or Recipe(), others=others, weights=weights
     )
-
-
-def apply_network(
-    params: PyTree, model_state: PyTree, images: jax.Array, *, segmenter: Segmenter
-) -> jax.Array:
-    """Computes the main head's logits [B, h, w, C] in evaluation mode."""
-    outputs, _ = segmenter.apply(params, model_state, images, train=False)
-    return outputs.logits[MAIN]
+    return TrainedSegmenter(ensemble, proportions=proportions, batch_size=batch_size)
 
 
 def _decide(
-    logits: jax.Array,
+    coarse: Sequence[jax.Array],
     index: jax.Array,
-    rows: jax.Array,
-    columns: jax.Array,
+    grids: Sequence[Sequence[Grid]],
     *,
+    predictor: Predictor,
     with_probabilities: bool,
 ) -> dict[str, jax.Array]:
     """Decides a tile of image `index`.
 
     Args:
-      logits: [B, h, w, C].
+      coarse: of each pass [N, B, h, w, C].
       index: int32 scalar in [0, B).
-      rows, columns: [H, h] and [W, w], the tile's own rows of the interpolation matrices.
+      grids: the tile's own rows of the grids.
+      predictor: how passes are averaged.
       with_probabilities: whether to give those, too.
     """
-    tile = patches.interpolate(logits[index][None], rows, columns)[0]
+    tile = predictor.combine([logits[:, index][:, None] for logits in coarse], grids)[0]
     outputs = {
         "train_ids": jnp.argmax(tile, axis=-1).astype(jnp.uint8),
         "entropy": maps.entropy(tile),
@@ -312,7 +298,18 @@ def _decide(
     return outputs
 
 
-def _take(matrix: np.ndarray, start: int, count: int) -> np.ndarray:
-    """Takes rows; those that the matrix has not are zeros."""
-    taken = matrix[start : start + count]
-    return np.pad(taken, [(0, count - len(taken)), (0, 0)])
+def _take(grids: Any, start: tuple[int, int], size: patches.Size) -> Any:
+    """Takes a tile's rows of all grids; rows that a grid lacks are zeros."""
+
+    def take(array: np.ndarray, axis: int) -> np.ndarray:
+        taken = array[start[axis] : start[axis] + size[axis]]
+        missing = [(0, size[axis] - len(taken))] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(taken, missing)
+
+    return tuple(
+        tuple(
+            Grid(take(g.rows, 0), take(g.columns, 1), take(g.has_row, 0), take(g.has_column, 1))
+            for g in of_pass
+        )
+        for of_pass in grids
+    )

@@ -1,0 +1,163 @@
+"""Loads trained networks from workdirs: one, or an ensemble.
+
+Synopsis:
+
+  ensemble = load_ensemble("runs/advent", "latest", others=["runs/minent_er"], weights=(0.5, 0.5))
+  logits = ensemble.predictor.predict(ensemble.variables, images, size)
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from alp_jax import models
+from alp_jax.errors import UserError
+from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
+from alp_jax.models import Segmenter
+from alp_jax.workdir import config
+from alp_jax.workdir.checkpoint import Checkpoints
+from alp_jax.workdir.settings import RunSettings
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A network with the weights of a checkpoint.
+
+    Attributes:
+      workdir: of the run.
+      step: of the checkpoint.
+      settings: of the run.
+      segmenter: the network.
+      params, model_state: its variables.
+    """
+
+    workdir: pathlib.Path
+    step: int
+    settings: RunSettings
+    segmenter: Segmenter
+    params: PyTree
+    model_state: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """Networks whose probabilities are averaged; usually one.
+
+    Attributes:
+      members: in the order of their weights.
+      predictor: of all members.
+    """
+
+    members: tuple[Member, ...]
+    predictor: Predictor
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings of the first member."""
+        return self.members[0].settings
+
+    @property
+    def variables(self) -> Variables:
+        """(params, model_state) of each member."""
+        return tuple((member.params, member.model_state) for member in self.members)
+
+    def describe(self) -> dict[str, Any]:
+        """Names members and passes for result files; empty for a single plain pass."""
+        if self.predictor.is_plain:
+            return {}
+        described = self.predictor.recipe.describe()
+        if len(self.members) > 1:
+            weights = self.predictor.weights or (1.0,) * len(self.members)
+            described["ensemble"] = [
+                {
+                    "workdir": str(member.workdir),
+                    "step": member.step,
+                    "weight": weight / sum(weights),
+                }
+                for member, weight in zip(self.members, weights, strict=True)
+            ]
+        return {"inference": described}
+
+    def suffix(self) -> str:
+        """Returns the end of a file name that tells this prediction from a plain one."""
+        others = "".join(f"_with_{m.workdir.name}_{m.step}" for m in self.members[1:])
+        weights = "-".join(f"{weight:g}" for weight in self.predictor.weights)
+        weighted = f"_weights{weights}" if weights else ""
+        return f"{others}{weighted}{self.predictor.recipe.suffix()}"
+
+
+def load_ensemble(
+    workdir: str | os.PathLike[str],
+    checkpoint: str,
+    *,
+    recipe: Recipe,
+    others: Sequence[str] = (),
+    weights: Sequence[float] = (),
+    settings: RunSettings | None = None,
+) -> Ensemble:
+    """Loads the networks of runs.
+
+    Args:
+      workdir: of the first member.
+      checkpoint: of every member: "latest", "best" or the number of a step.
+      recipe: passes that are averaged.
+      others: workdirs of further members, or WORKDIR:CHECKPOINT.
+      weights: of each member; empty: equal ones.
+      settings: of the first member; None reads them.
+    Raises:
+      UserError: if there is no such run or checkpoint, the members' classes or sizes differ, or the
+        weights do not fit.
+    """
+    first = _load_member(pathlib.Path(workdir).expanduser(), checkpoint, settings)
+    members = [first]
+    for other in others:
+        folder, _, step = other.partition(":")
+        member = _load_member(pathlib.Path(folder).expanduser(), step or checkpoint, None)
+        _check_agrees(member, first)
+        members.append(member)
+    if weights and (len(weights) != len(members) or min(weights) < 0 or not sum(weights) > 0):
+        raise UserError(
+            f"The weights of the ensemble are {', '.join(map(str, weights))}: expected "
+            f"{len(members)} numbers, one for each member, none below 0."
+        )
+    segmenters = tuple(member.segmenter for member in members)
+    size = first.settings.data.target_size
+    return Ensemble(tuple(members), Predictor(segmenters, size, recipe, tuple(weights)))
+
+
+def _load_member(workdir: pathlib.Path, checkpoint: str, settings: RunSettings | None) -> Member:
+    settings = settings or config.load(workdir)
+    segmenter = models.create_segmenter(settings.model, settings.data.num_classes)
+    params, model_state, step = restore_segmenter(workdir, segmenter, checkpoint)
+    return Member(workdir, step, settings, segmenter, params, model_state)
+
+
+def _check_agrees(member: Member, first: Member) -> None:
+    for field in ("num_classes", "target_size"):
+        ours, theirs = (getattr(found.settings.data, field) for found in (member, first))
+        if ours != theirs:
+            raise UserError(
+                f"{member.workdir} has config.data.{field} {ours!r} and {first.workdir} "
+                f"{theirs!r}: expected the same in all members of an ensemble."
+            )
+
+
+def restore_segmenter(
+    workdir: pathlib.Path, segmenter: Segmenter, checkpoint_name: str
+) -> tuple[PyTree, PyTree, int]:
+    """Restores (params, model_state, step) of "latest", "best" or the number of a step.
+
+    Raises:
+      UserError: if there is no such checkpoint, or it is of another network.
+    """
+    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.resolve(checkpoint_name)
+        params, model_state = checkpoints.restore_segmenter(step, params, model_state)
+    return params, model_state, step
