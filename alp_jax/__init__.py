@@ -4,7 +4,7 @@ For notebooks and scripts:
 
   import alp_jax
 
-  alp_jax.set_up_notebook()                       # log lines, kept compiled programs
+  alp_jax.set_up_notebook()                       # log lines, compilation cache
   print(alp_jax.describe_devices())
   config = alp_jax.read_config("configs/toy_cities.py", "alp_gi")
   alp_jax.train_and_evaluate(config, "runs/alp")
@@ -12,7 +12,7 @@ For notebooks and scripts:
   segmenter = alp_jax.load_segmenter("runs/alp")
   predictions = segmenter.predict([image])
 
-Names are imported when they are first used: `import alp_jax` itself takes no time.
+Names are imported lazily, at their first use: `import alp_jax` itself takes no time.
 """
 
 import importlib
