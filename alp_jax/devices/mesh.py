@@ -117,7 +117,7 @@ def replicate(mesh: Mesh) -> NamedSharding:
 
 
 def copy_everywhere(tree: Any, mesh: Mesh) -> Any:
-    """Replicates arrays, of which every process holds the same copy, on all devices."""
+    """Replicates arrays on all devices; every process must hold the same values."""
     everywhere = replicate(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, everywhere)

@@ -7,8 +7,8 @@ Synopsis:
   if is_primary():
       write_log()
 
-All processes run the same program on a shared file system. A single process is its own primary, and
-none of these functions communicates then.
+All processes run the same program on a shared file system. A single process is its own primary and
+does not communicate.
 """
 
 import contextlib

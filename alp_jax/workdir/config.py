@@ -1,8 +1,8 @@
-"""Keeps a run's configuration with the run, and compares it with that of another.
+"""Saves and loads the configuration of a run, and compares it with another run's.
 
 Synopsis:
 
-  save(settings, workdir)       # or refuse a workdir of another run
+  save(settings, workdir)       # UserError if the workdir holds another run
   settings = load(workdir)
 """
 
@@ -21,7 +21,7 @@ FILE_NAME = "config.json"
 
 
 def load(workdir: pathlib.Path) -> RunSettings:
-    """Reads the settings that a run was started with; earlier formats are upgraded in memory.
+    """Reads the settings of a run; earlier formats are upgraded in memory.
 
     Raises:
       UserError: if the workdir holds no run, or its file is damaged or of a newer version.
@@ -47,11 +47,11 @@ def load(workdir: pathlib.Path) -> RunSettings:
 
 
 def save(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Writes the settings, or checks them against the run that is there.
+    """Writes the settings into a workdir, after checking them against a run that it may hold.
 
     Raises:
       UserError: if the workdir holds a run that differs in a field that changes the model or the
-        data, naming the field; or if it cannot be written.
+        data, naming the field; or if the workdir cannot be written to.
     """
     path = workdir / FILE_NAME
     check_workdir(settings, workdir)
@@ -67,7 +67,7 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
 
 
 def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Refuses settings that would continue another run than the one that is there, if any.
+    """Refuses settings that differ from those of the run that the workdir holds, if any.
 
     Raises:
       UserError: as `check_same_run`.
@@ -77,7 +77,7 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
 
 
 def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
-    """Refuses settings that would continue another run.
+    """Refuses settings that differ from a saved run in a field that is not operational.
 
     Raises:
       UserError: naming the first field that differs and both values.
@@ -94,13 +94,13 @@ def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.P
 def check_same_network(
     settings: RunSettings, saved: RunSettings, workdir: pathlib.Path, *, parts: Collection[str]
 ) -> None:
-    """Refuses to start from the weights of a network that is built, or fed, in another way.
+    """Refuses initial weights of a network with another architecture or input.
 
     Args:
-      settings: of the run that starts.
-      saved: of the weights.
-      workdir: where they are.
-      parts: of the segmenter that they hold: backbone, classifier, aux_classifier.
+      settings: settings of the run that starts.
+      saved: settings of the run that made the weights.
+      workdir: folder of the weights.
+      parts: parts of the segmenter in the weights: backbone, classifier, aux_classifier.
     Raises:
       UserError: naming the first field that differs and both values.
     """
