@@ -47,8 +47,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Python file with get_config(), a colon, and its variant: configs/toy_cities.py:alp_gi. "
-    "--config.FIELD=VALUE overrides a field; configs/default.py has all of them. evaluate: the "
-    "workdir's own configuration when not given.",
+    "--config.FIELD=VALUE overrides a field; docs/configuration.md lists all of them. evaluate: "
+    "the workdir's own configuration when not given.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",

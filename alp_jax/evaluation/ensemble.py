@@ -1,4 +1,4 @@
-"""Loads trained networks from workdirs: one, or an ensemble.
+"""Loads a trained network, or an ensemble of several, from workdirs.
 
 Synopsis:
 
@@ -30,11 +30,11 @@ class Member:
     """A network with the weights of a checkpoint.
 
     Attributes:
-      workdir: of the run.
-      step: of the checkpoint.
-      settings: of the run.
+      workdir: folder of the run.
+      step: step of the checkpoint.
+      settings: settings of the run.
       segmenter: the network.
-      params, model_state: its variables.
+      params, model_state: variables of the network.
     """
 
     workdir: pathlib.Path
@@ -50,8 +50,8 @@ class Ensemble:
     """Networks whose probabilities are averaged; usually one.
 
     Attributes:
-      members: in the order of their weights.
-      predictor: of all members.
+      members: networks in the order of their weights.
+      predictor: predictor over all members.
     """
 
     members: tuple[Member, ...]
@@ -59,7 +59,7 @@ class Ensemble:
 
     @property
     def settings(self) -> RunSettings:
-        """The settings of the first member."""
+        """Settings of the first member."""
         return self.members[0].settings
 
     @property
@@ -68,7 +68,7 @@ class Ensemble:
         return tuple((member.params, member.model_state) for member in self.members)
 
     def describe(self) -> dict[str, Any]:
-        """Names members and passes for result files; empty for a single plain pass."""
+        """Returns members and passes for result files; empty for a plain prediction."""
         if self.predictor.is_plain:
             return {}
         described = self.predictor.recipe.describe()
@@ -85,7 +85,7 @@ class Ensemble:
         return {"inference": described}
 
     def suffix(self) -> str:
-        """Returns the end of a file name that tells this prediction from a plain one."""
+        """Returns the file-name suffix for this prediction; empty for a plain one."""
         others = "".join(f"_with_{m.workdir.name}_{m.step}" for m in self.members[1:])
         weights = "-".join(f"{weight:g}" for weight in self.predictor.weights)
         weighted = f"_weights{weights}" if weights else ""
@@ -101,15 +101,15 @@ def load_ensemble(
     weights: Sequence[float] = (),
     settings: RunSettings | None = None,
 ) -> Ensemble:
-    """Loads the networks of runs.
+    """Loads the networks of one or more runs.
 
     Args:
-      workdir: of the first member.
-      checkpoint: of every member: "latest", "best" or the number of a step.
+      workdir: folder of the first member's run.
+      checkpoint: checkpoint of every member: "latest", "best" or the number of a step.
       recipe: passes that are averaged.
       others: workdirs of further members, or WORKDIR:CHECKPOINT.
-      weights: of each member; empty: equal ones.
-      settings: of the first member; None reads them.
+      weights: weights of all members, the first member first; empty: equal weights.
+      settings: settings of the first member; None reads them from its workdir.
     Raises:
       UserError: if there is no such run or checkpoint, the members' classes or sizes differ, or the
         weights do not fit.
@@ -151,10 +151,10 @@ def _check_agrees(member: Member, first: Member) -> None:
 def restore_segmenter(
     workdir: pathlib.Path, segmenter: Segmenter, checkpoint_name: str
 ) -> tuple[PyTree, PyTree, int]:
-    """Restores (params, model_state, step) of "latest", "best" or the number of a step.
+    """Restores (params, model_state, step) of the checkpoint "latest", "best" or a step's number.
 
     Raises:
-      UserError: if there is no such checkpoint, or it is of another network.
+      UserError: if there is no such checkpoint, or it belongs to another network.
     """
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with Checkpoints(workdir, read_only=True) as checkpoints:
