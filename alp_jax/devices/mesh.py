@@ -33,18 +33,20 @@ DATA, SPACE = "data", "space"
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """How devices share the work."""
+    """Sizes of the device mesh."""
 
     OPERATIONAL = True
 
     data: int = setting(
         0,
-        "Devices that share the images of a batch; 0: as many as divide batch and devices.",
+        "Number of devices that share the images of a batch; 0: as many as divide both the batch "
+        "and the devices.",
         at_least=0,
     )
     space: int = setting(
         0,
-        "Devices that share the rows of an image; 0: as many of the others as divide the heights.",
+        "Number of devices that share the rows of an image; 0: as many of the remaining devices as "
+        "divide the heights.",
         at_least=0,
     )
 

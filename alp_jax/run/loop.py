@@ -138,7 +138,7 @@ class TrainLoop:
 
     @property
     def _is_stopped(self) -> bool:
-        """Whether a signal ends the loop now; all processes must end at the same step."""
+        """Whether the loop ends now, after a signal; all processes must end at the same step."""
         if jax.process_count() == 1:
             return self._stop.signal is not None
         return self._agreed_to_stop

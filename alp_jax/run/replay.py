@@ -73,7 +73,7 @@ def write(path: pathlib.Path, replay: Replay) -> None:
         temporary.unlink(missing_ok=True)
         raise UserError(
             f"Cannot write {path} ({describe(error)}): free some space there, and give the same "
-            "command again, which comes to the same step."
+            "command again, which reaches the same step."
         ) from error
 
 

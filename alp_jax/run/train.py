@@ -241,6 +241,8 @@ def _scalars_to_show(objective: Objective) -> dict[str, str]:
 
 
 def _describe(train_state: state.TrainState) -> None:
+    """Logs the numbers of parameters of the segmenter and of the discriminators."""
+
     def count(params: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(params))
 

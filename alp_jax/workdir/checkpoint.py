@@ -40,12 +40,16 @@ def has_checkpoints(workdir: pathlib.Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSettings:
-    """When checkpoints are saved, and how many are kept."""
+    """Interval and number of checkpoints."""
 
     OPERATIONAL = True
 
-    every_steps: int = setting(500, "Save this often between evaluations too.", at_least=1)
-    keep_last: int = setting(3, "Latest checkpoints kept, beside the best.", at_least=1)
+    every_steps: int = setting(
+        500, "Steps between checkpoints; each evaluation saves one, too.", at_least=1
+    )
+    keep_last: int = setting(
+        3, "Number of latest checkpoints to keep, in addition to the best.", at_least=1
+    )
 
 
 class Checkpoints:

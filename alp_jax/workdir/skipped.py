@@ -78,7 +78,7 @@ class SkippedRecords:
                 f"again, or allow more; {self._path} lists them."
             )
         logger.warning(
-            "Left out, as it is corrupt: %s (%d of at most %d, listed in %s).",
+            "Skipped a corrupt record: %s (%d of at most %d, listed in %s).",
             record,
             len(self._records),
             limit,
