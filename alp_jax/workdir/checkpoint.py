@@ -33,11 +33,6 @@ FOLDER = "checkpoints"
 _DAMAGED = ".damaged"  # Suffix of a damaged checkpoint's folder.
 
 
-def has_checkpoints(workdir: pathlib.Path) -> bool:
-    """Returns whether a run has a checkpoint; an unfinished one has a longer name."""
-    return any(path.name.isdigit() for path in (workdir / FOLDER).glob("*"))
-
-
 @dataclasses.dataclass(frozen=True)
 class CheckpointSettings:
     """Interval and number of checkpoints."""

@@ -10,7 +10,7 @@ import json
 import pathlib
 from collections.abc import Collection
 
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, describe
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
@@ -61,7 +61,7 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
         files.write_text(path, json.dumps(fields, indent=2) + "\n")
     except OSError as error:
         raise UserError(
-            f"Cannot write to the workdir {workdir} ({error.strerror}): give a --workdir that you "
+            f"Cannot write to the workdir {workdir} ({describe(error)}): give a --workdir that you "
             "may write to."
         ) from error
 
