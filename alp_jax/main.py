@@ -76,8 +76,8 @@ _SPLIT = flags.DEFINE_string(
 _PREDICTIONS = flags.DEFINE_string(
     "predictions",
     None,
-    "evaluate: folder to write predictions to, NAME_labelIds.png with Cityscapes label ids at the "
-    "labels' resolution, the format of its benchmark.",
+    "evaluate: folder to write predictions to, NAME.png with label ids at the labels' resolution; "
+    "with Cityscapes' label sets NAME_labelIds.png, the format of its benchmark.",
 )
 _INPUT = flags.DEFINE_string(
     "input",

@@ -65,7 +65,7 @@ def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
 def _data() -> ml_collections.ConfigDict:
     data = ml_collections.ConfigDict()
     data.data_dir = "datasets"  # Folder of the prepared datasets.
-    data.num_classes = 19  # Label set: 19, 16 or 13 Cityscapes classes.
+    data.label_set = "cityscapes_19"  # Classes: cityscapes_19, _16, _13, or a file: my.yaml.
     data.source = "gta5/all"  # Labelled domain, a dataset under data_dir.
     data.source_split = "train"  # Or a TFDS slice of one: "train[:50%]"; the target's as well.
     data.source_size = (720, 1280)  # (height, width) that source images and labels are resized to.

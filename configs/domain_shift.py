@@ -39,7 +39,7 @@ def get_config(variant: str = "gta5") -> ml_collections.ConfigDict:
     config.data = _data()
     if variant == "synthia":
         config.data.source = "synthia_rand_cityscapes/all_760x1280"
-        config.data.num_classes = 16
+        config.data.label_set = "cityscapes_16"
     elif variant == "toy_cities":
         _set_toy_cities(config)
     return config.lock()
@@ -48,7 +48,7 @@ def get_config(variant: str = "gta5") -> ml_collections.ConfigDict:
 def _data() -> ml_collections.ConfigDict:
     data = ml_collections.ConfigDict()
     data.data_dir = "datasets"  # Folder of the prepared datasets.
-    data.num_classes = 19  # Label set: 19, 16 or 13 Cityscapes classes.
+    data.label_set = "cityscapes_19"  # Classes: cityscapes_19, _16, _13, or a file: my.yaml.
     data.source = "gta5/all_720x1280"  # Validation maps are held out of it at random.
     data.source_split = "train"  # Or a TFDS slice of one: "train[:50%]".
     data.target = "cityscapes/labelled_512x1024"
@@ -69,7 +69,7 @@ def _set_toy_cities(config: ml_collections.ConfigDict) -> None:
     config.eval_every_steps = 50
     config.num_validation = 200
     config.widths = (16, 32, 64, 128)
-    config.data.num_classes = 16
+    config.data.label_set = "cityscapes_16"
     config.data.source = "toy_cities/source"
     config.data.target = "toy_cities/target_train_labels"
     config.data.target_validation = "toy_cities/target"

@@ -46,7 +46,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
 
 
 def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
-    config.data.num_classes = 16
+    config.data.label_set = "cityscapes_16"
     config.data.source = "toy_cities/source"
     config.data.target = "toy_cities/target_unlabelled"
     config.data.source_size = (64, 128)

@@ -12,9 +12,9 @@ from typing import Any
 
 import ml_collections
 
-from alp_jax.data.labels import LABEL_SETS
 from alp_jax.errors import UserError
-from alp_jax.settings.validation import check_complete, refuse
+from alp_jax.settings import upgrade
+from alp_jax.settings.validation import check_complete, check_label_set, refuse
 from alp_jax.workdir import files
 from alp_jax.workdir.config import differences, flatten
 
@@ -37,7 +37,7 @@ _AT_LEAST = {
 _ALSO_REQUIRED = (
     "patch_sizes",
     "widths",
-    *(f"data.{name}" for name in ("data_dir", "num_classes", "size")),
+    *(f"data.{name}" for name in ("data_dir", "label_set", "size")),
     *(f"data.{role}" for role in ("source", "target", "target_validation")),
     *(f"data.{role}_split" for role in ("source", "target", "target_validation")),
 )
@@ -65,9 +65,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
             refuse(name, fields[name], f"at least {lowest}")
     if fields["momentum"] >= 1:
         refuse("momentum", fields["momentum"], "below 1")
-    if fields["data.num_classes"] not in LABEL_SETS:
-        choices = ", ".join(map(str, LABEL_SETS))
-        refuse("data.num_classes", fields["data.num_classes"], f"one of {choices}")
+    check_label_set(fields)
     size, patch_sizes = fields["data.size"], fields["patch_sizes"]
     if len(size) != 2 or min(size) < 1:
         refuse("data.size", size, "(height, width) in pixels, both at least 1")
@@ -117,7 +115,7 @@ def save(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
     path = output / FILE_NAME
     try:
         if path.exists():
-            _check_same(config, json.loads(path.read_text()), output)
+            _check_same(config, upgrade.upgrade_data(json.loads(path.read_text())), output)
         output.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
     except UserError:

@@ -19,13 +19,13 @@ from PIL import Image
 
 from alp_jax import models
 from alp_jax.data import pipeline
-from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures, label_free, metrics, predictor, results
 from alp_jax.models import Segmenter
 from alp_jax.settings import validation
-from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir import checkpoint, classes, config
 
 PyTree = Any
 
@@ -187,7 +187,7 @@ def evaluate_checkpoint(
     config.check_same_run(run_config, saved, workdir)
     run_config = run_config.copy_and_resolve_references()
     run_config.evaluation.split = split or run_config.evaluation.split
-    label_set = LABEL_SETS[run_config.data.num_classes]
+    label_set = classes.load(workdir, run_config.data.label_set)
     suffix = _suffix(run_config.evaluation, saved.evaluation)
     segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     evaluator = Evaluator(run_config, segmenter, label_set, suffix=suffix)
@@ -230,7 +230,9 @@ def make_panel(batch: dict[str, Any], outputs: dict[str, jax.Array], i: int) -> 
 def save_prediction(
     folder: pathlib.Path, name: str, prediction: np.ndarray, label_set: LabelSet
 ) -> None:
-    """Writes NAME_labelIds.png: Cityscapes label ids, 8-bit grey, as its benchmark takes them.
+    """Writes NAME.png with label ids, 8-bit grey; the label set adds a suffix to the name.
+
+    Those of Cityscapes write NAME_labelIds.png, which its benchmark takes.
 
     Args:
       folder: created if need be.
@@ -240,12 +242,12 @@ def save_prediction(
     Raises:
       UserError: if it cannot be written, or the name leaves the folder.
     """
-    path = folder / f"{name}_labelIds.png"
+    path = folder / f"{name}{label_set.prediction_suffix}.png"
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"The image name {name!r} leads out of {folder}: prepare the data again.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(label_set.to_cityscapes_ids[prediction]).save(path)
+        Image.fromarray(label_set.to_label_ids[prediction]).save(path)
     except OSError as error:
         raise UserError(
             f"Cannot write {path} ({error.strerror or error}): give a --predictions folder that "

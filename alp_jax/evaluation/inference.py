@@ -4,7 +4,7 @@ Synopsis:
 
   segmenter = load_segmenter("runs/alp")
   (prediction,) = segmenter.predict([image])       # [H, W, 3] uint8 RGB, any H and W
-  prediction.label_ids                             # [H, W] uint8, Cityscapes label ids
+  prediction.label_ids                             # [H, W] uint8, label ids of the label set
 
 The network works at one size, `config.data.target_size`, that of the target images in training and
 in evaluation; its logits are brought to each image's own size, and decided there. So nothing is
@@ -32,13 +32,13 @@ import numpy as np
 
 from alp_jax import models
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator, figures
 from alp_jax.models import MAIN, Segmenter
 from alp_jax.objective import maps, patches
 from alp_jax.settings import validation
-from alp_jax.workdir import config
+from alp_jax.workdir import classes, config
 
 Proportions = Literal["stretch", "keep"]
 PROPORTIONS: tuple[str, ...] = get_args(Proportions)
@@ -66,8 +66,8 @@ class Prediction:
 
     @property
     def label_ids(self) -> np.ndarray:
-        """[H, W] uint8, Cityscapes label ids."""
-        return self.label_set.to_cityscapes_ids[self.train_ids]
+        """[H, W] uint8, label ids of the label set; with those of Cityscapes, its ids."""
+        return self.label_set.to_label_ids[self.train_ids]
 
     def colour(self) -> np.ndarray:
         """Paints the classes: [H, W, 3] uint8 RGB."""
@@ -109,6 +109,7 @@ class TrainedSegmenter:
         model_state: PyTree,
         *,
         step: int,
+        label_set: LabelSet,
         proportions: Proportions = "stretch",
         batch_size: int | None = None,
     ):
@@ -119,11 +120,12 @@ class TrainedSegmenter:
           segmenter: the network.
           params, model_state: of it.
           step: that they are of.
+          label_set: the classes.
           proportions: what becomes of those of an image, "stretch" or "keep" (see above).
           batch_size: images that the network takes at a time; None is that of evaluation.
         """
         self.config = run_config
-        self.label_set = LABEL_SETS[run_config.data.num_classes]
+        self.label_set = label_set
         self.size: patches.Size = (run_config.data.target_size[0], run_config.data.target_size[1])
         self.step = step
         self.batch_size = batch_size or int(run_config.evaluation.batch_size)
@@ -267,7 +269,8 @@ def load_segmenter(
     folder = pathlib.Path(workdir).expanduser()
     run_config = config.load(folder)
     validation.validate(run_config)
-    segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
+    label_set = classes.load(folder, run_config.data.label_set)
+    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     params, model_state, step = evaluator.restore_segmenter(folder, segmenter, checkpoint)
     return TrainedSegmenter(
         run_config,
@@ -275,6 +278,7 @@ def load_segmenter(
         params,
         model_state,
         step=step,
+        label_set=label_set,
         proportions=proportions,
         batch_size=batch_size,
     )

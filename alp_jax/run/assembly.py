@@ -22,6 +22,7 @@ import jax
 import ml_collections
 
 from alp_jax import models
+from alp_jax.data.labels import LabelSet, load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
@@ -43,9 +44,15 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 }
 
 
-def create_setup(run_config: ml_collections.ConfigDict) -> Setup:
-    """Creates the static parts of a run's step."""
-    segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
+def create_setup(run_config: ml_collections.ConfigDict, label_set: LabelSet | None = None) -> Setup:
+    """Creates the static parts of a run's step.
+
+    Args:
+      run_config: a whole configuration.
+      label_set: the classes; None loads those of `config.data.label_set`.
+    """
+    label_set = label_set or load_label_set(run_config.data.label_set)
+    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     fields = upgrade.upgrade_objective(
         run_config.objective.to_dict(),
         run_config.discriminator.to_dict(),

@@ -13,7 +13,7 @@ import ml_collections
 
 from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import LabelSet
 from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
@@ -22,7 +22,7 @@ from alp_jax.objective import state
 from alp_jax.objective.types import Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
 from alp_jax.settings import validation
-from alp_jax.workdir import checkpoint, config, locks, scores, writers
+from alp_jax.workdir import checkpoint, classes, config, locks, scores, writers
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,9 @@ def _train_and_evaluate(
     stop: stopping.StopRequest,
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(run_config, workdir))
-    label_set = LABEL_SETS[run_config.data.num_classes]
+    label_set = classes.load_to_train(workdir, run_config.data.label_set)
     devices = assembly.create_mesh(run_config)
-    setup = assembly.create_setup(run_config)
+    setup = assembly.create_setup(run_config, label_set)
     batches = pipeline.create_train_batches(
         run_config.data,
         seed=run_config.seed,
@@ -86,7 +86,7 @@ def _train_and_evaluate(
     with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(run_config, setup, checkpoints, devices)
         _describe(train_state)
-        processes.from_primary(lambda: config.save(run_config, workdir))
+        processes.from_primary(lambda: _save_settings(run_config, label_set, workdir))
         if start_step < run_config.num_steps:
             logger.info(
                 "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
@@ -135,6 +135,14 @@ def _train_and_evaluate(
                 result.save(workdir)
     summary = scores.read_summary(workdir, last_step, run_config.evaluation)
     return summary or {}
+
+
+def _save_settings(
+    run_config: ml_collections.ConfigDict, label_set: LabelSet, workdir: pathlib.Path
+) -> None:
+    """Writes the configuration, and the classes where they are the user's own."""
+    config.save(run_config, workdir)
+    classes.save(label_set, workdir, run_config.data.label_set)
 
 
 def _create_writer(
@@ -216,7 +224,7 @@ def replay_step(workdir: pathlib.Path) -> None:
     """
     run_config = config.load(workdir)
     validation.validate(run_config)
-    setup = assembly.create_setup(run_config)
+    setup = assembly.create_setup(run_config, classes.load(workdir, run_config.data.label_set))
     like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
     devices = assembly.create_mesh(run_config)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 _TEXT = (
-    "init_from", "start_variant", "data.data_dir", "data.source", "data.source_split",
+    "init_from", "start_variant", "data.data_dir", "data.label_set", "data.source",
+    "data.source_split",
     "data.target", "data.target_split", "evaluation.dataset", "evaluation.split",
     "evaluation.reported_split", "data.image_resize", "model.stem", "model.block",
     "model.stride_in", "model.batch_norm_mode", "model.kernel_init", "model.input_order",
@@ -27,8 +28,8 @@ _NUMBERS = (
     "optimizer.adam_eps", "optimizer.poly_power", "guards.discriminator_tolerance",
 )  # fmt: skip
 _WHOLE_NUMBERS = (
-    "seed", "num_steps", "log_every_steps", "data.num_classes", "data.batch_size",
-    "data.num_workers", "data.prefetch_batches", "data.max_bad_records", "objective.num_patches",
+    "seed", "num_steps", "log_every_steps", "data.batch_size", "data.num_workers",
+    "data.prefetch_batches", "data.max_bad_records", "objective.num_patches",
     "optimizer.horizon_steps", "evaluation.batch_size", "evaluation.every_steps",
     "evaluation.num_sheet_images", "checkpoint.every_steps", "checkpoint.keep_last",
     "guards.discriminator_patience", "mesh.data", "mesh.space",

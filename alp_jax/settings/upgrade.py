@@ -64,3 +64,28 @@ def _alignment(head: str, objective: Fields, discriminator: Fields) -> Fields:
         "widths": discriminator["widths"],
         "activation_dtype": discriminator["activation_dtype"],
     }
+
+
+def upgrade_label_set(num_classes: int) -> str:
+    """Names the label set that format 1 named by its number of classes.
+
+    Raises:
+      ValueError: if it had no such label set.
+    """
+    if num_classes not in (19, 16, 13):
+        raise ValueError(f"num_classes is {num_classes!r}: expected 19, 16 or 13")
+    return f"cityscapes_{num_classes}"
+
+
+def upgrade_data(fields: Fields) -> Fields:
+    """Replaces `data.num_classes` of format 1 by `data.label_set`; other fields stay."""
+    data = fields.get("data")
+    if not isinstance(data, dict) or "num_classes" not in data:
+        return fields
+    named = {
+        "label_set" if name == "num_classes" else name: (
+            upgrade_label_set(value) if name == "num_classes" else value
+        )
+        for name, value in data.items()
+    }
+    return {**fields, "data": named}

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import ml_collections
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import is_label_set_name, list_label_sets
 from alp_jax.data.pipeline import RESAMPLING
 from alp_jax.errors import UserError
 from alp_jax.models import KERNEL_INITS
@@ -24,7 +24,6 @@ from alp_jax.settings import field_types
 from alp_jax.workdir.config import flatten
 
 _CHOICES = {
-    "data.num_classes": tuple(LABEL_SETS),
     "data.image_resize": tuple(RESAMPLING),
     "model.stem": STEM_KINDS,
     "model.block": BLOCK_KINDS,
@@ -91,10 +90,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
       UserError: naming the field, its value and what is accepted.
     """
     fields = flatten(config)
-    required = (*_CHOICES, *_AT_LEAST, *_SIZES, *_POSITIVE_LISTS)
+    required = ("data.label_set", *_CHOICES, *_AT_LEAST, *_SIZES, *_POSITIVE_LISTS)
     check_complete(fields, required, start="configs/default.py")
     for name, value, expected in field_types.find_wrong(fields):
         refuse(name, value, expected)
+    check_label_set(fields)
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             refuse(name, fields[name], f"one of {', '.join(map(str, choices))}")
@@ -121,6 +121,16 @@ def validate(config: ml_collections.ConfigDict) -> None:
         )
     _check_model(fields)
     _check_patch(fields)
+
+
+def check_label_set(fields: dict[str, Any]) -> None:
+    """Refuses a label set that is neither one of the package nor the path of a YAML file.
+
+    A file is read where its classes are needed: a run that is there keeps a copy of them.
+    """
+    if not is_label_set_name(fields["data.label_set"]):
+        expected = f"one of {', '.join(list_label_sets())}, or the path of a .yaml file"
+        refuse("data.label_set", fields["data.label_set"], expected)
 
 
 def check_complete(fields: Collection[str], required: Iterable[str], *, start: str) -> None:

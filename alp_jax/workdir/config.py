@@ -13,8 +13,10 @@ from typing import Any
 
 import ml_collections
 
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
-from alp_jax.workdir import files
+from alp_jax.settings import upgrade
+from alp_jax.workdir import classes, files
 
 FILE_NAME = "config.json"
 
@@ -108,7 +110,8 @@ def load(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """
     path = workdir / FILE_NAME
     try:
-        return ml_collections.ConfigDict(json.loads(path.read_text())).lock()
+        fields = upgrade.upgrade_data(json.loads(path.read_text()))
+        return ml_collections.ConfigDict(fields).lock()
     except FileNotFoundError:
         raise UserError(
             f"No run in {workdir}: expected {path}; give the --workdir of a run that was trained."
@@ -193,7 +196,9 @@ def check_same_network(
       UserError: naming the first field that differs and both values.
     """
     exempt = set(_NOT_OF_THE_WEIGHTS)
-    if not any("classifier" in part for part in parts):
+    if any("classifier" in part for part in parts):
+        _check_same_classes(config, saved, workdir)
+    else:
         exempt.add("model.classifier_dilations")
     for name, ours, theirs in differences(config, saved):
         if name.startswith("model.") and name not in exempt and ours is not None:
@@ -202,6 +207,20 @@ def check_same_network(
                 f"and this run has {ours!r}: set {as_flag(name, theirs)}, or start from other "
                 "weights."
             )
+
+
+def _check_same_classes(
+    config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    """Refuses a classifier that tells other classes apart, or numbers them in another order."""
+    ours = load_label_set(config.data.label_set)
+    theirs = classes.load(workdir, saved.data.label_set)
+    if ours.names != theirs.names:
+        raise UserError(
+            f"The weights in {workdir} (config.init_from) tell the {theirs.num_classes} classes of "
+            f"{theirs.name} apart, and this run the {ours.num_classes} of {ours.name}: start from "
+            "weights of the same classes in the same order, or from those of a backbone alone."
+        )
 
 
 def as_flag(name: str, value: Any) -> str:

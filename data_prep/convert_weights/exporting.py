@@ -13,7 +13,7 @@ import numpy as np
 
 from alp_jax.errors import UserError
 from alp_jax.settings import validation
-from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir import checkpoint, classes, config
 from data_prep.convert_weights import record, torch_files, trees
 from data_prep.convert_weights.layouts import (
     AUTO,
@@ -54,7 +54,8 @@ def export_weights(
         origin = None
     if origin is None:
         _check_holds(layout_name, run_config.model, workdir)
-    shapes = trees.create_shapes(run_config.model, run_config.data.num_classes, layout)
+    label_set = classes.load(workdir, run_config.data.label_set)
+    shapes = trees.create_shapes(run_config.model, label_set.num_classes, layout)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
         if not checkpoints.segmenter_parts(step).issuperset(layout.heads):

@@ -49,16 +49,19 @@ def build(case: dict[str, Any]) -> Built:
     from alp_jax.data.samples import Sample
     from alp_jax.objective import state, step
     from alp_jax.run import assembly
-    from alp_jax.settings import validation
+    from alp_jax.settings import upgrade, validation
     from configs import default
 
+    overrides = dict(case["overrides"])
+    num_classes = overrides.pop("data.num_classes")
+    overrides["data.label_set"] = upgrade.upgrade_label_set(num_classes)
     config = default.get_config(case["method"])
     with config.unlocked():
-        config.update_from_flattened_dict(case["overrides"])
+        config.update_from_flattened_dict(overrides)
     validation.validate(config)
     setup = assembly.create_setup(config)
     data = config.data
-    arrays = make_batch(data.batch_size, data.source_size, data.target_size, data.num_classes)
+    arrays = make_batch(data.batch_size, data.source_size, data.target_size, num_classes)
     samples = {
         "source": Sample(arrays["source_images"], arrays["source_labels"]),
         "target": Sample(arrays["target_images"]),
