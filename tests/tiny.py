@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.run import assembly
 from alp_jax.workdir import checkpoint
 from alp_jax.workdir import config as run_config
@@ -18,7 +18,7 @@ from configs import toy_cities
 
 HEIGHT, WIDTH = 32, 48
 NUM_TRAIN, NUM_EVAL = 12, 7
-_IDS = np.array([c.cityscapes_id for c in LABEL_SETS[16].classes], np.uint8)
+_IDS = np.array([c.label_id for c in load_label_set("cityscapes_16").classes], np.uint8)
 
 
 def encode(image: np.ndarray) -> bytes:
