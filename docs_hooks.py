@@ -3,18 +3,16 @@
 In a page, a line of one of these forms is replaced:
 
   {{ include data_prep/README.md }}       a file of the project, its links to code as plain names
-  {{ configuration }}                     every field of configs/default.py, from its comments
+  {{ configuration }}                     every field, from its declaration
   {{ roofline docs/results/tpu }}         the JSON files of benchmarks.tpu in a folder, as a table
 
 Formulas become MathML, which browsers draw themselves.
 """
 
-import ast
 import html
 import json
 import pathlib
 import re
-import tokenize
 from collections.abc import Callable
 from typing import Any
 
@@ -63,52 +61,21 @@ def include(path: str) -> str:
 
 
 def describe_configuration() -> str:
-    """Writes a table for each part of the configuration."""
-    from alp_jax.workdir import config as run_config
+    """Writes a table for each part of the configuration of the paper's method."""
+    from alp_jax.settings.schema import describe
+    from alp_jax.workdir.settings import build_settings
     from configs import default
 
-    values = run_config.flatten(default.get_config())
     parts: dict[str, list[str]] = {}
-    for name, meaning in read_comments(ROOT / "configs" / "default.py").items():
-        if name not in values:  # The assignment of a whole part.
-            continue
-        part, _, field = name.rpartition(".")
-        value = values[name]
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        row = f"| `{field}` | {f'`{shown}`' if shown else 'empty'} | {meaning} |"
-        parts.setdefault(part, []).append(row)
+    for row in describe(build_settings(default.get_config())):
+        part, _, field = row.name.rpartition(".")
+        value = row.default
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        accepted = f" Expected: {row.accepted}." if row.accepted else ""
+        line = f"| `{field}` | {f'`{shown}`' if shown else 'empty'} | {row.sentence}{accepted} |"
+        parts.setdefault(part, []).append(line)
     head = "| field | default | meaning |\n| --- | --- | --- |\n"
-    return "\n\n".join(
-        f"## {f'config.{part}' if part else 'config'}\n\n{head}" + "\n".join(rows)
-        for part, rows in parts.items()
-    )
-
-
-def read_comments(path: pathlib.Path) -> dict[str, str]:
-    """Reads the comments above and behind `part.field = value`: field -> text, in order."""
-    source = path.read_text()
-    comments: dict[int, str] = {}
-    alone: set[int] = set()
-    with path.open("rb") as file:
-        for token in tokenize.tokenize(file.readline):
-            if token.type == tokenize.COMMENT:
-                comments[token.start[0]] = token.string.lstrip("# ")
-                if not token.line[: token.start[1]].strip():
-                    alone.add(token.start[0])
-    found = {}
-    assignments = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign)]
-    for node in sorted(assignments, key=lambda node: node.lineno):
-        if isinstance(node.targets[0], ast.Attribute):
-            line = node.lineno - 1
-            said: list[str] = []
-            while line in alone:
-                said.insert(0, comments[line])
-                line -= 1
-            if node.end_lineno in comments:
-                said.append(comments[node.end_lineno])
-            target = ast.unparse(node.targets[0]).removeprefix("config.")
-            found[target] = " ".join(said)
-    return found
+    return "\n\n".join(f"## {part}\n\n{head}" + "\n".join(rows) for part, rows in parts.items())
 
 
 def roofline(folder: str) -> str:

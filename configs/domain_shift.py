@@ -16,50 +16,23 @@ patch sizes: these are ours.
 
 import ml_collections
 
-from configs import default
+from alp_jax.domain_shift.settings import ShiftSettings
+from alp_jax.settings.schema import to_config
 
 VARIANTS = ("gta5", "synthia", "toy_cities")
 
 
 def get_config(variant: str = "gta5") -> ml_collections.ConfigDict:
     """Creates the configuration of one of VARIANTS."""
-    default.check_variant(variant, VARIANTS)
-    config = ml_collections.ConfigDict()
-    config.seed = 0  # Decides held-out maps, data order, places of patches and initialisation.
-    config.num_runs = 3  # Trainings for each patch size.
-    config.patch_sizes = (64, 128, 256, 384)  # Sides in pixels of data.size, beside whole maps.
-    config.num_steps = 2_000  # Updates in each training.
-    config.eval_every_steps = 100  # Steps between validations.
-    config.num_validation = 500  # Maps of each domain.
-    config.eval_batch_size = 50  # Maps at a time.
-    config.learning_rate = 1e-3  # SGD, fixed.
-    config.momentum = 0.9
-    config.weight_decay = 1e-4  # Added to the gradient, as in PyTorch.
-    config.widths = (64, 128, 256, 512)  # Channels of each stage: ResNet-18.
-    config.data = _data()
+    if variant not in VARIANTS:
+        raise ValueError(f"Unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}.")
+    config = to_config(ShiftSettings())
     if variant == "synthia":
         config.data.source = "synthia_rand_cityscapes/all_760x1280"
         config.data.label_set = "cityscapes_16"
     elif variant == "toy_cities":
         _set_toy_cities(config)
     return config.lock()
-
-
-def _data() -> ml_collections.ConfigDict:
-    data = ml_collections.ConfigDict()
-    data.data_dir = "datasets"  # Folder of the prepared datasets.
-    data.label_set = "cityscapes_19"  # Classes: cityscapes_19, _16, _13, or a file: my.yaml.
-    data.source = "gta5/all_720x1280"  # Validation maps are held out of it at random.
-    data.source_split = "train"  # Or a TFDS slice of one: "train[:50%]".
-    data.target = "cityscapes/labelled_512x1024"
-    data.target_split = "train"
-    data.target_validation = "cityscapes/labelled_512x1024"  # "": held out of target, too.
-    data.target_validation_split = "validation"
-    data.size = (512, 1024)  # (height, width) of maps, and of patches after they are cut.
-    data.batch_size = 8  # Maps of each domain in a step.
-    data.num_workers = 0  # Processes that read ahead; 0 reads ahead in threads.
-    data.prefetch_batches = 4  # Batches read ahead.
-    return data
 
 
 def _set_toy_cities(config: ml_collections.ConfigDict) -> None:

@@ -26,13 +26,11 @@ import ml_collections
 
 from configs import default
 
-VARIANTS = (*default.METHODS, "advent")
-
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
-    """Creates the configuration of one of VARIANTS."""
-    default.check_variant(variant, VARIANTS)
-    config = default.get_config("agp_gi" if variant == "advent" else variant)
+    """Creates the configuration of a method."""
+    default.check_variant(variant)
+    config = default.get_config(variant)
     with config.unlocked():
         config.init_from = "pretrained/deeplab_resnet101"  # Caffe-style DeepLab weights (AdvEnt).
         # Resized when prepared: the same pixels, and a tenth of the work to decode.
@@ -40,9 +38,5 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         config.data.target = "cityscapes/unlabelled_512x1024"
         config.evaluation.dataset = "cityscapes/labelled_512x1024"  # Its labels are 1024x2048.
         if variant == "advent":
-            # What agp_gi, the paper's run of it, changes of AdvEnt's published code.
-            config.objective.aligned_map = "normalized_self_information"
-            config.model.batch_norm_mode = "batch"
-            config.model.aux_classifier = True
             config.num_steps = 120_000
     return config

@@ -18,7 +18,7 @@ from configs import default
 
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
-    """Creates the configuration of one of default.METHODS."""
+    """Creates the configuration of a method."""
     config = default.get_config(variant)
     with config.unlocked():
         config.init_from = "pretrained/deeplab_resnet101"  # A start from scratch needs far longer.

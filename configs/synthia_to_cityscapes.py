@@ -23,11 +23,9 @@ import ml_collections
 
 from configs import gta5_to_cityscapes
 
-VARIANTS = gta5_to_cityscapes.VARIANTS
-
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
-    """Creates the configuration of one of VARIANTS."""
+    """Creates the configuration of a method."""
     config = gta5_to_cityscapes.get_config(variant)
     with config.unlocked():
         config.data.label_set = "cityscapes_16"
@@ -35,5 +33,6 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         config.data.source_size = (760, 1280)
         if variant == "advent":
             config.model.aux_classifier = False
+            del config.terms.cross_entropy_aux, config.terms.adversarial_aux
             config.num_steps = config.optimizer.horizon_steps = 90_000
     return config

@@ -4,45 +4,52 @@
   python -m alp_jax.main --config=configs/toy_cities.py:warmup --workdir=runs/toy_cities/warmup
   python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/toy_cities/alp_gi
 
-Variants: the methods of default.py; `warmup`, source-only training from scratch that stands in for
-pretrained weights, whose checkpoint every method starts from; for `ap_ci`, which never sees a whole
-image, `warmup_crops`; and `ap_ci_equal_pixels` with `warmup_crops_equal_pixels`, with so many crops
-that a step has as many pixels as one of the other methods.
+Variants: the methods of configs/methods; `warmup`, source-only training from scratch that stands in
+for pretrained weights, whose checkpoint every method starts from; for `ap_ci`, which never sees a
+whole image, `warmup_crops`; and `ap_ci_equal_pixels` with `warmup_crops_equal_pixels`, with so many
+crops that a step has as many pixels as one of the other methods.
 """
 
 import ml_collections
 
+from alp_jax.objective.settings import view
 from configs import default
 
 RUNS = "runs/toy_cities"
-# Variant -> the one that it starts from.
-STARTS = dict.fromkeys(default.METHODS, "warmup") | {
-    "ap_ci": "warmup_crops",
-    "ap_ci_equal_pixels": "warmup_crops_equal_pixels",
-}
-VARIANTS = (*STARTS, "warmup", "warmup_crops", "warmup_crops_equal_pixels")
+WARMUPS = ("warmup", "warmup_crops", "warmup_crops_equal_pixels")
+EQUAL_PIXELS = "ap_ci_equal_pixels"
 
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
-    """Creates the configuration of one of VARIANTS."""
-    default.check_variant(variant, VARIANTS)
+    """Creates the configuration of a method, of EQUAL_PIXELS or of one of WARMUPS."""
+    default.check_variant(variant, (EQUAL_PIXELS, *WARMUPS))
     method = variant.removesuffix("_equal_pixels")
-    config = default.get_config(method if method in default.METHODS else "source_only")
+    is_warmup = method in WARMUPS
+    config = default.get_config("source_only" if is_warmup else method)
     with config.unlocked():
         _set_data_and_model(config)
-        if variant in STARTS:
-            _set_adaptation(config)
-            config.start_variant = STARTS[variant]
-            config.init_from = f"{RUNS}/{STARTS[variant]}"
-        else:
-            _set_warmup(config)
         if method == "warmup_crops":
-            config.objective.patch = "image_crop"
+            config.views.source = view("crops", domain="source")
+        _set_objective(config)
+        if is_warmup:
+            _set_warmup(config)
+        else:
+            _set_adaptation(config)
+            config.start_variant = find_start(variant)
+            config.init_from = f"{RUNS}/{config.start_variant}"
         if variant.endswith("_equal_pixels"):
-            config.objective.num_patches = 8  # Of 32x32 from 64x128.
+            # Of 32x32 from 64x128.
+            default.set_everywhere(config.views, num_crops=8)
         if variant == "target_bn":
             config.model.batch_norm_mode = "running"  # Frozen, it would be source_only.
     return config
+
+
+def find_start(variant: str) -> str:
+    """Returns the variant that a method starts from."""
+    return {"ap_ci": "warmup_crops", EQUAL_PIXELS: "warmup_crops_equal_pixels"}.get(
+        variant, "warmup"
+    )
 
 
 def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
@@ -65,15 +72,23 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
     config.model.input_order = "rgb"
     config.model.input_mean = (110.0, 110.0, 110.0)
     config.model.input_std = (60.0, 60.0, 60.0)
-    config.discriminator.widths = (16, 32, 64, 128)
     config.optimizer.sgd_preset = "clean"  # The rates below are the real ones.
-
-    config.objective.patch_size = (32, 32)  # Half the height, as 256 of 512 in the paper.
-    config.objective.num_patches = 4
     config.evaluation.dataset = "toy_cities/target"
     config.evaluation.reported_split = "test"
     config.evaluation.batch_size = 20
     config.log_every_steps = 25
+
+
+def _set_objective(config: ml_collections.ConfigDict) -> None:
+    """Sizes are half the height of the images, as 256 of 512 in the paper."""
+    default.set_everywhere(config.views, size=(32, 32), num_crops=4)
+    default.set_everywhere(
+        config.terms,
+        patch_size=(32, 32),
+        num_patches=4,
+        widths=(16, 32, 64, 128),
+        aligned_map="normalized_self_information",
+    )
 
 
 def _set_warmup(config: ml_collections.ConfigDict) -> None:
@@ -97,10 +112,10 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     # Running statistics that follow target images adapt a network by themselves (README.md): frozen
     # ones show what the alignment does.
     config.model.batch_norm_mode = "frozen"
-    config.objective.aligned_map = "normalized_self_information"
     # Of 0.003, 0.01 and 0.03 the best of alp_gi on seed 0 by mean IoU on the target validation
     # split, so chosen with target labels (of agp_gi, 0.003 was); the test split is what is quoted.
-    config.objective.adversarial_weight = 0.01
+    if "adversarial" in config.terms:
+        config.terms.adversarial.weight = 0.01
     # The paper's 1e-4 is for 150,000 steps: in 500 a discriminator hardly learns with it. Of 1e-4,
     # 5e-4 and 1e-3 the largest, for every method.
     config.optimizer.discriminator_learning_rate = 1e-3

@@ -14,7 +14,8 @@ from alp_jax.data.labels import load_label_set
 from alp_jax.run import assembly
 from alp_jax.workdir import checkpoint
 from alp_jax.workdir import config as run_config
-from configs import toy_cities
+from alp_jax.workdir.settings import build_settings
+from configs import default, toy_cities
 
 HEIGHT, WIDTH = 32, 48
 NUM_TRAIN, NUM_EVAL = 12, 7
@@ -99,9 +100,8 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.model.strides = (1, 1)
         config.model.dilations = (1, 2)
         config.model.classifier_dilations = (1, 2)
-        config.discriminator.widths = (4, 4)
-        config.objective.patch_size = (16, 16)
-        config.objective.num_patches = 2
+        default.set_everywhere(config.views, size=(16, 16), num_crops=2)
+        default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
         config.optimizer.horizon_steps = 10
         config.evaluation.dataset = "tiny/target"
         config.evaluation.batch_size = 3
@@ -118,11 +118,12 @@ def save_run(data_dir: pathlib.Path, workdir: pathlib.Path) -> ml_collections.Co
     The classifier's are large, so that predictions differ from pixel to pixel.
     """
     config = get_config(data_dir, "source_only")
-    state = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0))
+    settings = build_settings(config)
+    state = assembly.create_train_state(assembly.create_setup(settings), jax.random.key(0))
     classifier = jax.tree.map(lambda kernel: 100 * kernel, state.segmenter.params["classifier"])
     params = {**state.segmenter.params, "classifier": classifier}
     state = state.replace(segmenter=state.segmenter.replace(params=params))
-    run_config.save(config, workdir)
+    run_config.save(settings, workdir)
     with checkpoint.Checkpoints(workdir) as checkpoints:
         checkpoints.save(6, state)
     return config

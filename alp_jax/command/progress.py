@@ -26,8 +26,15 @@ class TrainProgress:
     A run that is one of many is shown as steps of all of them: it is given `part`s of one display.
     """
 
-    def __init__(self, start_step: int, num_steps: int):
+    def __init__(self, start_step: int, num_steps: int, shown: Mapping[str, str] | None = None):
+        """Creates the display.
+
+        Args:
+          start_step, num_steps: of the run.
+          shown: name of a scalar -> short label; in their order.
+        """
         self._start_step, self._num_steps = start_step, num_steps
+        self._shown = shown or {}
         self._started = time.monotonic()
         self._bar: Progress | None = None
         console = Console()
@@ -69,13 +76,7 @@ class TrainProgress:
     ) -> None:
         """Shows the scalars of the last window of steps, after a label."""
         terms = [
-            f"{label} {scalars[name]:.3f}"
-            for name, label in (
-                ("loss/cross_entropy", "ce"),
-                ("loss/adversarial", "adv"),
-                ("loss/discriminator", "disc"),
-            )
-            if name in scalars
+            f"{short} {scalars[name]:.3f}" for name, short in self._shown.items() if name in scalars
         ]
         labels = [label] if label else []
         rate = f"{scalars['images_per_second']:.3g} images/s"

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
-import ml_collections
 import numpy as np
 from absl import flags
 from PIL import Image
@@ -26,6 +25,7 @@ from PIL import Image
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.data.samples import Loaded, Notes, Sample
+from alp_jax.data.settings import DataSettings
 from alp_jax.errors import UserError
 
 Example = dict[str, Any]
@@ -64,13 +64,15 @@ def _resize_example(
     return apply
 
 
-def _check_resizing(source: sources.SegmentationSource, field: str, config: Any) -> None:
+def _check_resizing(
+    source: sources.SegmentationSource, field: str, size: tuple[int, int], config: DataSettings
+) -> None:
     """Refuses images that were resized when they were prepared, and would be here once more.
 
     Raises:
-      UserError: if they were resized to another size than `config.FIELD`, or by another filter.
+      UserError: if they were resized to another size, or by another filter.
     """
-    prepared, wanted = source.resizing, sources.Resizing(tuple(config[field]), config.image_resize)
+    prepared, wanted = source.resizing, sources.Resizing(size, config.image_resize)
     if prepared in (None, wanted):
         return
     here, there = (f"{r.size[0]},{r.size[1]} ({r.image_resize})" for r in (wanted, prepared))
@@ -97,7 +99,7 @@ def _random_flip(probability: float) -> Callable[[Example, np.random.Generator],
 def _stream(
     source: sources.SegmentationSource,
     size: tuple[int, int],
-    config: ml_collections.ConfigDict,
+    config: DataSettings,
     seed: int,
     stream: int,
 ) -> grain.MapDataset:
@@ -111,7 +113,7 @@ def _stream(
 
 
 def create_train_batches(
-    config: ml_collections.ConfigDict,
+    config: DataSettings,
     *,
     seed: int,
     label_set: LabelSet,
@@ -133,18 +135,16 @@ def create_train_batches(
     """
     streams = []
     for domain in domains:
+        found = config.domain(domain)
         source = sources.open_source(
             config.data_dir,
-            config[domain],
-            config[f"{domain}_split"],
+            found.dataset,
+            found.split,
             label_set=label_set if domain == "source" else None,
             max_bad_records=config.max_bad_records,
         )
-        size_field = f"{domain}_size"
-        _check_resizing(source, size_field, config)
-        streams.append(
-            _stream(source, tuple(config[size_field]), config, seed, DOMAINS.index(domain))
-        )
+        _check_resizing(source, f"{domain}_size", found.size, config)
+        streams.append(_stream(source, found.size, config, seed, DOMAINS.index(domain)))
 
     def collect(examples: tuple[Example, ...]) -> Loaded:
         named = dict(zip(domains, examples, strict=True))
@@ -177,7 +177,7 @@ def _stack(examples: Sequence[Loaded]) -> Loaded:
     )
 
 
-def name_examples(config: ml_collections.ConfigDict, notes: Mapping[str, Notes]) -> list[str]:
+def name_examples(config: DataSettings, notes: Mapping[str, Notes]) -> list[str]:
     """Names the examples of a batch, for people: a text for each domain.
 
     Args:
@@ -186,7 +186,7 @@ def name_examples(config: ml_collections.ConfigDict, notes: Mapping[str, Notes])
     """
     texts = []
     for domain, noted in notes.items():
-        name, split = config[domain], config[f"{domain}_split"]
+        name, split, _ = config.domain(domain)
         names = sources.name_records(config.data_dir, name, split, noted.ids.tolist())
         texts.append(f"{domain} images {', '.join(names)} of {name}:{split}")
     return texts
@@ -231,7 +231,7 @@ def _follow_main_process(*_: int) -> None:
 
 
 def create_eval_batches(
-    config: ml_collections.ConfigDict,
+    config: DataSettings,
     *,
     dataset: str,
     split: str,
@@ -253,7 +253,7 @@ def create_eval_batches(
     source = sources.open_source(
         config.data_dir, dataset, split, label_set=label_set, labels_required=False
     )
-    _check_resizing(source, "target_size", config)
+    _check_resizing(source, "target_size", config.target_size, config)
     if source.label_set is None:
         sources.announce(f"{source.title} has no labels: entropy and pictures, but no scores.")
 
@@ -281,6 +281,6 @@ def create_eval_batches(
             "mask": np.arange(batch_size) < len(examples),
         }
 
-    resize_images = _resize_example(tuple(config.target_size), None, config.image_resize)
+    resize_images = _resize_example(config.target_size, None, config.image_resize)
     examples = grain.MapDataset.source(source).map(add_missing_label).map(resize_images)
     return examples.batch(batch_size, batch_fn=collect), len(source)

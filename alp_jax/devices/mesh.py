@@ -10,6 +10,7 @@ Parameters are the same on all devices. Statistics and losses are of the whole b
 parts are, so the mesh changes a result by no more than the order of sums.
 """
 
+import dataclasses
 import functools
 import logging
 import math
@@ -17,11 +18,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
-import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alp_jax.errors import UserError
+from alp_jax.settings.schema import setting
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,25 @@ T = TypeVar("T")
 DATA, SPACE = "data", "space"
 
 
-def create_mesh(
-    config: ml_collections.ConfigDict, *, batch_size: int, heights: Sequence[int]
-) -> Mesh:
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """How devices share the work."""
+
+    OPERATIONAL = True
+
+    data: int = setting(
+        0,
+        "Devices that share the images of a batch; 0: as many as divide batch and devices.",
+        at_least=0,
+    )
+    space: int = setting(
+        0,
+        "Devices that share the rows of an image; 0: as many of the others as divide the heights.",
+        at_least=0,
+    )
+
+
+def create_mesh(config: MeshSettings, *, batch_size: int, heights: Sequence[int]) -> Mesh:
     """Arranges the devices of all processes.
 
     Args:
@@ -73,7 +90,7 @@ def create_mesh(
 
 
 def _choose(
-    config: ml_collections.ConfigDict, num_devices: int, batch_size: int, heights: Sequence[int]
+    config: MeshSettings, num_devices: int, batch_size: int, heights: Sequence[int]
 ) -> tuple[int, int]:
     """The sizes asked for; images are spread before their rows."""
     data = config.data or math.gcd(num_devices // (config.space or 1), batch_size)

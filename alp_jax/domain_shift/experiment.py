@@ -86,34 +86,34 @@ def run(config: ml_collections.ConfigDict, output: pathlib.Path) -> report.Repor
       UserError: for a wrong configuration, missing data, a folder of another experiment, or a loss
         that is not finite.
     """
-    settings.validate(config)
-    label_set = classes.load_to_train(output, config.data.label_set)
+    shift = settings.build_settings(config)
+    label_set = classes.load_to_train(output, shift.data.label_set)
     domains = label_maps.open_domains(
-        config.data,
-        seed=config.seed,
-        num_validation=config.num_validation,
+        shift.data,
+        seed=shift.seed,
+        num_validation=shift.num_validation,
         label_set=label_set,
     )
-    settings.save(config, output)
-    classes.save(label_set, output, config.data.label_set)
+    settings.save(shift, output)
+    classes.save(label_set, output, shift.data.label_set)
     (output / CURVES_FOLDER).mkdir(exist_ok=True)
-    patch_sizes = (None, *sorted(config.patch_sizes, reverse=True))
-    pairs = [(patch_size, run) for run in range(config.num_runs) for patch_size in patch_sizes]
+    patch_sizes = (None, *sorted(shift.patch_sizes, reverse=True))
+    pairs = [(patch_size, run) for run in range(shift.num_runs) for patch_size in patch_sizes]
     curves = {pair: _load(_path(output, *pair)) for pair in pairs}
     finished = {pair: curve for pair, curve in curves.items() if curve is not None}
     if finished:
         logger.info("%d of %d curves are finished already.", len(finished), len(pairs))
     if len(finished) < len(pairs):
-        num_steps = config.num_steps
+        num_steps = shift.num_steps
         with TrainProgress(len(finished) * num_steps, len(pairs) * num_steps) as bar:
-            trainer = _Trainer(config, label_set, domains, bar, len(finished), len(pairs))
+            trainer = _Trainer(shift, label_set, domains, bar, len(finished), len(pairs))
             for pair in pairs:
                 if pair in finished:
                     continue
                 finished[pair] = trainer.train(*pair)
                 files.write_text(_path(output, *pair), finished[pair].to_json())
-                report.save(report.summarise(config, list(finished.values())), output)
-    result = report.summarise(config, [finished[pair] for pair in pairs])
+                report.save(report.summarise(shift, list(finished.values())), output)
+    result = report.summarise(shift, [finished[pair] for pair in pairs])
     report.save(result, output)
     return result
 
@@ -139,7 +139,7 @@ class _Trainer:
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        config: settings.ShiftSettings,
         label_set: LabelSet,
         domains: label_maps.Domains,
         bar: TrainProgress,
@@ -148,8 +148,8 @@ class _Trainer:
     ):
         self._config, self._domains, self._bar = config, domains, bar
         self._num_finished, self._num_curves = num_finished, num_curves
-        self._size = tuple(config.data.size)
-        classifier = create_domain_classifier(label_set.num_classes, tuple(config.widths))
+        self._size = config.data.size
+        classifier = create_domain_classifier(label_set.num_classes, config.widths)
         optimizer = repeated_sgd(
             lambda _: config.learning_rate,
             momentum=config.momentum,

@@ -14,13 +14,13 @@ A patch is resized to the size of the whole map, so that the classifier sees one
 import dataclasses
 
 import grain
-import ml_collections
 import numpy as np
 from PIL import Image
 
 from alp_jax.data import sources
 from alp_jax.data.labels import LabelSet
 from alp_jax.data.pipeline import resize
+from alp_jax.domain_shift.settings import ShiftDataSettings
 from alp_jax.errors import UserError
 
 Size = tuple[int, int]  # (height, width), pixels
@@ -60,7 +60,7 @@ class Domains:
 
 
 def open_domains(
-    config: ml_collections.ConfigDict, *, seed: int, num_validation: int, label_set: LabelSet
+    config: ShiftDataSettings, *, seed: int, num_validation: int, label_set: LabelSet
 ) -> Domains:
     """Opens both domains and chooses the validation maps.
 
@@ -80,8 +80,7 @@ def open_domains(
     def open_split(role: str) -> sources.SegmentationSource:
         return sources.open_source(
             config.data_dir,
-            config[role],
-            config[f"{role}_split"],
+            *config.records(role),
             label_set=label_set,
             read_images=False,
         )

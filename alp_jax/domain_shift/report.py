@@ -2,7 +2,7 @@
 
 Synopsis:
 
-  result = summarise(config, curves)
+  result = summarise(settings, curves)
   save(result, output)       # domain_shift.csv, .json, .png
 """
 
@@ -14,7 +14,6 @@ import math
 import pathlib
 from typing import Any
 
-import ml_collections
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -24,7 +23,9 @@ from rich.table import Table
 from alp_jax.command import versions
 from alp_jax.domain_shift import advice
 from alp_jax.domain_shift.advice import PatchSummary, describe_patch, patch_name
+from alp_jax.domain_shift.settings import ShiftSettings
 from alp_jax.evaluation import figures
+from alp_jax.settings.schema import to_config
 from alp_jax.workdir import files
 
 __all__ = ["Curve", "Point", "Report", "describe_patch", "patch_name", "save", "summarise"]
@@ -92,7 +93,7 @@ class Report:
     advice: str
 
 
-def summarise(config: ml_collections.ConfigDict, curves: list[Curve]) -> Report:
+def summarise(settings: ShiftSettings, curves: list[Curve]) -> Report:
     """Averages the runs of every patch size and advises; runs may be missing so far."""
 
     def order(curve: Curve) -> tuple[float, int]:
@@ -111,8 +112,8 @@ def summarise(config: ml_collections.ConfigDict, curves: list[Curve]) -> Report:
                 steps_to_20_percent=tuple(curve.steps_to(0.2) for curve in runs),
             )
         )
-    sentence = advice.advise(summaries, num_steps=config.num_steps, size=tuple(config.data.size))
-    return Report(config.to_dict(), ordered, tuple(summaries), sentence)
+    sentence = advice.advise(summaries, num_steps=settings.num_steps, size=settings.data.size)
+    return Report(to_config(settings).to_dict(), ordered, tuple(summaries), sentence)
 
 
 def save(result: Report, output: pathlib.Path) -> None:

@@ -1,111 +1,134 @@
-"""Checks the experiment's configuration, and keeps it with its results.
+"""The settings of the experiment, kept with its results.
 
 Synopsis:
 
-  settings.validate(config)
-  settings.save(config, output)       # or refuse a folder of another experiment
+  settings = build_settings(config)
+  save(settings, output)       # or refuse a folder of another experiment
 """
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
 import ml_collections
 
+from alp_jax.data.settings import check_label_set
 from alp_jax.errors import UserError
-from alp_jax.settings import upgrade
-from alp_jax.settings.validation import check_complete, check_label_set, refuse
+from alp_jax.settings.compare import differences, list_fields
+from alp_jax.settings.schema import Size, build, refuse, setting, to_config
+from alp_jax.settings.upgrade import upgrade_data
 from alp_jax.workdir import files
-from alp_jax.workdir.config import differences, flatten
 
 FILE_NAME = "config.json"
 
-_AT_LEAST = {
-    "seed": 0,
-    "num_runs": 1,
-    "num_steps": 1,
-    "eval_every_steps": 1,
-    "num_validation": 1,
-    "eval_batch_size": 1,
-    "learning_rate": 0,
-    "momentum": 0,
-    "weight_decay": 0,
-    "data.batch_size": 1,
-    "data.num_workers": 0,
-    "data.prefetch_batches": 1,
-}
-_ALSO_REQUIRED = (
-    "patch_sizes",
-    "widths",
-    *(f"data.{name}" for name in ("data_dir", "label_set", "size")),
-    *(f"data.{role}" for role in ("source", "target", "target_validation")),
-    *(f"data.{role}_split" for role in ("source", "target", "target_validation")),
-)
-# Fields that may differ from the saved ones: they change no curve that is finished.
-_OPERATIONAL = (
-    "patch_sizes",
-    "num_runs",
-    "eval_batch_size",
-    "data.data_dir",
-    "data.num_workers",
-    "data.prefetch_batches",
-)
+
+@dataclasses.dataclass(frozen=True)
+class ShiftDataSettings:
+    """Which label maps are compared."""
+
+    data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
+    label_set: str = setting(
+        "cityscapes_19",
+        "The classes: cityscapes_19, _16 or _13, or the path of a YAML file with your own.",
+    )
+    source: str = setting(
+        "gta5/all_720x1280", "Source; its validation maps are held out of it at random."
+    )
+    source_split: str = setting("train", 'A split, or a TFDS slice of one: "train[:50%]".')
+    target: str = setting("cityscapes/labelled_512x1024", "Target, with labels.")
+    target_split: str = setting("train", "As source_split.")
+    target_validation: str = setting(
+        "cityscapes/labelled_512x1024",
+        "Validation maps of the target; empty: held out of the target, too.",
+    )
+    target_validation_split: str = setting("validation", "As source_split.")
+    size: Size = setting((512, 1024), "(height, width) of maps, and of patches after they are cut.")
+    batch_size: int = setting(8, "Maps of each domain in a step.", at_least=1)
+    num_workers: int = setting(
+        0, "Processes that read ahead; 0 reads ahead in threads.", at_least=0, operational=True
+    )
+    prefetch_batches: int = setting(4, "Batches read ahead.", at_least=1, operational=True)
+
+    def records(self, role: str) -> tuple[str, str]:
+        """Returns (dataset, split) of "source", "target" or "target_validation"."""
+        return getattr(self, role), getattr(self, f"{role}_split")
+
+    def check(self, name: str) -> None:
+        """Refuses a wrong label set, and maps that are trained on and validated, or shared."""
+        check_label_set(f"{name}.label_set", self.label_set)
+        target, validation = self.records("target"), self.records("target_validation")
+        source = self.records("source")
+        if source == target:
+            raise UserError(
+                f"{name}.source and {name}.target are both {target[0]}:{target[1]}: expected two "
+                "domains; to compare one with itself give two halves, such as train[:50%] and "
+                "train[50%:]."
+            )
+        for role, (dataset, split) in (("target", target), ("source", source)):
+            if validation[0] == dataset and validation[1].split("[")[0] == split.split("[")[0]:
+                raise UserError(
+                    f"{name}.target_validation is {dataset}:{validation[1]}, which may hold maps "
+                    f"of {name}.{role}, {dataset}:{split}: expected another split, or "
+                    f"--{name}.target_validation= to hold out maps of the target's own split."
+                )
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
-    """Checks every field for itself, then those that must agree.
+@dataclasses.dataclass(frozen=True)
+class ShiftSettings:
+    """Everything that defines the experiment.
+
+    From the paper (Cicek et al., ACCV 2020, section 4.1): ResNet-18 from scratch, maps of 512x1024,
+    SGD with these rates, validation every 100 steps on 500 maps of each domain, three runs.
+    """
+
+    seed: int = setting(
+        0, "Decides held-out maps, data order, places of patches and initialisation.", at_least=0
+    )
+    num_runs: int = setting(3, "Trainings for each patch size.", at_least=1, operational=True)
+    patch_sizes: tuple[int, ...] = setting(
+        (64, 128, 256, 384),
+        "Sides in pixels of data.size, beside whole maps.",
+        at_least=1,
+        non_empty=True,
+        operational=True,
+    )
+    num_steps: int = setting(2_000, "Updates in each training.", at_least=1)
+    eval_every_steps: int = setting(100, "Steps between validations.", at_least=1)
+    num_validation: int = setting(500, "Maps of each domain.", at_least=1)
+    eval_batch_size: int = setting(50, "Maps at a time.", at_least=1, operational=True)
+    learning_rate: float = setting(1e-3, "SGD, fixed.", at_least=0)
+    momentum: float = setting(0.9, "SGD.", at_least=0, below=1)
+    weight_decay: float = setting(1e-4, "Added to the gradient, as in PyTorch.", at_least=0)
+    widths: tuple[int, ...] = setting(
+        (64, 128, 256, 512), "Channels of each stage: ResNet-18.", at_least=1, non_empty=True
+    )
+    data: ShiftDataSettings = dataclasses.field(default_factory=ShiftDataSettings)
+
+    def check(self, name: str) -> None:
+        """Refuses patches that do not fit, or are there twice."""
+        height, width = self.data.size
+        if len(set(self.patch_sizes)) < len(self.patch_sizes):
+            refuse(f"{name}.patch_sizes", self.patch_sizes, "different sides of square patches")
+        if max(self.patch_sizes) > min(height, width):
+            refuse(
+                f"{name}.patch_sizes",
+                self.patch_sizes,
+                f"patches inside the maps of {height}x{width} (data.size); the whole map is always "
+                "part of the experiment",
+            )
+
+
+def build_settings(config: ml_collections.ConfigDict) -> ShiftSettings:
+    """Checks a configuration and builds the settings.
 
     Raises:
       UserError: naming the field, its value and what is accepted.
     """
-    fields = flatten(config)
-    check_complete(fields, (*_AT_LEAST, *_ALSO_REQUIRED), start="configs/domain_shift.py")
-    for name, lowest in _AT_LEAST.items():
-        if not fields[name] >= lowest:
-            refuse(name, fields[name], f"at least {lowest}")
-    if fields["momentum"] >= 1:
-        refuse("momentum", fields["momentum"], "below 1")
-    check_label_set(fields)
-    size, patch_sizes = fields["data.size"], fields["patch_sizes"]
-    if len(size) != 2 or min(size) < 1:
-        refuse("data.size", size, "(height, width) in pixels, both at least 1")
-    if not fields["widths"] or min(fields["widths"]) < 1:
-        refuse("widths", fields["widths"], "a list of numbers of channels, all at least 1")
-    if not patch_sizes or len(set(patch_sizes)) < len(patch_sizes) or min(patch_sizes) < 1:
-        refuse("patch_sizes", patch_sizes, "different sides of square patches in pixels")
-    if max(patch_sizes) > min(size):
-        refuse(
-            "patch_sizes",
-            patch_sizes,
-            f"patches inside the maps of {size[0]}x{size[1]} (data.size); the whole map is always "
-            "part of the experiment",
-        )
-    _check_splits(fields)
+    return build(ShiftSettings, config, start="configs/domain_shift.py")
 
 
-def _check_splits(fields: dict[str, Any]) -> None:
-    """No map may be trained on and validated, or belong to both domains."""
-
-    def records(role: str) -> tuple[str, str]:
-        return fields[f"data.{role}"], fields[f"data.{role}_split"]
-
-    target, validation, source = map(records, ("target", "target_validation", "source"))
-    if source == target:
-        raise UserError(
-            f"config.data.source and config.data.target are both {target[0]}:{target[1]}: expected "
-            "two domains; to compare one with itself give two halves, such as train[:50%] and "
-            "train[50%:]."
-        )
-    for role, (dataset, split) in (("target", target), ("source", source)):
-        if validation[0] == dataset and validation[1].split("[")[0] == split.split("[")[0]:
-            raise UserError(
-                f"config.data.target_validation is {dataset}:{validation[1]}, which may hold maps "
-                f"of config.data.{role}, {dataset}:{split}: expected another split, or "
-                "--config.data.target_validation= to hold out maps of the target's own split."
-            )
-
-
-def save(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
+def save(settings: ShiftSettings, output: pathlib.Path) -> None:
     """Writes the configuration, or checks it against that of the curves that are there.
 
     Raises:
@@ -115,9 +138,9 @@ def save(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
     path = output / FILE_NAME
     try:
         if path.exists():
-            _check_same(config, upgrade.upgrade_data(json.loads(path.read_text())), output)
+            _check_same(settings, upgrade_data(json.loads(path.read_text())), output)
         output.mkdir(parents=True, exist_ok=True)
-        files.write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+        files.write_text(path, json.dumps(to_config(settings).to_dict(), indent=2) + "\n")
     except UserError:
         raise
     except OSError as error:
@@ -132,11 +155,10 @@ def save(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
         ) from error
 
 
-def _check_same(
-    config: ml_collections.ConfigDict, saved: dict[str, Any], output: pathlib.Path
-) -> None:
-    for name, ours, theirs in differences(config, saved):
-        if name not in _OPERATIONAL:
+def _check_same(settings: ShiftSettings, saved: dict[str, Any], output: pathlib.Path) -> None:
+    may_differ = list_fields(settings, operational=True)
+    for name, ours, theirs in differences(to_config(settings), saved):
+        if name not in may_differ:
             raise UserError(
                 f"The folder {output} holds another experiment: config.{name} is {theirs!r} there "
                 f"and {ours!r} here; give another --output, or that value."

@@ -7,6 +7,7 @@ Synopsis:
   result.save(workdir)     # evaluation/step_500.json, step_500_confusion.npy, step_500.png
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -24,8 +25,9 @@ from alp_jax.devices import mesh
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures, label_free, metrics, predictor, results
 from alp_jax.models import Segmenter
-from alp_jax.settings import validation
 from alp_jax.workdir import checkpoint, classes, config
+from alp_jax.workdir.scores import EvaluationSettings
+from alp_jax.workdir.settings import RunSettings, build_settings
 
 PyTree = Any
 
@@ -35,7 +37,7 @@ class Evaluator:
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        settings: RunSettings,
         segmenter: Segmenter,
         label_set: LabelSet,
         devices: jax.sharding.Mesh | None = None,
@@ -45,7 +47,7 @@ class Evaluator:
         """Opens the data.
 
         Args:
-          config: of the run; reads `config.data` and `config.evaluation`.
+          settings: of the run.
           segmenter: the network.
           label_set: the classes.
           devices: over which images and their rows are spread; None: as `config.mesh` says.
@@ -53,17 +55,17 @@ class Evaluator:
         Raises:
           UserError: if the dataset is missing or not what it should be.
         """
-        self._config = config.evaluation
-        self._prefetch_batches = config.data.prefetch_batches
+        self._config = settings.evaluation
+        self._prefetch_batches = settings.data.prefetch_batches
         self._label_set = label_set
         self._suffix = suffix
-        self._devices = devices or _create_mesh(config)
+        self._devices = devices or _create_mesh(settings)
         # Padded to images for all devices.
-        self._batch_size = _round_up(config.evaluation.batch_size, self._devices.shape[mesh.DATA])
+        self._batch_size = _round_up(settings.evaluation.batch_size, self._devices.shape[mesh.DATA])
         self._batches, self._num_images = pipeline.create_eval_batches(
-            config.data,
-            dataset=config.evaluation.dataset,
-            split=config.evaluation.split,
+            settings.data,
+            dataset=settings.evaluation.dataset,
+            split=settings.evaluation.split,
             batch_size=self._batch_size,
             label_set=label_set,
         )
@@ -148,10 +150,10 @@ class Evaluator:
         return spread | place({"labels": batch["labels"][local]}, spread_rows=False)
 
 
-def _create_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
-    batch_size = _round_up(config.evaluation.batch_size, config.mesh.data or 1)
+def _create_mesh(settings: RunSettings) -> jax.sharding.Mesh:
+    batch_size = _round_up(settings.evaluation.batch_size, settings.mesh.data or 1)
     return mesh.create_mesh(
-        config.mesh, batch_size=batch_size, heights=[config.data.target_size[0]]
+        settings.mesh, batch_size=batch_size, heights=[settings.data.target_size[0]]
     )
 
 
@@ -181,16 +183,15 @@ def evaluate_checkpoint(
     """
     workdir = pathlib.Path(workdir).expanduser()
     saved = config.load(workdir)
-    if run_config is None:
-        run_config = saved
-    validation.validate(run_config)
-    config.check_same_run(run_config, saved, workdir)
-    run_config = run_config.copy_and_resolve_references()
-    run_config.evaluation.split = split or run_config.evaluation.split
-    label_set = classes.load(workdir, run_config.data.label_set)
-    suffix = _suffix(run_config.evaluation, saved.evaluation)
-    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
-    evaluator = Evaluator(run_config, segmenter, label_set, suffix=suffix)
+    settings = saved if run_config is None else build_settings(run_config)
+    config.check_same_run(settings, saved, workdir)
+    if split:
+        evaluated = dataclasses.replace(settings.evaluation, split=split)
+        settings = dataclasses.replace(settings, evaluation=evaluated)
+    label_set = classes.load(workdir, settings.data.label_set)
+    suffix = _suffix(settings.evaluation, saved.evaluation)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
+    evaluator = Evaluator(settings, segmenter, label_set, suffix=suffix)
     params, model_state, step = restore_segmenter(workdir, segmenter, checkpoint_name)
     return evaluator.evaluate(params, model_state, step=step, predictions_dir=predictions_dir)
 
@@ -255,8 +256,8 @@ def save_prediction(
         ) from error
 
 
-def _suffix(evaluated: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
-    """What tells the files of another dataset or split from those of the run's own."""
+def _suffix(evaluated: EvaluationSettings, own: EvaluationSettings) -> str:
+    """Returns the file-name suffix for a dataset or split other than the run's own."""
     if evaluated.dataset != own.dataset:
         return f"_{evaluated.dataset.replace('/', '_')}_{evaluated.split}"
     return "" if evaluated.split == own.split else f"_{evaluated.split}"

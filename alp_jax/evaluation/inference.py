@@ -27,7 +27,6 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from alp_jax import models
@@ -37,8 +36,8 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator, figures
 from alp_jax.models import MAIN, Segmenter
 from alp_jax.objective import maps, patches
-from alp_jax.settings import validation
 from alp_jax.workdir import classes, config
+from alp_jax.workdir.settings import RunSettings
 
 Proportions = Literal["stretch", "keep"]
 PROPORTIONS: tuple[str, ...] = get_args(Proportions)
@@ -103,7 +102,7 @@ class TrainedSegmenter:
 
     def __init__(
         self,
-        run_config: ml_collections.ConfigDict,
+        settings: RunSettings,
         segmenter: Segmenter,
         params: PyTree,
         model_state: PyTree,
@@ -116,7 +115,7 @@ class TrainedSegmenter:
         """Keeps the weights.
 
         Args:
-          run_config: of the run.
+          settings: of the run.
           segmenter: the network.
           params, model_state: of it.
           step: that they are of.
@@ -124,11 +123,11 @@ class TrainedSegmenter:
           proportions: what becomes of those of an image, "stretch" or "keep" (see above).
           batch_size: images that the network takes at a time; None is that of evaluation.
         """
-        self.config = run_config
+        self.config = settings
         self.label_set = label_set
-        self.size: patches.Size = (run_config.data.target_size[0], run_config.data.target_size[1])
+        self.size: patches.Size = settings.data.target_size
         self.step = step
-        self.batch_size = batch_size or int(run_config.evaluation.batch_size)
+        self.batch_size = batch_size or settings.evaluation.batch_size
         self.proportions = proportions
         self.segmenter, self.params, self.model_state = segmenter, params, model_state
         self._apply = jax.jit(functools.partial(apply_network, segmenter=segmenter))
@@ -267,13 +266,12 @@ def load_segmenter(
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: expected at least 1.")
     folder = pathlib.Path(workdir).expanduser()
-    run_config = config.load(folder)
-    validation.validate(run_config)
-    label_set = classes.load(folder, run_config.data.label_set)
-    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
+    settings = config.load(folder)
+    label_set = classes.load(folder, settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     params, model_state, step = evaluator.restore_segmenter(folder, segmenter, checkpoint)
     return TrainedSegmenter(
-        run_config,
+        settings,
         segmenter,
         params,
         model_state,

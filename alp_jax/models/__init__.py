@@ -6,12 +6,12 @@ Synopsis:
 """
 
 import flax.linen as nn
-import ml_collections
 
 from alp_jax.models import deeplab, resnet
 from alp_jax.models.deeplab import AUX
 from alp_jax.models.layers import ACTIVATION_DTYPES
 from alp_jax.models.segmenter import MAIN, Segmenter
+from alp_jax.models.settings import ModelSettings
 
 __all__ = [
     "AUX",
@@ -27,7 +27,7 @@ KERNEL_INITS = {
 }
 
 
-def create_segmenter(config: ml_collections.ConfigDict, num_classes: int) -> Segmenter:
+def create_segmenter(config: ModelSettings, num_classes: int) -> Segmenter:
     """Creates the network of `config.model` (fields: configs/default.py)."""
     dtype = ACTIVATION_DTYPES[config.activation_dtype]
     backbone = resnet.Backbone(

@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
+
+from alp_jax.settings.schema import setting
 
 PyTree = Any
 SgdPreset = Literal["reference", "clean"]
@@ -125,8 +126,26 @@ def _listings(keys: list[str]) -> int:
     return 4 if keys[2].startswith("downsample") else 3
 
 
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """Interim: replaced at the merge."""
+
+    segmenter_learning_rate: float = setting(2.5e-4, "SGD, backbone.", at_least=0)
+    classifier_learning_rate_multiplier: float = setting(10.0, "(AdvEnt)", at_least=0)
+    sgd_preset: SgdPreset = setting("reference", "s")
+    momentum: float = setting(0.9, "(AdvEnt)", at_least=0, below=1)
+    weight_decay: float = setting(5e-4, "s", at_least=0)
+    gradient_clip_norm: float = setting(0.0, "s", at_least=0)
+    discriminator_learning_rate: float = setting(1e-4, "Adam.", at_least=0)
+    adam_b1: float = setting(0.9, "(AdvEnt)", at_least=0, below=1)
+    adam_b2: float = setting(0.99, "(AdvEnt)", at_least=0, below=1)
+    adam_eps: float = setting(1e-8, "(AdvEnt)", above=0)
+    poly_power: float = setting(0.9, "s", at_least=0)
+    horizon_steps: int = setting(250_000, "s", at_least=1)
+
+
 def create_segmenter_optimizer(
-    config: ml_collections.ConfigDict, *, train_batch_norm_affine: bool
+    config: OptimizerSettings, *, train_batch_norm_affine: bool
 ) -> Optimizer:
     """SGD with momentum and coupled weight decay, as PyTorch defines both (`repeated_sgd`).
 
@@ -163,7 +182,7 @@ def create_segmenter_optimizer(
     return Optimizer(groups, schedule)
 
 
-def create_discriminator_optimizer(config: ml_collections.ConfigDict) -> Optimizer:
+def create_own_optimizer(config: OptimizerSettings) -> Optimizer:
     """Adam on the same schedule; fields of `config.optimizer`."""
     schedule = poly_schedule(
         config.discriminator_learning_rate, config.horizon_steps, config.poly_power

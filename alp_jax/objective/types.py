@@ -119,6 +119,30 @@ class View(abc.ABC):
         """
 
 
+class Curve(NamedTuple):
+    """A curve of a report, and what a progress bar shows of it.
+
+    Attributes:
+      title: of the picture, with the unit.
+      scalars: whose mean is drawn.
+      scale: what that mean is multiplied by.
+      short: label in the progress bar; empty: not shown there.
+    """
+
+    title: str
+    scalars: tuple[str, ...]
+    scale: float = 1.0
+    short: str = ""
+
+
+class Watch(abc.ABC):
+    """Looks at the averages of every report for what goes wrong with a term."""
+
+    @abc.abstractmethod
+    def update(self, step: int, averages: Mapping[str, float]) -> str | None:
+        """Takes the averages of a report; returns a warning, or None."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Term(abc.ABC):
     """A part of the loss.
@@ -164,9 +188,13 @@ class Term(abc.ABC):
         return self.name
 
     @property
-    def shown(self) -> Mapping[str, str]:
-        """Names of scalars to show while training, with a short label for each."""
-        return {}
+    def curves(self) -> tuple[Curve, ...]:
+        """What to show of the term while training and in reports."""
+        return ()
+
+    def watch(self) -> Watch | None:
+        """Creates the watch of a run, if the term has one."""
+        return None
 
     def create(self, key: jax.Array, num_classes: int) -> PyTree:
         """Creates the term's own parameters."""
@@ -182,6 +210,35 @@ class Term(abc.ABC):
           (loss, scalars to log).
         """
         raise NotImplementedError(f"{type(self).__name__} owns no parameters.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement(abc.ABC):
+    """Where patches of a prediction lie (g in the paper)."""
+
+    @abc.abstractmethod
+    def take(self, logits: jax.Array, size: Size, key: jax.Array) -> jax.Array:
+        """Upsamples logits to the images' size and takes the patches.
+
+        Args:
+          logits: [B, h_in, w_in, C] at the network's stride.
+          size: (H, W) of the images, pixels.
+          key: typed key.
+        Returns:
+          [B * P, h, w, C], the P patches of the first map first.
+        """
+
+    @abc.abstractmethod
+    def get_patch_size(self, name: str, view: str, size: Size) -> Size:
+        """Returns the size of a patch of a map.
+
+        Args:
+          name: of the placement's block in the configuration.
+          view: whose map it is.
+          size: of the map, pixels.
+        Raises:
+          UserError: if the patches do not fit.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Learning curves of runs, in the current style: `figures.render` draws for light and dark."""
+"""Draws learning curves of runs in the current style (`figures.render`: light and dark)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,52 +7,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alp_jax.evaluation import figures
+from alp_jax.objective.types import Curve
 from alp_jax.report.runs import ReportRun
 
-# Title with unit, and how to take it from a line of metrics.jsonl or a summary.
-_Panel = tuple[str, Callable[[dict[str, Any]], float | None]]
+# Reads a number from a line of metrics.jsonl or a summary; None where it has none.
+_Pick = Callable[[dict[str, Any]], float | None]
 
-
-def _percent(name: str) -> Callable[[dict[str, Any]], float | None]:
-    def pick(row: dict[str, Any]) -> float | None:
-        return None if row.get(name) is None else 100 * row[name]
-
-    return pick
-
-
-def _discriminator_accuracy(row: dict[str, Any]) -> float | None:
-    names = ("discriminator_accuracy/source", "discriminator_accuracy/target")
-    return 50 * sum(row[name] for name in names) if all(name in row for name in names) else None
-
-
-def _named(name: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda row: row.get(name)
-
-
-_SCALARS: tuple[_Panel, ...] = (
-    ("cross-entropy, source (nats)", _named("loss/cross_entropy")),
-    ("adversarial loss (nats)", _named("loss/adversarial")),
-    ("discriminator's loss (nats)", _named("loss/discriminator")),
-    ("discriminator's accuracy (%)", _discriminator_accuracy),
-)
-_EVALUATIONS: tuple[_Panel, ...] = (
-    ("mean IoU (%), uses labels", _percent("mean_iou")),
-    ("mean entropy (0 to 1)", _named("mean_entropy")),
-    ("soft neighbourhood density (nats)", _named("soft_neighbourhood_density")),
-    ("information maximisation (0 to 1)", _named("information_maximisation")),
+_EVALUATIONS = (
+    Curve("mean IoU (%), uses labels", ("mean_iou",), scale=100),
+    Curve("mean entropy (0 to 1)", ("mean_entropy",)),
+    Curve("soft neighbourhood density (nats)", ("soft_neighbourhood_density",)),
+    Curve("information maximisation (0 to 1)", ("information_maximisation",)),
 )
 
 
 def draw_curves(runs: Sequence[ReportRun]) -> Figure:
     """Draws losses above and scores of the target below, over steps, a line for each run."""
-    rows = ((_SCALARS, "scalars"), (_EVALUATIONS, "evaluations"))
-    figure = Figure(figsize=(13.0, 5.6), layout="constrained", dpi=110)
-    axes = figure.subplots(2, len(_SCALARS))
-    for axis_row, (panels, attribute) in zip(axes, rows, strict=True):
-        for axis, (title, pick) in zip(axis_row, panels, strict=True):
-            _draw_panel(axis, runs, attribute, pick)
-            axis.set_title(title, fontsize=10)
+    rows = ((_curves_of_terms(runs), "scalars"), (_EVALUATIONS, "evaluations"))
+    columns = max(len(curves) for curves, _ in rows)
+    figure = Figure(figsize=(3.25 * columns, 5.6), layout="constrained", dpi=110)
+    axes = figure.subplots(len(rows), columns)
+    for axis_row, (curves, attribute) in zip(axes, rows, strict=True):
+        for axis, curve in zip(axis_row, curves, strict=False):
+            _draw_panel(axis, runs, attribute, _make_pick(curve))
+            axis.set_title(curve.title, fontsize=10)
             axis.set_xlabel("step")
+        for axis in axis_row[len(curves) :]:
+            axis.set_axis_off()
     handles = [
         axes[0, 0].plot([], [], color=figures.colour(index), label=run.name)[0]
         for index, run in enumerate(runs)
@@ -61,12 +42,24 @@ def draw_curves(runs: Sequence[ReportRun]) -> Figure:
     return figure
 
 
-def _draw_panel(
-    axis: Axes,
-    runs: Sequence[ReportRun],
-    attribute: str,
-    pick: Callable[[dict[str, Any]], float | None],
-) -> None:
+def _curves_of_terms(runs: Sequence[ReportRun]) -> tuple[Curve, ...]:
+    """Merges the curves of all terms of all runs: first the terms that most runs have."""
+    found = [curve for run in runs for term in run.settings.terms.values() for curve in term.curves]
+    return tuple(sorted(dict.fromkeys(found), key=found.count, reverse=True))
+
+
+def _make_pick(curve: Curve) -> _Pick:
+    def pick(row: dict[str, Any]) -> float | None:
+        values = [row.get(name) for name in curve.scalars]
+        present = [value for value in values if value is not None]
+        if len(present) < len(values):
+            return None
+        return curve.scale * sum(present) / len(present)
+
+    return pick
+
+
+def _draw_panel(axis: Axes, runs: Sequence[ReportRun], attribute: str, pick: _Pick) -> None:
     drawn = False
     for index, run in enumerate(runs):
         points = [(row["step"], pick(row)) for row in getattr(run, attribute)]
@@ -83,7 +76,5 @@ def _draw_panel(
             )
     if not drawn:
         axis.set_axis_off()
-        axis.text(
-            0.5, 0.5, "not there: no labels,\nor nothing is aligned", ha="center", va="center"
-        )
+        axis.text(0.5, 0.5, "not there:\nno labels, or not logged", ha="center", va="center")
     figures.tidy(axis, legend=False)

@@ -33,9 +33,9 @@ def predict(run: ReportRun, dataset: str, split: str, *, count: int) -> list[Pan
       UserError: if there is no such dataset, split or checkpoint.
     """
     batches, num_images = pipeline.create_eval_batches(
-        run.config.data, dataset=dataset, split=split, batch_size=1, label_set=run.label_set
+        run.settings.data, dataset=dataset, split=split, batch_size=1, label_set=run.label_set
     )
-    segmenter = models.create_segmenter(run.config.model, run.label_set.num_classes)
+    segmenter = models.create_segmenter(run.settings.model, run.label_set.num_classes)
     params, model_state, _ = evaluator.restore_segmenter(run.workdir, segmenter, "latest")
     step_fn = jax.jit(
         functools.partial(

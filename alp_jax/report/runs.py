@@ -11,13 +11,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
+from alp_jax.settings.compare import flatten
+from alp_jax.settings.schema import to_config
 from alp_jax.workdir import classes, config, scores, writers
+from alp_jax.workdir.settings import RunSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,21 +29,21 @@ class ReportRun:
     Attributes:
       name: that the report calls it by.
       workdir: of the run.
-      config: it was trained with.
+      settings: that it was trained with.
       scalars: the lines of metrics.jsonl.
       evaluations: summaries while training, step 0 first.
     """
 
     name: str
     workdir: pathlib.Path
-    config: ml_collections.ConfigDict
+    settings: RunSettings
     scalars: tuple[dict[str, Any], ...]
     evaluations: tuple[dict[str, Any], ...]
 
     @property
     def label_set(self) -> LabelSet:
         """The classes."""
-        return classes.load(self.workdir, self.config.data.label_set)
+        return classes.load(self.workdir, self.settings.data.label_set)
 
     def score(self, split: str) -> tuple[dict[str, Any], np.ndarray]:
         """Summary and confusion of the last checkpoint on a split, evaluated if need be.
@@ -65,7 +67,7 @@ def read_runs(workdirs: Mapping[str, pathlib.Path]) -> list[ReportRun]:
     runs = [_read(name, workdir) for name, workdir in workdirs.items()]
     for run in runs[1:]:
         for name in ("data.label_set", "evaluation.dataset", "data.source"):
-            ours, first = (config.flatten(r.config)[name] for r in (run, runs[0]))
+            ours, first = (flatten(to_config(r.settings))[name] for r in (run, runs[0]))
             same = ours == first
             if name == "data.label_set":  # A file may have another path, or other content.
                 same = run.label_set.classes == runs[0].label_set.classes
@@ -78,7 +80,7 @@ def read_runs(workdirs: Mapping[str, pathlib.Path]) -> list[ReportRun]:
 
 
 def _read(name: str, workdir: pathlib.Path) -> ReportRun:
-    run_config = config.load(workdir)
+    settings = config.load(workdir)
     path = workdir / writers.FILE_NAME
     lines = path.read_text().splitlines() if path.exists() else []
     try:
@@ -88,5 +90,7 @@ def _read(name: str, workdir: pathlib.Path) -> ReportRun:
             f"{path} is damaged ({error}): expected the lines that training wrote; resume the run, "
             "or remove that file and its curves."
         ) from error
-    evaluations = tuple(scores.read_summaries(workdir, run_config))
-    return ReportRun(name, workdir, run_config, scalars, evaluations)
+    evaluations = tuple(
+        scores.read_summaries(workdir, settings.evaluation, last_step=settings.num_steps)
+    )
+    return ReportRun(name, workdir, settings, scalars, evaluations)

@@ -19,7 +19,9 @@ from alp_jax.evaluation.metrics import name_means
 from alp_jax.report import charts, pictures
 from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
 from alp_jax.report.runs import ReportRun, read_runs
-from alp_jax.workdir import config, files
+from alp_jax.settings.compare import flatten
+from alp_jax.settings.schema import to_config
+from alp_jax.workdir import files
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def write_report(
     """
     output = pathlib.Path(output).expanduser()
     runs = read_runs({name: pathlib.Path(path).expanduser() for name, path in workdirs.items()})
-    split = split or str(runs[0].config.evaluation.split)
+    split = split or str(runs[0].settings.evaluation.split)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,7 +86,7 @@ def _save(picture: figures.Picture, output: pathlib.Path, stem: str) -> figures.
 
 def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib.Path) -> Section:
     """Figure 7, after the scores that come from the same counts."""
-    dataset = runs[0].config.evaluation.dataset
+    dataset = runs[0].settings.evaluation.dataset
     rows: dict[str, list[str]] = {}
     parts: list[Figure] = []
     for run in runs:
@@ -128,7 +130,7 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
 def _predictions(
     runs: Sequence[ReportRun], split: str, count: int, output: pathlib.Path
 ) -> Section:
-    dataset = runs[0].config.evaluation.dataset
+    dataset = runs[0].settings.evaluation.dataset
     panels = {run.name: pictures.predict(run, dataset, split, count=count) for run in runs}
     picture = figures.render(lambda: pictures.draw_predictions(panels, runs[0].label_set))
     figure = Figure(
@@ -143,7 +145,7 @@ def _predictions(
 def _entropy(runs: Sequence[ReportRun], split: str, count: int, output: pathlib.Path) -> Section:
     """Figure 6: the first and the last run."""
     shown = list({run.name: run for run in (runs[0], runs[-1])}.values())
-    data = runs[0].config.data
+    data = runs[0].settings.data
     held_out = "validation" in sources.split_names(data.data_dir, data.source)
     source_split = "validation" if held_out else data.source_split
     pairs = max(count // 2, 1)
@@ -151,7 +153,7 @@ def _entropy(runs: Sequence[ReportRun], split: str, count: int, output: pathlib.
         {run.name: pictures.predict(run, dataset, part, count=pairs) for run in shown}
         for dataset, part in (
             (data.source, source_split),
-            (runs[0].config.evaluation.dataset, split),
+            (runs[0].settings.evaluation.dataset, split),
         )
     )
     picture = figures.render(lambda: pictures.draw_entropy(source, target))
@@ -166,10 +168,10 @@ def _entropy(runs: Sequence[ReportRun], split: str, count: int, output: pathlib.
 
 def _curves(runs: Sequence[ReportRun], output: pathlib.Path) -> Section:
     picture = figures.render(lambda: charts.draw_curves(runs))
-    evaluation = runs[0].config.evaluation
+    evaluation = runs[0].settings.evaluation
     figure = Figure(
         _save(picture, output, "curves"),
-        f"Above, averages over {runs[0].config.log_every_steps} steps; below, evaluations on "
+        f"Above, averages over {runs[0].settings.log_every_steps} steps; below, evaluations on "
         f"{evaluation.dataset} {evaluation.split}. All but mean IoU need no labels.",
         "Learning curves of each run.",
     )
@@ -178,7 +180,7 @@ def _curves(runs: Sequence[ReportRun], output: pathlib.Path) -> Section:
 
 def _settings(runs: Sequence[ReportRun]) -> Section:
     """The fields in which the runs differ, and where they are."""
-    flat = [config.flatten(run.config) for run in runs]
+    flat = [flatten(to_config(run.settings)) for run in runs]
     names = sorted({name for fields in flat for name in fields})
     rows = [
         [name, *(str(fields.get(name)) for fields in flat)]

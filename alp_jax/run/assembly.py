@@ -2,7 +2,7 @@
 
 Synopsis:
 
-  setup = create_setup(config)
+  setup = create_setup(settings)
   state = create_train_state(setup, rng)
   train_fn = compile_train_step(setup, state, batch, rng)
   state, metrics = train_fn(state, batch)
@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import ml_collections
 
 from alp_jax import models
 from alp_jax.data.labels import LabelSet, load_label_set
@@ -27,10 +26,10 @@ from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
 from alp_jax.objective import optim, state, step
-from alp_jax.objective.settings import ObjectiveSettings, create_objective
+from alp_jax.objective.settings import create_objective
 from alp_jax.objective.types import Setup
-from alp_jax.settings import schema, upgrade
 from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -44,29 +43,22 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 }
 
 
-def create_setup(run_config: ml_collections.ConfigDict, label_set: LabelSet | None = None) -> Setup:
+def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Setup:
     """Creates the static parts of a run's step.
 
     Args:
-      run_config: a whole configuration.
+      settings: of the run.
       label_set: the classes; None loads those of `config.data.label_set`.
     """
-    label_set = label_set or load_label_set(run_config.data.label_set)
-    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
-    fields = upgrade.upgrade_objective(
-        run_config.objective.to_dict(),
-        run_config.discriminator.to_dict(),
-        has_aux=run_config.model.aux_classifier,
-    )
-    settings = schema.build(ObjectiveSettings, fields)
+    label_set = label_set or load_label_set(settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     return Setup(
         segmenter,
-        create_objective(settings, heads=segmenter.heads),
+        create_objective(settings.views, settings.terms, heads=segmenter.heads),
         optim.create_segmenter_optimizer(
-            run_config.optimizer,
-            train_batch_norm_affine=run_config.model.batch_norm_train_affine,
+            settings.optimizer, train_batch_norm_affine=settings.model.batch_norm_train_affine
         ),
-        optim.create_discriminator_optimizer(run_config.optimizer),
+        optim.create_own_optimizer(settings.optimizer),
     )
 
 
@@ -81,11 +73,11 @@ def create_train_state(
     return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
 
 
-def create_mesh(run_config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+def create_mesh(settings: RunSettings) -> jax.sharding.Mesh:
     """Creates the mesh of a run (`config.mesh`), whose batches and evaluation it fits."""
-    data = run_config.data
+    data = settings.data
     heights = {data.source_size[0], data.target_size[0]}
-    devices = mesh.create_mesh(run_config.mesh, batch_size=data.batch_size, heights=sorted(heights))
+    devices = mesh.create_mesh(settings.mesh, batch_size=data.batch_size, heights=sorted(heights))
     logger.info("Devices: %s.", mesh.describe(devices))
     return devices
 
@@ -126,9 +118,7 @@ def _return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def init_from(
-    run_config: ml_collections.ConfigDict, train_state: state.TrainState
-) -> state.TrainState:
+def init_from(settings: RunSettings, train_state: state.TrainState) -> state.TrainState:
     """Takes the segmenter's parameters and statistics from the latest checkpoint in `init_from`.
 
     A classifier that is not there (weights of a backbone) keeps its initial values.
@@ -136,7 +126,7 @@ def init_from(
     Raises:
       UserError: if there is no checkpoint, or it is of another network.
     """
-    workdir, entry = pathlib.Path(run_config.init_from).expanduser(), train_state.segmenter
+    workdir, entry = pathlib.Path(settings.init_from).expanduser(), train_state.segmenter
     if not workdir.is_dir():
         raise UserError(
             f"config.init_from is {str(workdir)!r}, where no run is: train that one first (for the "
@@ -147,7 +137,7 @@ def init_from(
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         latest = checkpoints.resolve("latest")
         held = checkpoints.segmenter_parts(latest) | {"backbone"}
-        config.check_same_network(run_config, saved, workdir, parts=held)
+        config.check_same_network(settings, saved, workdir, parts=held)
         params, model_state = checkpoints.restore_segmenter(
             latest,
             {part: tree for part, tree in entry.params.items() if part in held},

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
 from alp_jax.command import progress
@@ -19,8 +18,10 @@ from alp_jax.devices import processes
 from alp_jax.errors import Stopped, UserError
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.objective import state
+from alp_jax.objective.types import Objective
 from alp_jax.run import feeding, guards
 from alp_jax.workdir import checkpoint, scores, writers
+from alp_jax.workdir.settings import RunSettings
 from alp_jax.workdir.skipped import SkippedRecords
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class TrainLoop:
 
     def __init__(
         self,
-        run_config: ml_collections.ConfigDict,
+        settings: RunSettings,
         workdir: pathlib.Path,
         evaluator: Evaluator,
         checkpoints: checkpoint.Checkpoints,
@@ -41,24 +42,21 @@ class TrainLoop:
         bar: progress.TrainProgress | progress.PartProgress,
         stop: StopRequest,
         *,
-        images_per_step: int,
+        objective: Objective,
     ):
-        self._config = run_config
+        self._config = settings
         self._workdir = workdir
         self._evaluator = evaluator
         self._checkpoints = checkpoints
         self._writer = writer
         self._bar = bar
         self._stop = stop
-        self._images_per_step = images_per_step
+        self._images_per_step = len(objective.domains) * settings.data.batch_size
         self._window: list[Scalars] = []
         self._window_notes: list[dict[str, Notes]] = []
         self._window_seconds = self._window_waited = 0.0
-        self._watch = guards.DiscriminatorWatch(
-            patience=run_config.guards.discriminator_patience,
-            tolerance=run_config.guards.discriminator_tolerance,
-        )
-        self._skipped = SkippedRecords(workdir, run_config.data, process=jax.process_index())
+        self._watches = [watch for term in objective.terms if (watch := term.watch()) is not None]
+        self._skipped = SkippedRecords(workdir, settings.data, process=jax.process_index())
         self._agreed_to_stop = False
 
     def run(
@@ -182,7 +180,9 @@ class TrainLoop:
         averages = {
             name: float(np.mean([scalars[name] for scalars in window])) for name in window[0]
         }
-        self._watch.update(step, averages)
+        for watch in self._watches:
+            if (warning := watch.update(step, averages)) is not None:
+                logger.warning("%s", warning)
         averages["images_per_second"] = len(window) * self._images_per_step / seconds
         averages["input_wait_fraction"] = self._window_waited / seconds
         self._window, self._window_notes = [], []

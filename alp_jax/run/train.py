@@ -19,10 +19,10 @@ from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.objective import state
-from alp_jax.objective.types import Setup
+from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
-from alp_jax.settings import validation
 from alp_jax.workdir import checkpoint, classes, config, locks, scores, writers
+from alp_jax.workdir.settings import RunSettings, build_settings
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def train_and_evaluate(
       Stopped: after SIGTERM or SIGINT; the same call continues.
     """
     workdir = pathlib.Path(workdir).expanduser()
-    validation.validate(run_config)
+    settings = build_settings(run_config)
     with stopping.StopRequest() as stop, _hold(workdir):
-        return _train_and_evaluate(run_config, workdir, bar, profile_steps, stop)
+        return _train_and_evaluate(settings, workdir, bar, profile_steps, stop)
 
 
 def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
@@ -64,109 +64,109 @@ def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _train_and_evaluate(
-    run_config: ml_collections.ConfigDict,
+    settings: RunSettings,
     workdir: pathlib.Path,
     bar: progress.PartProgress | None,
     profile_steps: int,
     stop: stopping.StopRequest,
 ) -> dict[str, Any]:
-    processes.from_primary(lambda: config.check_workdir(run_config, workdir))
-    label_set = classes.load_to_train(workdir, run_config.data.label_set)
-    devices = assembly.create_mesh(run_config)
-    setup = assembly.create_setup(run_config, label_set)
+    processes.from_primary(lambda: config.check_workdir(settings, workdir))
+    label_set = classes.load_to_train(workdir, settings.data.label_set)
+    devices = assembly.create_mesh(settings)
+    setup = assembly.create_setup(settings, label_set)
     batches = pipeline.create_train_batches(
-        run_config.data,
-        seed=run_config.seed,
+        settings.data,
+        seed=settings.seed,
         label_set=label_set,
         domains=setup.objective.domains,
-        images=mesh.local_images(devices, run_config.data.batch_size),
+        images=mesh.local_images(devices, settings.data.batch_size),
     )
-    place = functools.partial(_place, devices=devices, batch_size=run_config.data.batch_size)
-    evaluator = Evaluator(run_config, setup.segmenter, label_set, devices)
-    with checkpoint.Checkpoints(workdir, keep_last=run_config.checkpoint.keep_last) as checkpoints:
-        train_state, start_step = _start(run_config, setup, checkpoints, devices)
+    place = functools.partial(_place, devices=devices, batch_size=settings.data.batch_size)
+    evaluator = Evaluator(settings, setup.segmenter, label_set, devices)
+    with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
+        train_state, start_step = _start(settings, setup, checkpoints, devices)
         _describe(train_state)
-        processes.from_primary(lambda: _save_settings(run_config, label_set, workdir))
-        if start_step < run_config.num_steps:
+        processes.from_primary(lambda: _save_settings(settings, label_set, workdir))
+        if start_step < settings.num_steps:
             logger.info(
                 "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
-                run_config.num_steps,
+                settings.num_steps,
                 workdir,
-                f" To watch: tensorboard --logdir={workdir}" if run_config.tensorboard else "",
+                f" To watch: tensorboard --logdir={workdir}" if settings.tensorboard else "",
             )
             first_batch = place(batches[start_step]).batch
             train_fn = assembly.compile_train_step(
-                setup, train_state, first_batch, _steps_rng(run_config), devices
+                setup, train_state, first_batch, _steps_rng(settings), devices
             )
             train_fn = profiling.record(
                 train_fn,
                 workdir,
                 num_steps=profile_steps,
-                steps_left=run_config.num_steps - start_step,
+                steps_left=settings.num_steps - start_step,
             )
-            with _create_writer(run_config, workdir, start_step) as writer:
-                writer.write_run(run_config)
-                shown = bar or progress.TrainProgress(start_step, run_config.num_steps)
+            with _create_writer(settings, workdir, start_step) as writer:
+                writer.write_run(settings)
+                shown = bar or progress.TrainProgress(
+                    start_step, settings.num_steps, shown=_scalars_to_show(setup.objective)
+                )
                 training = loop.TrainLoop(
-                    run_config,
+                    settings,
                     workdir,
                     evaluator,
                     checkpoints,
                     writer,
                     shown,
                     stop,
-                    images_per_step=len(setup.objective.domains) * run_config.data.batch_size,
+                    objective=setup.objective,
                 )
                 try:
                     train_state = training.run(train_fn, place, train_state, batches, start_step)
                 except guards.NonFiniteError as error:
                     del train_state
-                    entry = _start(run_config, setup, checkpoints, devices)
+                    entry = _start(settings, setup, checkpoints, devices)
                     raise _leave_replay(
-                        error, run_config, workdir, entry, train_fn, place, batches
+                        error, settings, workdir, entry, train_fn, place, batches
                     ) from None
         last_step = int(train_state.step)
-        if scores.lacks_summary(workdir, last_step, run_config.evaluation):
+        if scores.lacks_summary(workdir, last_step, settings.evaluation):
             segmenter_state = train_state.segmenter
             result = evaluator.evaluate(
                 segmenter_state.params, segmenter_state.model_state, step=last_step
             )
             if processes.is_primary():
                 result.save(workdir)
-    summary = scores.read_summary(workdir, last_step, run_config.evaluation)
+    summary = scores.read_summary(workdir, last_step, settings.evaluation)
     return summary or {}
 
 
-def _save_settings(
-    run_config: ml_collections.ConfigDict, label_set: LabelSet, workdir: pathlib.Path
-) -> None:
+def _save_settings(settings: RunSettings, label_set: LabelSet, workdir: pathlib.Path) -> None:
     """Writes the configuration, and the classes where they are the user's own."""
-    config.save(run_config, workdir)
-    classes.save(label_set, workdir, run_config.data.label_set)
+    config.save(settings, workdir)
+    classes.save(label_set, workdir, settings.data.label_set)
 
 
 def _create_writer(
-    run_config: ml_collections.ConfigDict, workdir: pathlib.Path, start_step: int
+    settings: RunSettings, workdir: pathlib.Path, start_step: int
 ) -> writers.MetricsWriter | writers.NoWriter:
     if processes.is_primary():
         return writers.MetricsWriter(
-            workdir, from_step=start_step, writes_events=run_config.tensorboard
+            workdir, from_step=start_step, writes_events=settings.tensorboard
         )
     return writers.NoWriter()
 
 
 def _start(
-    run_config: ml_collections.ConfigDict,
+    settings: RunSettings,
     setup: Setup,
     checkpoints: checkpoint.Checkpoints,
     devices: jax.sharding.Mesh,
 ) -> tuple[state.TrainState, int]:
     """(state, its step): that of the last whole checkpoint, or the run's start."""
-    rng = jax.random.fold_in(jax.random.key(run_config.seed), _INIT)
+    rng = jax.random.fold_in(jax.random.key(settings.seed), _INIT)
     entry = assembly.create_train_state(setup, rng, devices)
     step = processes.from_primary(checkpoints.latest_whole_step)
     if step is None:
-        return (assembly.init_from(run_config, entry) if run_config.init_from else entry), 0
+        return (assembly.init_from(settings, entry) if settings.init_from else entry), 0
     if step == 0:  # Training saves none; data_prep.convert_weights does.
         raise UserError(
             f"The workdir {checkpoints.workdir} holds converted weights, not a run: give them as "
@@ -176,13 +176,13 @@ def _start(
     return checkpoints.restore(step, like=entry), step
 
 
-def _steps_rng(run_config: ml_collections.ConfigDict) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(run_config.seed), _STEPS)
+def _steps_rng(settings: RunSettings) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(settings.seed), _STEPS)
 
 
 def _leave_replay(
     error: guards.NonFiniteError,
-    run_config: ml_collections.ConfigDict,
+    settings: RunSettings,
     workdir: pathlib.Path,
     entry: tuple[state.TrainState, int],
     train_fn: assembly.TrainFn,
@@ -194,7 +194,7 @@ def _leave_replay(
     The state that the step began with is gone, so the steps that lead to it are run once more.
     """
     train_state, step = entry
-    examples = pipeline.name_examples(run_config.data, error.notes)
+    examples = pipeline.name_examples(settings.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
     more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
     if jax.process_count() > 1:  # Each holds a part of the batch.
@@ -222,15 +222,14 @@ def replay_step(workdir: pathlib.Path) -> None:
     Raises:
       UserError: if the workdir holds no run or no replay file, or it is damaged.
     """
-    run_config = config.load(workdir)
-    validation.validate(run_config)
-    setup = assembly.create_setup(run_config, classes.load(workdir, run_config.data.label_set))
+    settings = config.load(workdir)
+    setup = assembly.create_setup(settings, classes.load(workdir, settings.data.label_set))
     like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
-    devices = assembly.create_mesh(run_config)
+    devices = assembly.create_mesh(settings)
     entry = mesh.copy_everywhere(found.state, devices)
-    batch = mesh.place_batch(found.batch, devices, batch_size=run_config.data.batch_size)
-    train_fn = assembly.compile_train_step(setup, entry, batch, _steps_rng(run_config), devices)
+    batch = mesh.place_batch(found.batch, devices, batch_size=settings.data.batch_size)
+    train_fn = assembly.compile_train_step(setup, entry, batch, _steps_rng(settings), devices)
     train_state, scalars = train_fn(entry, batch)
     replay.print_outcome(found, train_state, jax.device_get(scalars))
 
@@ -238,6 +237,12 @@ def replay_step(workdir: pathlib.Path) -> None:
 def _place(loaded: Loaded, *, devices: jax.sharding.Mesh, batch_size: int) -> Loaded:
     """Puts a batch on the devices; notes stay on the host."""
     return loaded._replace(batch=mesh.place_batch(loaded.batch, devices, batch_size=batch_size))
+
+
+def _scalars_to_show(objective: Objective) -> dict[str, str]:
+    """Returns name -> short label of what the terms show while training."""
+    curves = [curve for term in objective.terms for curve in term.curves]
+    return {curve.scalars[0]: curve.short for curve in curves if curve.short}
 
 
 def _describe(train_state: state.TrainState) -> None:

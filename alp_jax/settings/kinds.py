@@ -18,8 +18,9 @@ import pathlib
 import pkgutil
 import sys
 import traceback
+import typing
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -53,16 +54,8 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
     Raises:
       UserError: if there is no such file, its import fails, or it lacks the attribute.
     """
-    module_name = _get_module_name(package, kind, name)
-    file = _get_file(module_name)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        where = _find_line(file, error)
-        raise UserError(
-            f"{name} is {kind!r}, and {file} cannot be imported{where} ({describe(error)}): "
-            "mend that file."
-        ) from error
+    module = load_module(package, kind, name=name)
+    file = module.__file__
     found = getattr(module, attribute, None)
     if not isinstance(found, type) or not _is_defined_in(found, module):
         raise UserError(
@@ -70,6 +63,32 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
             "a class defined in that file."
         )
     return found
+
+
+def load_module(package: str, kind: Any, *, name: str = "kind") -> ModuleType:
+    """Imports the file of a kind; arguments and errors as `load`."""
+    module_name = _get_module_name(package, kind, name)
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        file = _get_file(module_name)
+        where = _find_line(file, error)
+        raise UserError(
+            f"{name} is {kind!r}, and {file} cannot be imported{where} ({describe(error)}): "
+            "mend that file."
+        ) from error
+
+
+def get_function(module: ModuleType, attribute: str) -> Callable[..., Any]:
+    """Returns a function of a kind's module.
+
+    Raises:
+      UserError: if the module has no such function.
+    """
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise UserError(f"{module.__file__} has no function {attribute}: expected one there.")
+    return typing.cast(Callable[..., Any], found)
 
 
 def get_kind(cls: type, package: str) -> str:

@@ -376,9 +376,9 @@ def _read_type(annotation: Any, declared: Setting) -> Field | None:
     return Field(declared, annotation, _WORDS[annotation]) if annotation in _WORDS else None
 
 
-def describe(cls: type, name: str = "config") -> list[Row]:
-    """Lists all fields of a class of settings; for a block with a kind, those of its default."""
-    return list(_describe(cls(), name))
+def describe(settings: Any, name: str = "config") -> list[Row]:
+    """Lists all fields of a settings object, or of a class with its defaults."""
+    return list(_describe(settings() if isinstance(settings, type) else settings, name))
 
 
 def _describe(settings: Any, prefix: str) -> Iterator[Row]:
@@ -389,9 +389,16 @@ def _describe(settings: Any, prefix: str) -> Iterator[Row]:
         elif field.item:
             yield Row(name, field.words, value, _describe_accepted(field), sentence)
         elif field.declared.named:
-            yield Row(name, "blocks by name", (), _describe_accepted(field), sentence)
+            yield Row(name, "blocks by name", tuple(value), _describe_accepted(field), sentence)
+            for part_name, part in value.items():
+                yield from _describe_block(part, field, f"{name}.{part_name}", "")
         elif field.declared.package:
-            kind = kinds.get_kind(type(value), field.declared.package)
-            yield Row(f"{name}.kind", "a text", kind, _describe_accepted(field), sentence)
-        if not field.item and not field.declared.named:
+            yield from _describe_block(value, field, name, sentence)
+        else:
             yield from _describe(value, name)
+
+
+def _describe_block(settings: Any, field: Field, name: str, sentence: str) -> Iterator[Row]:
+    kind = kinds.get_kind(type(settings), field.declared.package)
+    yield Row(f"{name}.kind", "a text", kind, _describe_accepted(field), sentence)
+    yield from _describe(settings, name)

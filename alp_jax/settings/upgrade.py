@@ -1,19 +1,50 @@
 """Upgrades configurations of earlier formats: pure functions of plain dicts.
 
-Format 1 had one flat `objective`; format 2 has views and terms.
+Format 1 (versions before views and terms) had one flat `objective`, `discriminator` and `guards`.
+A configuration says its format in the field `format`; format 1 has none.
 """
 
 from typing import Any
 
 Fields = dict[str, Any]
 
+FORMAT = 2
 
-def upgrade_objective(objective: Fields, discriminator: Fields, *, has_aux: bool) -> Fields:
+
+def upgrade(config: Fields) -> Fields:
+    """Turns a configuration of any format into one of the present format, without its `format`.
+
+    Args:
+      config: as it was read; not changed.
+    Raises:
+      ValueError: if its format is newer than this version's.
+      KeyError, TypeError: if it lacks a block or field.
+    """
+    fields = dict(config)
+    written = fields.pop("format", 1)
+    if written not in (1, FORMAT):
+        raise ValueError(f"its format is {written!r}, and this version reads 1 to {FORMAT}")
+    return fields if written == FORMAT else _upgrade_from_1(fields)
+
+
+def _upgrade_from_1(config: Fields) -> Fields:
+    old = ("objective", "discriminator", "guards")
+    objective, discriminator, guards = (config[name] for name in old)
+    has_aux = config["model"]["aux_classifier"]
+    blocks = upgrade_objective(objective, discriminator, guards, has_aux=has_aux)
+    kept = {name: value for name, value in config.items() if name not in old}
+    return upgrade_data(kept) | blocks
+
+
+def upgrade_objective(
+    objective: Fields, discriminator: Fields, guards: Fields, *, has_aux: bool
+) -> Fields:
     """Turns the flat objective of format 1 into views and terms.
 
     Args:
       objective: `config.objective` of format 1.
       discriminator: `config.discriminator` of format 1.
+      guards: `config.guards` of format 1.
       has_aux: whether the network has an auxiliary classifier.
     Returns:
       {"views": {name: block}, "terms": {name: block}}.
@@ -32,7 +63,7 @@ def upgrade_objective(objective: Fields, discriminator: Fields, *, has_aux: bool
             "weight": weight,
         }
         if objective["use_target"] and objective["patch"] != "none":
-            terms[f"adversarial{suffix}"] = _alignment(head, objective, discriminator)
+            terms[f"adversarial{suffix}"] = _alignment(head, objective, discriminator, guards)
     return {"views": views, "terms": terms}
 
 
@@ -48,7 +79,7 @@ def _view(domain: str, objective: Fields) -> Fields:
     return view
 
 
-def _alignment(head: str, objective: Fields, discriminator: Fields) -> Fields:
+def _alignment(head: str, objective: Fields, discriminator: Fields, guards: Fields) -> Fields:
     weight = "adversarial_weight" if head == "main" else "aux_adversarial_weight"
     return {
         "kind": "alignment",
@@ -56,14 +87,20 @@ def _alignment(head: str, objective: Fields, discriminator: Fields) -> Fields:
         "target_view": "target",
         "head": head,
         "weight": objective[weight],
-        "patch": "random" if objective["patch"] == "random" else "whole",
-        **{
-            name: objective[name]
-            for name in ("aligned_map", "patch_size", "num_patches", "decision", "game")
-        },
+        "patches": _placement(objective),
+        **{name: objective[name] for name in ("aligned_map", "decision", "game")},
         "widths": discriminator["widths"],
         "activation_dtype": discriminator["activation_dtype"],
+        "watch_patience": guards["discriminator_patience"],
+        "watch_tolerance": guards["discriminator_tolerance"],
     }
+
+
+def _placement(objective: Fields) -> Fields:
+    if objective["patch"] != "random":
+        return {"kind": "whole"}
+    size, count = objective["patch_size"], objective["num_patches"]
+    return {"kind": "random", "patch_size": size, "num_patches": count}
 
 
 def upgrade_label_set(num_classes: int) -> str:
@@ -78,14 +115,12 @@ def upgrade_label_set(num_classes: int) -> str:
 
 
 def upgrade_data(fields: Fields) -> Fields:
-    """Replaces `data.num_classes` of format 1 by `data.label_set`; other fields stay."""
+    """Replaces `data.num_classes` by `data.label_set`; other fields stay.
+
+    Also of configurations of alp_jax.domain_shift, which have no format.
+    """
     data = fields.get("data")
     if not isinstance(data, dict) or "num_classes" not in data:
         return fields
-    named = {
-        "label_set" if name == "num_classes" else name: (
-            upgrade_label_set(value) if name == "num_classes" else value
-        )
-        for name, value in data.items()
-    }
-    return {**fields, "data": named}
+    others = {name: value for name, value in data.items() if name != "num_classes"}
+    return {**fields, "data": {**others, "label_set": upgrade_label_set(data["num_classes"])}}

@@ -84,12 +84,13 @@ def _run(workdir: pathlib.Path) -> None:
         )
     # Imported here so that --help and wrong flags answer at once.
     from alp_jax.devices.summary import summarise_devices
+    from alp_jax.settings.compare import as_flag
     from alp_jax.study import outputs, plan, runner
-    from alp_jax.workdir import config, locks
+    from alp_jax.workdir import locks
 
     started = time.monotonic()
     given = config_flags.get_override_values(flags.FLAGS["config"])
-    overrides = [config.as_flag(name, value) for name, value in given.items()]
+    overrides = [as_flag(name, value) for name, value in given.items()]
     planned = plan.create_plan(
         workdir,
         config_path,

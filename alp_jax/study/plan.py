@@ -10,16 +10,16 @@ Synopsis:
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
 from alp_jax.command import cli
 from alp_jax.errors import UserError
-from alp_jax.settings import validation
+from alp_jax.settings.compare import flatten, list_fields
 from alp_jax.study.scores import describe_value
-from alp_jax.workdir import config
+from alp_jax.workdir.settings import RunSettings, build_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,13 @@ class Run:
 
     @property
     def workdir(self) -> pathlib.Path:
-        """Of the run."""
+        """The folder of the run."""
         return self.root / self.folder
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings of the configuration."""
+        return build_settings(self.config)
 
     @property
     def reported_split(self) -> str:
@@ -86,8 +91,8 @@ def create_plan(
     Args:
       workdir: of the study.
       config_path: Python file with get_config(variant), without a variant.
-      overrides: flags --config.FIELD=VALUE for every method; a start takes those that concern data
-        and network.
+      overrides: flags --config.FIELD=VALUE for every method that has the field; a start takes
+        the flags about data, network and crops.
       methods: variants of the configuration.
       num_seeds: seeds 0 to num_seeds - 1.
       sweep: "FIELD:VALUE,VALUE,..." or None; FIELD may be the last part of a name, and a pair is
@@ -96,7 +101,12 @@ def create_plan(
     Raises:
       UserError: for an unknown method, field or value.
     """
-    field, sweep_flags = _parse_sweep(sweep, cli.read_config(config_path, methods[0], overrides))
+    fields_of = {
+        method: flatten(cli.read_config(config_path, method, []))
+        for method in dict.fromkeys(methods)
+    }
+    _check_overrides(overrides, fields_of)
+    field, sweep_flags = _parse_sweep(sweep, fields_of)
     starts: dict[str, Run] = {}
     runs: dict[str, Run] = {}
     values: list[Any] = []
@@ -104,12 +114,11 @@ def create_plan(
         for method in methods:
             for sweep_flag in sweep_flags or [[]]:
                 flags = [*overrides, *sweep_flag, f"--config.seed={seed}"]
-                run_config = cli.read_config(config_path, method, flags)
-                value = config.flatten(run_config)[field] if field else None
+                used = _select_flags(flags, fields_of[method])
+                run_config = cli.read_config(config_path, method, used)
+                value = flatten(run_config).get(field) if field else None
                 if value is not None and value not in values:
                     values.append(value)
-                if field and not config.is_used(run_config, field):
-                    value = None
                 folder = _folder(method, field, value, seed)
                 if folder in runs:
                     continue
@@ -119,26 +128,48 @@ def create_plan(
                     starts.setdefault(start.folder, start)
                     with run_config.unlocked():
                         run_config.init_from = str(start.workdir)
-                validation.validate(run_config)
+                build_settings(run_config)
                 runs[folder] = Run(method, value, seed, workdir, folder, run_config)
     return Plan(tuple(starts.values()), tuple(runs.values()), field, tuple(values))
 
 
+def _field_of(flag: str) -> str:
+    return flag.removeprefix("--config.").partition("=")[0]
+
+
+def _select_flags(flags: Sequence[str], fields: Collection[str]) -> list[str]:
+    """Selects the flags whose fields a method has."""
+    return [flag for flag in flags if _field_of(flag) in fields]
+
+
+def _check_overrides(overrides: Sequence[str], fields_of: Mapping[str, Collection[str]]) -> None:
+    """Refuses a flag whose field no method has."""
+    for flag in overrides:
+        if not any(_field_of(flag) in fields for fields in fields_of.values()):
+            known = {name for fields in fields_of.values() for name in fields}
+            near = difflib.get_close_matches(_field_of(flag), known, n=1)
+            hint = f" (did you mean --config.{near[0]}?)" if near else ""
+            raise UserError(
+                f"{flag} is of a field that none of {', '.join(fields_of)} has{hint}: expected a "
+                "field of their configurations."
+            )
+
+
 def _parse_sweep(
-    sweep: str | None, run_config: ml_collections.ConfigDict
+    sweep: str | None, fields_of: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str | None, list[list[str]]]:
     """Returns the dotted name of the field, and a list with the flag of each of its values."""
     if sweep is None:
         return None, []
     name, _, values = sweep.partition(":")
-    fields = config.flatten(run_config)
+    fields = {field: value for found in fields_of.values() for field, value in found.items()}
     found = [field for field in fields if field == name or field.endswith(f".{name}")]
     if len(found) != 1 or not values:
         near = difflib.get_close_matches(name, [f.rsplit(".", 1)[-1] for f in fields], n=1)
         hint = f" (did you mean {near[0]}?)" if near and not found else ""
         raise UserError(
             f"--sweep is {sweep!r}{hint}: expected FIELD:VALUE,VALUE with a field of the "
-            "configuration, such as patch_size:32,48 or adversarial_weight:0.001,0.01"
+            "configuration, such as patch_size:32,48 or adversarial.weight:0.001,0.01"
             + (f"; {name} may be {' or '.join(found)}." if len(found) > 1 else ".")
         )
     (field,) = found
@@ -166,22 +197,38 @@ def _create_start(
     field: str | None,
     value: Any,
 ) -> Run:
-    """The run that `run_config` starts from: what they share (`config.is_shared_with_start`).
+    """Creates the run that `run_config` starts from, with the flags that both share.
 
-    What the start makes no use of stays as it is, so that studies of several targets may share it.
+    Flags of fields that the start lacks do not reach it, so studies of several targets may share
+    the start.
     """
     variant, seed = run_config.start_variant, run_config.seed
     alone = cli.read_config(config_path, variant, [])
-    names = {flag: flag.removeprefix("--config.").partition("=")[0] for flag in flags}
-    shared_flags = [
-        flag
-        for flag, name in names.items()
-        if config.is_shared_with_start(name) and config.is_used(alone, name)
-    ]
+    shared = _list_shared(build_settings(alone))
+    shared_flags = _select_flags(flags, shared)
     start_config = cli.read_config(config_path, variant, [*shared_flags, f"--config.seed={seed}"])
-    validation.validate(start_config)
-    if not field or not (
-        config.is_shared_with_start(field) and config.is_used(start_config, field)
-    ):
+    build_settings(start_config)
+    if field not in shared:
         value = None
     return Run(variant, value, seed, root, _folder(variant, field, value, seed), start_config)
+
+
+def _list_shared(start: RunSettings) -> set[str]:
+    """Lists the fields in which a run and its start agree: data, network, size of crops.
+
+    Not the fields of domains that the start does not read.
+    """
+    weights = set(list_fields(start, of_weights=True))
+    read = {domain for view in start.views.values() for domain in view.domains}
+    unread = {"target", "target_split"} if "target" not in read else set()
+    exempt = {"data.batch_size", "evaluation.every_steps", *(f"data.{name}" for name in unread)}
+    return {
+        name
+        for name in list_fields(start)
+        if name not in exempt
+        and (
+            name.startswith(("data.", "evaluation."))
+            or (name.startswith("model.") and name in weights)
+            or (name.startswith("views.") and name.endswith(".size"))
+        )
+    }

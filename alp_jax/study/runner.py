@@ -79,7 +79,11 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
         workdir=planned.folder,
         last=last,
         best=best,
-        evaluations=tuple(saved_scores.read_summaries(folder, planned.config)),
+        evaluations=tuple(
+            saved_scores.read_summaries(
+                folder, planned.settings.evaluation, last_step=planned.settings.num_steps
+            )
+        ),
     )
     files.write_text(folder / SCORES_FILE, json.dumps(dataclasses.asdict(scores), indent=1) + "\n")
     return scores
@@ -101,7 +105,7 @@ def _read_scores(planned: Run) -> RunScores | None:
     path = planned.workdir / SCORES_FILE
     if not path.exists():
         return None
-    config.check_same_run(planned.config, config.load(planned.workdir), planned.workdir)
+    config.check_same_run(planned.settings, config.load(planned.workdir), planned.workdir)
     try:
         scores = RunScores.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -20,9 +20,11 @@ from alp_jax.study.statistics import mean_and_std
 from alp_jax.workdir import files
 
 STEM = "sweep"
+# What the name of a swept field ends in -> label of the axis.
 _AXIS_NAMES = {
     "patch_size": "side of the patch (pixels)",
-    "adversarial_weight": "adversarial weight \N{GREEK SMALL LETTER LAMDA}",
+    "adversarial.weight": "adversarial weight \N{GREEK SMALL LETTER LAMDA}",
+    "adversarial_weight": "adversarial weight \N{GREEK SMALL LETTER LAMDA}",  # Format 1.
 }
 
 
@@ -140,8 +142,7 @@ def _label(study: Study, axis: Axes, places: list[float], numeric: bool) -> None
     axis.set_xticks(places, [describe_value(value) for value in about.sweep_values])
     if not numeric:
         axis.set_xlim(min(places) - 0.5, max(places) + 0.5)
-    name = about.sweep_field.rsplit(".", 1)[-1]
-    axis.set_xlabel(_AXIS_NAMES.get(name, name.replace("_", " ")))
+    axis.set_xlabel(_axis_name(about.sweep_field))
     axis.set_ylabel(f"mean IoU, {about.dataset} {about.reported_split} (%)")
     num_seeds = len({run.seed for run in study.runs})
     spread = "one seed" if num_seeds == 1 else f"mean and standard deviation of {num_seeds} seeds"
@@ -149,3 +150,8 @@ def _label(study: Study, axis: Axes, places: list[float], numeric: bool) -> None
     figures.tidy(axis)
     if np.ptp(places) == 0 and numeric:
         axis.set_xlim(0.9 * places[0], 1.1 * places[0])
+
+
+def _axis_name(field: str) -> str:
+    names = [name for end, name in _AXIS_NAMES.items() if f".{field}".endswith(f".{end}")]
+    return names[0] if names else field.rsplit(".", 1)[-1].replace("_", " ")

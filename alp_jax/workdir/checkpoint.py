@@ -10,6 +10,7 @@ A folder `checkpoints/STEP` is there only once everything in it is written, with
 checksums, and nothing is read from one that is not as its manifest says.
 """
 
+import dataclasses
 import logging
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ import orbax.checkpoint as ocp
 from alp_jax.devices import processes
 from alp_jax.errors import UserError, describe
 from alp_jax.objective.state import TrainState
+from alp_jax.settings.schema import setting
 from alp_jax.workdir import manifest, saving, scores
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,16 @@ _DAMAGED = ".damaged"  # What the folder of one that is not used ends in.
 def has_checkpoints(workdir: pathlib.Path) -> bool:
     """Whether a run has saved a checkpoint; one that is being written has a longer name."""
     return any(path.name.isdigit() for path in (workdir / FOLDER).glob("*"))
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSettings:
+    """When checkpoints are saved, and how many are kept."""
+
+    OPERATIONAL = True
+
+    every_steps: int = setting(500, "Save this often between evaluations too.", at_least=1)
+    keep_last: int = setting(3, "Latest checkpoints kept, beside the best.", at_least=1)
 
 
 class Checkpoints:

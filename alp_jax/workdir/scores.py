@@ -5,16 +5,32 @@ Synopsis:
   summary = read_summary(workdir, 500, config.evaluation)
 """
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
-import ml_collections
-
 from alp_jax.devices import processes
 from alp_jax.errors import UserError, describe
+from alp_jax.settings.schema import setting
 
 FOLDER = "evaluation"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What is scored, and when."""
+
+    OPERATIONAL = True
+
+    dataset: str = setting("cityscapes/labelled", "Scored; without labels: entropy, pictures.")
+    split: str = setting("validation", 'That training evaluates, and chooses "best" by.')
+    reported_split: str = setting("", "That a study scores at the end; empty: the same as split.")
+    batch_size: int = setting(1, "Images at a time.", at_least=1)
+    every_steps: int = setting(
+        2_000, "Evaluate and save a checkpoint; also at the last step.", at_least=1
+    )
+    num_sheet_images: int = setting(6, "Rows of the sheet of pictures.", at_least=1)
 
 
 def summary_path(workdir: pathlib.Path, step: int) -> pathlib.Path:
@@ -42,7 +58,7 @@ def read_mean_iou(workdir: pathlib.Path, step: int) -> float | None:
 
 
 def read_summary(
-    workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict
+    workdir: pathlib.Path, step: int, evaluation: EvaluationSettings
 ) -> dict[str, Any] | None:
     """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
     path = summary_path(workdir, step)
@@ -53,18 +69,17 @@ def read_summary(
     return summary if same else None
 
 
-def lacks_summary(workdir: pathlib.Path, step: int, evaluation: ml_collections.ConfigDict) -> bool:
+def lacks_summary(workdir: pathlib.Path, step: int, evaluation: EvaluationSettings) -> bool:
     """Whether a step has not been evaluated; of many processes all get the same answer."""
     found = processes.from_primary(lambda: int(read_summary(workdir, step, evaluation) is None))
     return bool(found)
 
 
 def read_summaries(
-    workdir: pathlib.Path, run_config: ml_collections.ConfigDict
+    workdir: pathlib.Path, evaluation: EvaluationSettings, *, last_step: int
 ) -> list[dict[str, Any]]:
-    """Reads the scores of all steps that training evaluated, in order."""
-    evaluation = run_config.evaluation
+    """Reads the scores of all steps up to the last that training evaluated, in order."""
     own = (evaluation.dataset, evaluation.split)
     summaries = [json.loads(path.read_text()) for path in (workdir / FOLDER).glob("step_*.json")]
     ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}
-    return [ours[step] for step in sorted(ours) if step <= run_config.num_steps]
+    return [ours[step] for step in sorted(ours) if step <= last_step]

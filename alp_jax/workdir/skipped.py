@@ -11,10 +11,9 @@ import logging
 import pathlib
 from collections.abc import Mapping
 
-import ml_collections
-
 from alp_jax.data import sources
 from alp_jax.data.samples import Notes
+from alp_jax.data.settings import DataSettings
 from alp_jax.errors import UserError, describe
 from alp_jax.workdir import files
 
@@ -26,9 +25,7 @@ FILE_NAME = "skipped_records.json"
 class SkippedRecords:
     """Distinct records over all starts of a run, in `skipped_records.json`."""
 
-    def __init__(
-        self, workdir: pathlib.Path, config: ml_collections.ConfigDict, *, process: int = 0
-    ):
+    def __init__(self, workdir: pathlib.Path, config: DataSettings, *, process: int = 0):
         """Reads those of earlier starts.
 
         Args:
@@ -65,7 +62,7 @@ class SkippedRecords:
                     self._add(domain, index)
 
     def _add(self, domain: str, index: int) -> None:
-        name, split = self._config[domain], self._config[f"{domain}_split"]
+        name, split, _ = self._config.domain(domain)
         record = sources.locate_record(self._config.data_dir, name, split, index)
         if record in self._records:
             return

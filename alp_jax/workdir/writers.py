@@ -11,11 +11,11 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-import ml_collections
 import numpy as np
 
 from alp_jax.errors import UserError, describe
 from alp_jax.workdir import files, tensorboard
+from alp_jax.workdir.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -117,14 +117,14 @@ class MetricsWriter:
             with self._warning(_EVENTS):
                 self._tensorboard.close()
 
-    def write_run(self, run_config: ml_collections.ConfigDict) -> None:
+    def write_run(self, settings: RunSettings) -> None:
         """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
         if self._tensorboard is None:
             return
-        hyperparameters = tensorboard.hyperparameters(run_config)
-        settings = {"run": tensorboard.describe_run(run_config)}
+        hyperparameters = tensorboard.hyperparameters(settings)
+        described = {"run": tensorboard.describe_run(settings)}
         self._write_events("write_hparams", hyperparameters, urgent=False)
-        self._write_events("write_texts", 0, settings, urgent=False)
+        self._write_events("write_texts", 0, described, urgent=False)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""

@@ -18,7 +18,9 @@ import numpy as np
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
+from alp_jax.settings.compare import as_flag, flatten
 from alp_jax.workdir import checkpoint, classes, config
+from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.convert_weights import torch_files, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS
@@ -105,7 +107,7 @@ def _write_workdir(
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
             # One below, as the temporary folder is for its owner alone.
             workdir = pathlib.Path(folder) / "workdir"
-            config.save(run_config, workdir)
+            config.save(build_settings(run_config), workdir)
             label_set_name = run_config.data.label_set
             classes.save(load_label_set(label_set_name), workdir, label_set_name)
             record.save(workdir)
@@ -157,9 +159,9 @@ def _describe(
 
 def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
     """Flags that give configs/default.py the same network."""
-    ours, usual = config.flatten(run_config), config.flatten(default.get_config())
+    ours, usual = flatten(run_config), flatten(default.get_config())
     return [
-        config.as_flag(name, value)
+        as_flag(name, value)
         for name, value in ours.items()
         if name.startswith(("model.", "data.label_set")) and value != usual[name]
     ]

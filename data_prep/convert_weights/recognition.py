@@ -18,7 +18,8 @@ import ml_collections
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
-from alp_jax.settings import upgrade, validation
+from alp_jax.settings import upgrade
+from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.common.text import shorten
 from data_prep.convert_weights import trees
@@ -126,7 +127,7 @@ class PublishedFile:
                 f"--label_set is {self.label_set}, but {self.path} has no classifier: expected "
                 "none for weights of a backbone; leave it out."
             )
-        validation.validate(run_config)
+        build_settings(run_config)
         return run_config
 
     def account_for(self, layout_name: str, expected: trees.PyTree) -> dict[str, str]:

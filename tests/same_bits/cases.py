@@ -1,6 +1,6 @@
 """The configurations whose train step is compared, in the vocabulary of commit 106e02e.
 
-A case is a method and the fields, by their full names, that differ from `configs/default.py` of that
+A case is a method and the fields, by full name, that differ from `configs/default.py` of that
 commit. A worker translates them to the vocabulary of its own code.
 """
 

@@ -93,8 +93,8 @@ def describe_difference(base: np.ndarray, head: np.ndarray) -> str:
 def canonical_program(text: str) -> str:
     """Renames functions by their order, and removes the name of the module and of results.
 
-    Such names follow those in the Python code and do not reach the compiled arithmetic. Symbols that
-    the text does not define, such as targets of custom calls, stay.
+    Such names follow those in the Python code and do not reach the compiled arithmetic. Symbols
+    that the text does not define, such as targets of custom calls, stay.
     """
     text = re.sub(r"^module @\S+", "module", text, flags=re.MULTILINE)
     text = re.sub(r' ?\{jax\.result_info = "[^"]*"\}', "", text)

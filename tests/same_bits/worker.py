@@ -49,18 +49,12 @@ def build(case: dict[str, Any]) -> Built:
     from alp_jax.data.samples import Sample
     from alp_jax.objective import state, step
     from alp_jax.run import assembly
-    from alp_jax.settings import upgrade, validation
-    from configs import default
+    from alp_jax.settings.upgrade import upgrade
+    from alp_jax.workdir.settings import build_settings
 
-    overrides = dict(case["overrides"])
-    num_classes = overrides.pop("data.num_classes")
-    overrides["data.label_set"] = upgrade.upgrade_label_set(num_classes)
-    config = default.get_config(case["method"])
-    with config.unlocked():
-        config.update_from_flattened_dict(overrides)
-    validation.validate(config)
-    setup = assembly.create_setup(config)
-    data = config.data
+    settings = build_settings(upgrade(make_format_1(case)))
+    setup = assembly.create_setup(settings)
+    data, num_classes = settings.data, setup.segmenter.num_classes
     arrays = make_batch(data.batch_size, data.source_size, data.target_size, num_classes)
     samples = {
         "source": Sample(arrays["source_images"], arrays["source_labels"]),
@@ -73,6 +67,20 @@ def build(case: dict[str, Any]) -> Built:
         rng=jax.random.key(7),
         compiler_options=assembly.COMPILER_OPTIONS.get(jax.default_backend()),
     )
+
+
+def make_format_1(case: dict[str, Any]) -> dict[str, Any]:
+    """Makes the configuration of a case as commit 106e02e wrote it to config.json."""
+    table = json.loads(pathlib.Path(__file__).with_name("format_1.json").read_text())
+    fields = table["defaults"]
+    fields["objective"] |= table["methods"][case["method"]]
+    for name, value in case["overrides"].items():
+        *path, field = name.split(".")
+        block = fields
+        for key in path:
+            block = block[key]
+        block[field] = value
+    return fields
 
 
 def make_batch(

@@ -14,9 +14,19 @@ import jax.numpy as jnp
 from alp_jax.models.discriminator import DomainDiscriminator, min_input_size
 from alp_jax.models.layers import ActivationDtype
 from alp_jax.models.segmenter import MAIN
-from alp_jax.objective import losses, maps, patches
-from alp_jax.objective.types import SOURCE, TARGET, Contribution, Scalars, Seen, Surroundings, Term
-from alp_jax.settings.schema import Size, refuse, setting
+from alp_jax.objective import losses, maps
+from alp_jax.objective.types import (
+    SOURCE,
+    TARGET,
+    Contribution,
+    Curve,
+    Scalars,
+    Seen,
+    Surroundings,
+    Term,
+    Watch,
+)
+from alp_jax.settings.schema import block, refuse, setting
 
 PyTree = Any
 
@@ -40,13 +50,12 @@ class Alignment(Term):
         "What the discriminator sees: -p log p in nats (the paper), the same divided by log K "
         "(AdvEnt), or p (AdaptSegNet).",
     )
-    patch: Literal["random", "whole"] = setting(
-        "random", "Randomly placed patches of the map (ALP-GI), or the whole map (AGP-GI)."
+    patches: Any = block(
+        "alp_jax.objective.placements",
+        "PLACEMENT",
+        "Which patches of the map are aligned: random ones (ALP-GI) or the whole map (AGP-GI).",
+        default_kind="random",
     )
-    patch_size: Size = setting(
-        (256, 256), "(height, width) of a patch, pixels of the images; not used by whole maps."
-    )
-    num_patches: int = setting(1, "Patches of each map; not used by whole maps.", at_least=1)
     decision: Literal["cell", "patch"] = setting(
         "cell",
         "A score for each cell of the discriminator's output (AdvEnt's code), or one for each "
@@ -66,6 +75,16 @@ class Alignment(Term):
     activation_dtype: ActivationDtype = setting(
         "float32", "Type of the discriminator's activations; parameters stay in single precision."
     )
+    watch_patience: int = setting(
+        20,
+        "Lines of metrics.jsonl in a row with the discriminator's accuracy at 1 or 1/2 before a "
+        "warning; 0 never warns.",
+        at_least=0,
+        operational=True,
+    )
+    watch_tolerance: float = setting(
+        0.005, "How far from 1, or 1/2, still counts as there.", at_least=0, operational=True
+    )
     owns_parameters: ClassVar[bool] = True
 
     @property
@@ -84,13 +103,27 @@ class Alignment(Term):
         return self.name.removeprefix(_NAME).lstrip("_") or MAIN
 
     @property
-    def shown(self) -> Mapping[str, str]:
-        """Shows both players' losses."""
-        suffix = self._suffix
-        return {f"loss/{self.name}": f"adv{suffix}", f"loss/discriminator{suffix}": f"disc{suffix}"}
+    def curves(self) -> tuple[Curve, ...]:
+        """Both players' losses, and the discriminator's accuracy."""
+        suffix, which = self.suffix, "" if self.key == MAIN else f", {self.key}"
+        return (
+            Curve(f"adversarial loss{which} (nats)", (f"loss/{self.name}",), short=f"adv{suffix}"),
+            Curve(
+                f"discriminator's loss{which} (nats)",
+                (f"loss/discriminator{suffix}",),
+                short=f"disc{suffix}",
+            ),
+            Curve(f"discriminator's accuracy{which} (%)", self.accuracies, scale=100),
+        )
 
     @property
-    def _suffix(self) -> str:
+    def accuracies(self) -> tuple[str, ...]:
+        """Names of the discriminator's accuracies."""
+        return tuple(f"discriminator_accuracy/{side}{self.suffix}" for side in (SOURCE, TARGET))
+
+    @property
+    def suffix(self) -> str:
+        """What the names of the discriminator's scalars end in."""
         return "" if self.key == MAIN else f"_{self.key}"
 
     @property
@@ -106,15 +139,13 @@ class Alignment(Term):
             f"layers leave nothing to decide; use a larger patch or fewer {name}.widths"
         )
         for view in self.views:
-            height, width = surroundings.sizes[view]
-            if self.patch == "whole":
-                if min(height, width) < smallest:
-                    refuse(f"{name}: the size of the view {view}", (height, width), enough)
-            elif self.patch_size[0] > height or self.patch_size[1] > width:
-                inside = f"a patch inside the {view} map of {height}x{width}"
-                refuse(f"{name}.patch_size", self.patch_size, inside)
-        if self.patch == "random" and min(self.patch_size) < smallest:
-            refuse(f"{name}.patch_size", self.patch_size, enough)
+            size = self.patches.get_patch_size(f"{name}.patches", view, surroundings.sizes[view])
+            if min(size) < smallest:
+                refuse(f"{name}: the size of a patch of the view {view}", size, enough)
+
+    def watch(self) -> Watch:
+        """Creates a watch on the discriminator's accuracy."""
+        return DiscriminatorWatch(self)
 
     def create(self, key: jax.Array, num_classes: int) -> PyTree:
         """Creates the discriminator's parameters."""
@@ -147,21 +178,14 @@ class Alignment(Term):
             "discriminator_accuracy/source": losses.domain_accuracy(source_logits, losses.SOURCE),
             "discriminator_accuracy/target": losses.domain_accuracy(target_logits, losses.TARGET),
         }
-        return loss, {name + self._suffix: value for name, value in scalars.items()}
+        return loss, {name + self.suffix: value for name, value in scalars.items()}
 
     def _compute_maps(self, seen: Seen) -> jax.Array:
         """Computes g(h(f(x))): upsampled to the images' size, whole or of random patches."""
         logits = seen.outputs.logits[self.head]
         height, width = seen.sample.images.shape[1:3]
-        size = (height, width)
-        if self.patch == "random":
-            offsets = patches.sample_offsets(
-                seen.key, logits.shape[0], size, self.patch_size, self.num_patches
-            )
-            logits = patches.upsample_patches(logits, offsets, size, self.patch_size)
-        else:
-            logits = patches.upsample(logits, size)
-        return maps.compute_map(logits, self.aligned_map)
+        taken = self.patches.take(logits, (height, width), seen.key)
+        return maps.compute_map(taken, self.aligned_map)
 
     def _decide(self, own: PyTree, aligned: jax.Array) -> jax.Array:
         """Computes domain logits: one for each cell, or their mean for each patch."""
@@ -170,5 +194,48 @@ class Alignment(Term):
             domain_logits = jnp.mean(domain_logits, axis=(1, 2))
         return domain_logits
 
+
+class DiscriminatorWatch(Watch):
+    """Warns when the discriminator has won, or collapsed, for a number of reports in a row.
+
+    Its accuracy is the mean over both domains. At 1 it tells them apart without effort, and the
+    segmenter gets hardly a gradient; at 1/2 it tells nothing, and there is nothing to learn from.
+    """
+
+    def __init__(self, term: Alignment):
+        """Starts counting."""
+        self._term = term
+        self._count = dict.fromkeys(_WARNINGS, 0)
+
+    def update(self, step: int, averages: Mapping[str, float]) -> str | None:
+        """Returns a warning once for each time that the accuracy stays."""
+        names = self._term.accuracies
+        if self._term.watch_patience == 0 or not all(name in averages for name in names):
+            return None
+        accuracy = sum(averages[name] for name in names) / len(names)
+        warning = None
+        for pinned in self._count:
+            is_there = abs(accuracy - pinned) <= self._term.watch_tolerance
+            self._count[pinned] = self._count[pinned] + 1 if is_there else 0
+            if self._count[pinned] == self._term.watch_patience:
+                block_name = f"config.terms.{self._term.name}"
+                reports = f"the last {self._term.watch_patience} reports to step {step}"
+                warning = _WARNINGS[pinned].format(term=block_name, reports=reports)
+        return warning
+
+
+# Accuracy -> what is said where it stays.
+_WARNINGS = {
+    1.0: (
+        "The discriminator has won: its accuracy was 1.0 in {reports}, so that the segmenter "
+        "learns little from it; try smaller patches ({term}.patches), fewer {term}.widths, a lower "
+        "config.optimizer.discriminator_learning_rate, or an earlier checkpoint."
+    ),
+    0.5: (
+        "The discriminator has collapsed: its accuracy was 0.5 in {reports}, so that there is "
+        "nothing to align by; try a higher config.optimizer.discriminator_learning_rate, larger "
+        "patches ({term}.patches), or a lower {term}.weight."
+    ),
+}
 
 TERM = Alignment

@@ -1,13 +1,12 @@
 """The term of the cross-entropy on labelled pixels: Eq. (1) of Cicek et al., ACCV 2020."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax.numpy as jnp
 
 from alp_jax.models.segmenter import MAIN
 from alp_jax.objective import losses, patches
-from alp_jax.objective.types import Contribution, Seen, Surroundings, Term
+from alp_jax.objective.types import Contribution, Curve, Seen, Surroundings, Term
 from alp_jax.settings.schema import refuse, setting
 
 
@@ -29,9 +28,12 @@ class CrossEntropy(Term):
         return (self.head,)
 
     @property
-    def shown(self) -> Mapping[str, str]:
-        """Shows the loss."""
-        return {f"loss/{self.name}": self.name.replace("cross_entropy", "ce")}
+    def curves(self) -> tuple[Curve, ...]:
+        """The loss."""
+        head = "" if self.head == MAIN else f", {self.head} head"
+        short = self.name.replace("cross_entropy", "ce")
+        title = f"cross-entropy, {self.view}{head} (nats)"
+        return (Curve(title, (f"loss/{self.name}",), short=short),)
 
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
         """Refuses a view without labels."""

@@ -1,0 +1,76 @@
+"""The settings of a run: config, with a block from each package.
+
+Synopsis:
+
+  settings = build_settings(run_config)     # checked, typed and frozen
+"""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from alp_jax.data.settings import DataSettings
+from alp_jax.devices.mesh import MeshSettings
+from alp_jax.models.settings import ModelSettings
+from alp_jax.objective.optim import OptimizerSettings
+from alp_jax.objective.settings import check_objective, declare_terms, declare_views
+from alp_jax.settings.schema import build, refuse, setting
+from alp_jax.workdir.checkpoint import CheckpointSettings
+from alp_jax.workdir.scores import EvaluationSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Everything that defines a run."""
+
+    seed: int = setting(0, "Decides data order, flips, patches and initialisation.", at_least=0)
+    num_steps: int = setting(150_000, "Updates of all players.", at_least=1, operational=True)
+    init_from: str = setting(
+        "", "Workdir, or converted weights, for the segmenter's start; empty: random values."
+    )
+    start_variant: str = setting(
+        "", "Variant that init_from is a run of; a study trains it by itself."
+    )
+    log_every_steps: int = setting(
+        100, "Steps averaged to one line of metrics.jsonl.", at_least=1, operational=True
+    )
+    tensorboard: bool = setting(
+        True,
+        "The same for TensorBoard; TensorFlow's import takes seconds.",
+        operational=True,
+    )
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    views: dict[str, Any] = declare_views()
+    terms: dict[str, Any] = declare_terms()
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
+    evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
+    checkpoint: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
+    mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
+
+    def check(self, name: str) -> None:
+        """Refuses settings of different blocks that do not agree."""
+        if self.num_steps > self.optimizer.horizon_steps:
+            refuse(
+                f"{name}.optimizer.horizon_steps",
+                self.optimizer.horizon_steps,
+                f"at least num_steps ({self.num_steps}), or the learning rate is 0 before the end",
+            )
+        check_objective(
+            self.views,
+            self.terms,
+            name,
+            sizes={"source": self.data.source_size, "target": self.data.target_size},
+            heads=self.model.head_names,
+            has_statistics=self.model.moves_statistics,
+        )
+
+
+def build_settings(run_config: ml_collections.ConfigDict) -> RunSettings:
+    """Checks a configuration and builds the settings of a run.
+
+    Raises:
+      UserError: naming the field, its value and what is accepted.
+    """
+    return build(RunSettings, run_config)

@@ -1,0 +1,1 @@
+"""Methods: one file each, with `apply(config)` that adds views and terms to a configuration."""

@@ -1,0 +1,14 @@
+"""Source-only: cross-entropy on source images; no target image passes through the network.
+
+Cicek et al., ACCV 2020, Table 4: 37.76 % mean IoU for GTA5 -> Cityscapes (DeepLabv2-ResNet101).
+"""
+
+import ml_collections
+
+from alp_jax.objective.settings import term, view
+
+
+def apply(config: ml_collections.ConfigDict) -> None:
+    """Adds the views and terms."""
+    config.views.source = view("images", domain="source")
+    config.terms.cross_entropy = term("cross_entropy")

@@ -1,0 +1,16 @@
+"""Source-only training whose batch norm also sees the target's images.
+
+Not in the paper. Target images pass through the network and move the running statistics of batch
+norm; nothing is aligned. It needs model.batch_norm_mode "running" or "batch".
+"""
+
+import ml_collections
+
+from alp_jax.objective.settings import term, view
+
+
+def apply(config: ml_collections.ConfigDict) -> None:
+    """Adds the views and terms."""
+    config.views.source = view("images", domain="source")
+    config.views.target = view("images", domain="target")
+    config.terms.cross_entropy = term("cross_entropy")
