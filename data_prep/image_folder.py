@@ -69,7 +69,7 @@ def _describe_classes(table: LabelTable) -> list[str]:
     values = ", ".join(f"{name} ({value})" for value, name in sorted(table.names.items()))
     notes = [f"its classes and the values that are stored for them are {values}"]
     published = load_label_set("cityscapes_19").names
-    near = {name: find_near(name, published) for name in table.class_names}
+    near = {name: find_near(name, published, similarity=0.85) for name in table.class_names}
     differing = [f"{name} ({near[name]})" for name in near if near[name] not in (None, name)]
     if differing:
         notes.append(

@@ -16,12 +16,18 @@ def is_class_name(value: object) -> bool:
     return isinstance(value, str) and value != IGNORE and _NAME.fullmatch(value) is not None
 
 
-def find_near(name: str, names: Iterable[str]) -> str | None:
-    """Finds the name that was perhaps meant: "traffic light" for Traffic_Light."""
+def find_near(name: str, names: Iterable[str], *, similarity: float = 0.75) -> str | None:
+    """Finds the name that was perhaps meant: "traffic light" for Traffic_Light.
+
+    Args:
+      name: as it was written.
+      names: to choose from.
+      similarity: the least that counts as near, of 1; case, spaces, - and _ make no difference.
+    """
 
     def simplify(text: str) -> str:
         return re.sub(r"[ _-]+", " ", text.casefold())
 
     simple = {simplify(other): other for other in names}
-    close = difflib.get_close_matches(simplify(name), simple, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(simplify(name), simple, n=1, cutoff=similarity)
     return simple[close[0]] if close else None

@@ -6,6 +6,7 @@ Synopsis:
   settings = load(workdir)
 """
 
+import itertools
 import json
 import pathlib
 from collections.abc import Collection
@@ -123,12 +124,15 @@ def _check_same_classes(settings: RunSettings, saved: RunSettings, workdir: path
     """Refuses a classifier that tells other classes apart, or numbers them in another order."""
     ours = load_label_set(settings.data.label_set)
     theirs = classes.load(workdir, saved.data.label_set)
-    if ours.names != theirs.names:
-        raise UserError(
-            f"The weights in {workdir} (config.init_from) tell the {theirs.num_classes} classes of "
-            f"{theirs.name} apart, and this run the {ours.num_classes} of {ours.name}: start from "
-            "weights of the same classes in the same order, or from those of a backbone alone."
-        )
+    pairs = itertools.zip_longest(theirs.names, ours.names, fillvalue="none")
+    for number, (name, our_name) in enumerate(pairs, start=1):
+        if name != our_name:
+            raise UserError(
+                f"The weights in {workdir} (config.init_from) tell other classes apart: class "
+                f"number {number} is {name!r} there and {our_name!r} in config.data.label_set; "
+                "start from weights of the same classes in the same order, or from those of a "
+                "backbone alone."
+            )
 
 
 def _list_both(*both: RunSettings, **marks: bool) -> set[str]:
