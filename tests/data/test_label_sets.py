@@ -151,7 +151,7 @@ FAULTS = {
     "classes: [a, b]\nincludes: {a: [7]}": "has 7 as an included class of 'a'",
     "classes: [a, b]\nreports: {mean_iou_x: [c]}": "has 'c' in the report mean_iou_x",
     "classes: [a, b]\nreports: {mean_iou_x: []}": "has no class in the report mean_iou_x",
-    "classes: [a, b]\nreports: {mean_iou_x: [a, a]}": "has one class twice in the report",
+    "classes: [a, b]\nreports: {mean_iou_x: [a, a]}": "has one class twice in",
     "classes: [a, b]\nreports: {mean_iou: [a]}": "has the report 'mean_iou': expected mean_iou_ and",
     "classes: [a, b]\nreports: {traffic: [a]}": "has the report 'traffic'",
     "classes: [a, b]\nreports: {mean_iou_x: a}": "has mean_iou_x: 'a': expected reports of",
