@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -243,7 +244,7 @@ def is_label_set_name(value: object) -> bool:
     return is_path or value in list_label_sets()
 
 
-def load_label_set(name_or_path: str) -> LabelSet:
+def load_label_set(name_or_path: str | os.PathLike[str]) -> LabelSet:
     """Loads a label set; the same file is read once.
 
     Args:
@@ -252,17 +253,18 @@ def load_label_set(name_or_path: str) -> LabelSet:
     Raises:
       UserError: if there is none, or the file is wrong, naming what is wrong in it.
     """
-    if not is_label_set_name(name_or_path):
-        near = find_near(str(name_or_path), list_label_sets())
+    name = os.fspath(name_or_path)
+    if not is_label_set_name(name):
+        near = find_near(name, list_label_sets())
         raise UserError(
-            f"There is no label set {name_or_path!r}: expected one of "
+            f"There is no label set {name!r}: expected one of "
             f"{', '.join(list_label_sets())}, or the path of a file that ends in .yaml; "
             f"{f'did you mean {near}? ' if near else ''}set config.data.label_set."
         )
-    if name_or_path in list_label_sets():
-        with importlib.resources.as_file(_FOLDER / f"{name_or_path}.yaml") as path:
+    if name in list_label_sets():
+        with importlib.resources.as_file(_FOLDER / f"{name}.yaml") as path:
             return _read(path, ())
-    path = pathlib.Path(name_or_path).expanduser()
+    path = pathlib.Path(name).expanduser()
     stat = path.stat() if path.is_file() else None
     return _read(path, stat and (path.resolve(), stat.st_mtime_ns, stat.st_size))
 

@@ -171,37 +171,11 @@ def open_source(
     """
     title = f"{name}:{split}"
     builder = _open_builder(data_dir, name)
-    if split.split("[")[0] not in builder.info.splits:
-        raise UserError(
-            f"Dataset {name} has no split {split!r}: expected one of "
-            f"{', '.join(sorted(builder.info.splits))}."
-        )
-    features = set(builder.info.features)
-    read_labels = label_set is not None and (labels_required or "label" in features)
-    expected = {"name"} | ({"image"} if read_images else set())
-    expected |= {"label"} if read_labels else set()
-    if label_set is None and "label" in features:
-        raise UserError(
-            f"Dataset {title} holds labels, and a target domain must be read without them: name a "
-            "dataset whose records have only images (the built-in one is "
-            "toy_cities/target_unlabelled)."
-        )
-    if not expected <= features:
-        raise UserError(
-            f"Dataset {title} has the features {', '.join(sorted(features))}: expected "
-            f"{', '.join(sorted(expected))}."
-        )
-    try:
-        skips_image = "image" in features and not read_images
-        decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
-        records = builder.as_data_source(split, decoders=decoders)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"Dataset {title} cannot be opened ({describe(error)}): delete its folder "
-            f"{builder.data_path} and prepare it again."
-        ) from error
-    if len(records) == 0:
-        raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    read_labels = label_set is not None and (labels_required or "label" in builder.info.features)
+    _check_content(
+        builder, name, split, target=label_set is None, labels=read_labels, images=read_images
+    )
+    records = _open_records(builder, title, split, read_images=read_images)
     announce(f"Reading {title}: {len(records)} images.")
     table = _read_table(builder)
     if label_set is not None and read_labels:
@@ -218,6 +192,61 @@ def open_source(
         _read_resizing(builder),
         table,
     )
+
+
+def _check_content(
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    split: str,
+    *,
+    target: bool,
+    labels: bool,
+    images: bool,
+) -> None:
+    """Refuses a dataset without the split, or with other features than those to read.
+
+    Args:
+      builder: of the dataset.
+      name, split: as in `open_source`.
+      target: whether the dataset must hold no labels.
+      labels, images: whether they are read.
+    """
+    features = set(builder.info.features)
+    if split.split("[")[0] not in builder.info.splits:
+        raise UserError(
+            f"Dataset {name} has no split {split!r}: expected one of "
+            f"{', '.join(sorted(builder.info.splits))}."
+        )
+    if target and "label" in features:
+        raise UserError(
+            f"Dataset {name}:{split} holds labels, and a target domain must be read without them: "
+            "name a dataset whose records have only images (the built-in one is "
+            "toy_cities/target_unlabelled)."
+        )
+    expected = {"name"} | ({"image"} if images else set()) | ({"label"} if labels else set())
+    if not expected <= features:
+        raise UserError(
+            f"Dataset {name}:{split} has the features {', '.join(sorted(features))}: expected "
+            f"{', '.join(sorted(expected))}."
+        )
+
+
+def _open_records(
+    builder: tfds.core.DatasetBuilder, title: str, split: str, *, read_images: bool
+) -> Sequence[Example]:
+    """Opens the records of a split, of which there must be one."""
+    try:
+        skips_image = "image" in builder.info.features and not read_images
+        decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
+        records: Sequence[Example] = builder.as_data_source(split, decoders=decoders)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"Dataset {title} cannot be opened ({describe(error)}): delete its folder "
+            f"{builder.data_path} and prepare it again."
+        ) from error
+    if len(records) == 0:
+        raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    return records
 
 
 def _shards(builder: tfds.core.DatasetBuilder, split: str) -> tuple[tuple[str, int], ...]:

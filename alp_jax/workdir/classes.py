@@ -29,7 +29,7 @@ def load(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
       UserError: if there is no such label set, or the copy is damaged.
     """
     copy = workdir / FILE_NAME
-    return load_label_set(str(copy if copy.exists() else name_or_path))
+    return load_label_set(copy if copy.exists() else name_or_path)
 
 
 def load_to_train(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
@@ -44,7 +44,7 @@ def load_to_train(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
     copy = workdir / FILE_NAME
     if not copy.exists():
         return load_label_set(name_or_path)
-    kept = load_label_set(str(copy))
+    kept = load_label_set(copy)
     if pathlib.Path(name_or_path).expanduser().exists() and load_label_set(name_or_path) != kept:
         raise UserError(
             f"The label set {name_or_path} was changed since the run in {workdir} was started: "

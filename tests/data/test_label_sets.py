@@ -152,7 +152,7 @@ FAULTS = {
     "classes: [a, b]\nreports: {mean_iou_x: [c]}": "has 'c' in the report mean_iou_x",
     "classes: [a, b]\nreports: {mean_iou_x: []}": "has no class in the report mean_iou_x",
     "classes: [a, b]\nreports: {mean_iou_x: [a, a]}": "has one class twice in",
-    "classes: [a, b]\nreports: {mean_iou: [a]}": "has the report 'mean_iou': expected mean_iou_ and",
+    "classes: [a, b]\nreports: {mean_iou: [a]}": "has the report 'mean_iou': expected mean_iou_",
     "classes: [a, b]\nreports: {traffic: [a]}": "has the report 'traffic'",
     "classes: [a, b]\nreports: {mean_iou_x: a}": "has mean_iou_x: 'a': expected reports of",
     "classes: [a, b]\nno_class: 1": "has no_class 1, the id of class 'b': expected a whole number",

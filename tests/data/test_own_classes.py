@@ -13,7 +13,7 @@ from PIL import Image
 
 import alp_jax
 from alp_jax.data import sources
-from alp_jax.data.labels import IGNORE_LABEL, LabelSet, load_label_set
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet, LabelTable, load_label_set
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator, figures, metrics, results
 from alp_jax.run import assembly
@@ -114,6 +114,21 @@ def test_binary_masks_are_read_as_two_classes(binary):
         np.testing.assert_array_equal(label, expected)
     with pytest.raises(UserError, match="classes background, crack, of which the label set"):
         read(root, "walls", load_label_set("cityscapes_19"))
+
+
+def test_a_value_or_a_table_that_is_wrong_is_one_sentence(binary):
+    root, _, label_set = binary
+    table = LabelTable({0: "background", 1: "crack"})
+    record = {"name": b"wall", "image": None, "label": np.full((2, 2, 1), 9)}
+    source = sources.SegmentationSource([record], "walls:train", label_set, table=table)
+    with pytest.raises(
+        UserError, match=r"the value 9: expected 0 \(background\), 1 \(crack\), or 255"
+    ):
+        source[0]
+    metadata = root / "datasets/image_folder/walls/1.0.0/metadata.json"
+    metadata.write_text(json.dumps({"label_values": {"0": 7}, "ignored_label_values": []}))
+    with pytest.raises(UserError, match=r"The description of dataset .* is corrupt .*label_values"):
+        read(root, "walls", label_set)
 
 
 def test_binary_scores_and_pictures(binary, capsys):
