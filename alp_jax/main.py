@@ -82,8 +82,8 @@ _SPLIT = flags.DEFINE_string(
 _PREDICTIONS = flags.DEFINE_string(
     "predictions",
     None,
-    "evaluate: folder for predictions, NAME_labelIds.png with Cityscapes label ids at the labels' "
-    "resolution, the format of the Cityscapes benchmark.",
+    "evaluate: folder for predictions, NAME.png with label ids at the labels' resolution; with "
+    "Cityscapes' label sets NAME_labelIds.png, the format of its benchmark.",
 )
 _INPUT = flags.DEFINE_string(
     "input",

@@ -175,14 +175,14 @@ def _iterate_published(spec: dict[str, Any]) -> Iterator[Any]:
 
 def _iterate_ours(spec: dict[str, Any]) -> Iterator[Any]:
     from alp_jax.data import pipeline
-    from alp_jax.data.labels import LABEL_SETS
+    from alp_jax.data.labels import load_label_set
     from configs import default
 
     config = default.get_config().data.copy_and_resolve_references()
     config.data_dir = spec["data_dir"]
     config.source, config.target = spec["datasets"][spec["kind"]]
     batches = pipeline.create_train_batches(
-        config, seed=0, label_set=LABEL_SETS[config.num_classes], use_target=True
+        config, seed=0, label_set=load_label_set(config.label_set), use_target=True
     )
     return pipeline.iterate(
         batches, 0, num_workers=spec["workers"], prefetch_batches=config.prefetch_batches

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from torch.utils import data
 
-from alp_jax.data.labels import CITYSCAPES_CLASSES
+from alp_jax.data.labels import load_label_set
 
 MEAN = np.array((104.00698793, 116.66876762, 122.67891434), np.float32)
-TRAIN_IDS = {c.cityscapes_id: train_id for train_id, c in enumerate(CITYSCAPES_CLASSES)}
+_CLASSES = load_label_set("cityscapes_19").classes
+TRAIN_IDS = {c.label_id: train_id for train_id, c in enumerate(_CLASSES)}
 
 
 class PublishedPairs(data.Dataset):

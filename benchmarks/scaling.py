@@ -94,6 +94,7 @@ def _child() -> int:
 def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
     import jax
 
+    from alp_jax.data.labels import load_label_set
     from alp_jax.devices import mesh
     from alp_jax.run import assembly
     from benchmarks import paper_step
@@ -104,7 +105,7 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
     chips = assembly.create_mesh(config)
     step, (_, shapes, _) = paper_step.describe(config)
     rng = np.random.default_rng(0)
-    limits = {"source_labels": config.data.num_classes}
+    limits = {"source_labels": load_label_set(config.data.label_set).num_classes}
     batch = {
         name: rng.integers(0, limits.get(name, 256), leaf.shape, np.uint8)
         for name, leaf in shapes.items()

@@ -10,11 +10,11 @@ import pathlib
 import cv2
 import numpy as np
 
-from alp_jax.data.labels import CITYSCAPES_CLASSES
+from alp_jax.data.labels import load_label_set
 from tests.data_prep import raw_files
 
 SOURCE_SIZE, TARGET_SIZE = (1052, 1914), (1024, 2048)
-_IDS = [c.cityscapes_id for c in CITYSCAPES_CLASSES]
+_IDS = [c.label_id for c in load_label_set("cityscapes_19").classes]
 _NUM_SHAPES = 120
 # Noise of the least noisy shape, grey levels; spread of the noise's logarithm over shapes.
 _QUIET, _SPREAD = 0.25, 1.0

@@ -165,6 +165,7 @@ def _print_row(row: dict[str, Any], *, first: bool) -> None:
 
 def _create_spec(scale: int) -> dict[str, Any]:
     """Returns the input of a measured process; the PyTorch side must not import JAX."""
+    from alp_jax.data.labels import load_label_set
     from benchmarks import paper_step
     from tests import parity
 
@@ -176,7 +177,7 @@ def _create_spec(scale: int) -> dict[str, Any]:
         "segmenter": parity.torch_segmenter_arguments(config),
         "settings": parity.create_torch_settings(config),
         "discriminator_widths": tuple(config.discriminator.widths),
-        "num_classes": config.data.num_classes,
+        "num_classes": load_label_set(config.data.label_set).num_classes,
     }
 
 

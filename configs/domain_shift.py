@@ -30,7 +30,7 @@ def get_config(variant: str = "gta5") -> ml_collections.ConfigDict:
     config = to_config(ShiftSettings())
     if variant == "synthia":
         config.data.source = "synthia_rand_cityscapes/all_760x1280"
-        config.data.num_classes = 16
+        config.data.label_set = "cityscapes_16"
     elif variant == "toy_cities":
         _set_toy_cities(config)
     return config.lock()
@@ -43,7 +43,7 @@ def _set_toy_cities(config: ml_collections.ConfigDict) -> None:
     config.eval_every_steps = 50
     config.num_validation = 200
     config.widths = (16, 32, 64, 128)
-    config.data.num_classes = 16
+    config.data.label_set = "cityscapes_16"
     config.data.source = "toy_cities/source"
     config.data.target = "toy_cities/target_train_labels"
     config.data.target_validation = "toy_cities/target"

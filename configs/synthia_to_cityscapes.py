@@ -28,7 +28,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of a method."""
     config = gta5_to_cityscapes.get_config(variant)
     with config.unlocked():
-        config.data.num_classes = 16
+        config.data.label_set = "cityscapes_16"
         config.data.source = "synthia_rand_cityscapes/all_760x1280"
         config.data.source_size = (760, 1280)
         if variant == "advent":

@@ -56,7 +56,7 @@ def find_start(variant: str) -> str:
 
 
 def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
-    config.data.num_classes = 16
+    config.data.label_set = "cityscapes_16"
     config.data.source = "toy_cities/source"
     config.data.target = "toy_cities/target_unlabelled"
     config.data.source_size = (64, 128)

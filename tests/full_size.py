@@ -22,7 +22,7 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 from PIL import Image
 
 from alp_jax import models
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.data.sources import open_source
 from alp_jax.evaluation.evaluator import Evaluator
 from configs import gta5_to_cityscapes
@@ -70,7 +70,7 @@ def run(
     with config.unlocked():
         config.data.data_dir = str(folder)
         config.evaluation.dataset = f"cityscapes/{prepared.name}"
-    truth, label_set = raw_labels(raw_dir), LABEL_SETS[config.data.num_classes]
+    truth, label_set = raw_labels(raw_dir), load_label_set(config.data.label_set)
     assert truth, f"no labels in {raw_dir}"
 
     # The raw files, by numpy alone, against what evaluation reads.
@@ -82,7 +82,7 @@ def run(
         raw = np.asarray(Image.open(truth[example["name"]]))
         expected = np.zeros(256, int)
         for train_id, scene_class in enumerate(label_set.classes):
-            expected[train_id] = np.sum(raw == scene_class.cityscapes_id)
+            expected[train_id] = np.sum(raw == scene_class.label_id)
         expected[255] = raw.size - expected.sum()
         np.testing.assert_array_equal(histogram(example["label"]), expected)
         assert example["image"].shape == (*size, 3)

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 import torch
 
+from alp_jax.data.labels import load_label_set
 from alp_jax.objective import optim, patches, state
 from alp_jax.run import assembly
 from configs import default
@@ -65,10 +66,11 @@ def make_batch(config: ml_collections.ConfigDict, seed: int) -> dict[str, np.nda
         colours = blocks(size, 3, 200)
         return (colours + rng.integers(0, 56, colours.shape)).astype(np.uint8)
 
-    labels = blocks(data.source_size, 1, data.num_classes + 1)[..., 0]
+    num_classes = load_label_set(data.label_set).num_classes
+    labels = blocks(data.source_size, 1, num_classes + 1)[..., 0]
     batch = {
         "source_images": images(data.source_size),
-        "source_labels": np.where(labels == data.num_classes, 255, labels).astype(np.uint8),
+        "source_labels": np.where(labels == num_classes, 255, labels).astype(np.uint8),
     }
     if config.objective.use_target:
         batch["target_images"] = images(data.target_size)
@@ -124,7 +126,7 @@ class Pair:
         self._segmenter = create_torch_segmenter(config)
         discriminators = {
             player: torch_reference.create_discriminator(
-                config.data.num_classes, config.discriminator.widths
+                load_label_set(config.data.label_set).num_classes, config.discriminator.widths
             )
             for player in self._our_players()
             if player != SEGMENTER
@@ -343,7 +345,7 @@ def create_torch_segmenter(config: ml_collections.ConfigDict) -> torch_reference
 def torch_segmenter_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
     model = config.model
     return {
-        "num_classes": config.data.num_classes,
+        "num_classes": load_label_set(config.data.label_set).num_classes,
         "stem_width": model.stem_widths[0],
         "depths": model.depths,
         "widths": model.widths,

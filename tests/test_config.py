@@ -21,12 +21,15 @@ def test_the_papers_configurations_are_valid(variant):
 
 @pytest.mark.parametrize("variant", default.METHODS)
 @pytest.mark.parametrize(
-    ("module", "source_size", "num_classes"),
-    [(gta5_to_cityscapes, [720, 1280], 19), (synthia_to_cityscapes, [760, 1280], 16)],
+    ("module", "source_size", "label_set"),
+    [
+        (gta5_to_cityscapes, [720, 1280], "cityscapes_19"),
+        (synthia_to_cityscapes, [760, 1280], "cityscapes_16"),
+    ],
     ids=PAPER,
 )
 def test_the_papers_experiments_have_the_numbers_of_section_4_1(
-    variant, module, source_size, num_classes
+    variant, module, source_size, label_set
 ):
     run_config = module.get_config(variant)
     validation.validate(run_config)
@@ -34,7 +37,7 @@ def test_the_papers_experiments_have_the_numbers_of_section_4_1(
     expected = {
         "data.source_size": source_size,
         "data.target_size": [512, 1024],
-        "data.num_classes": num_classes,
+        "data.label_set": label_set,
         "data.batch_size": 1,
         "num_steps": 150_000,
         "objective.adversarial_weight": 0.001,
@@ -136,7 +139,11 @@ def test_an_unknown_variant_lists_those_there_are(module):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"data.num_classes": 17}, "data.num_classes is 17: expected one of 19, 16, 13"),
+        (
+            {"data.label_set": "cityscapes_17"},
+            "data.label_set is 'cityscapes_17': expected one of cityscapes_13, cityscapes_16, "
+            r"cityscapes_19, or the path of a \.yaml file",
+        ),
         ({"data.image_resize": "cubic"}, "'cubic': expected one of bicubic, bilinear"),
         ({"data.batch_size": 0}, "data.batch_size is 0: expected at least 1"),
         ({"data.flip_probability": 1.5}, "data.flip_probability is 1.5: expected at most 1"),

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from alp_jax.data import pipeline, sources
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
 from tests import tiny
 
-LABEL_SET = LABEL_SETS[16]
+LABEL_SET = load_label_set("cityscapes_16")
 BATCH_SIZE = 4
 
 
@@ -97,7 +97,7 @@ def test_image_and_label_are_flipped_together_and_half_of_the_time(config):
             ids, batch["source_images"], batch["source_labels"], strict=True
         ):
             example = tiny.make_example(index)
-            expected = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
+            expected = LABEL_SET.map_table(CITYSCAPES_TABLE)[example["label"][..., 0]]
             mirrored = not np.array_equal(image, example["image"])
             np.testing.assert_array_equal(label, expected[:, ::-1] if mirrored else expected)
             flipped += mirrored
@@ -129,7 +129,7 @@ def test_resize_is_pillows_for_images_and_nearest_for_labels(config, filter_name
     example = tiny.make_example(ids[0])
     image = Image.fromarray(example["image"]).resize((20, 16), getattr(Image, filter_name.upper()))
     np.testing.assert_array_equal(batch["source_images"][0], image)
-    label = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
+    label = LABEL_SET.map_table(CITYSCAPES_TABLE)[example["label"][..., 0]]
     # Nearest: the centre of output pixel i lies in input pixel floor((i + 0.5) * n_in / n_out).
     rows = ((np.arange(16) + 0.5) * tiny.HEIGHT / 16).astype(int)
     columns = ((np.arange(20) + 0.5) * tiny.WIDTH / 20).astype(int)

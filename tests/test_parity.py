@@ -13,12 +13,13 @@ import torch
 from alp_jax import models
 from configs import default
 from tests import parity, torch_reference
+from tests.commands import ROOT
 
 NUM_STEPS = 20
 # A narrow network with every kind of layer, and sides of both parities; the adversarial gradients
 # weigh as much as those of the cross-entropy, and the rates decay to a quarter.
 SMALL = {
-    "data.num_classes": 5,
+    "data.label_set": str(ROOT / "tests" / "five_classes.yaml"),
     "data.source_size": (64, 96),
     "data.target_size": (65, 97),
     "model.stem_widths": (8,),

@@ -1,7 +1,7 @@
 import numpy as np
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from benchmarks import published_loader, street_frames
 from configs import default
 from data_prep import cityscapes, gta5
@@ -26,7 +26,7 @@ def test_published_loader_and_records_at_either_size_give_the_same_pairs(tmp_pat
         config.source = f"gta5/all{suffixes[0]}"
         config.target = f"cityscapes/unlabelled{suffixes[1]}"
         batches = pipeline.create_train_batches(
-            config, seed=0, label_set=LABEL_SETS[19], use_target=True
+            config, seed=0, label_set=load_label_set("cityscapes_19"), use_target=True
         )
         epoch = [batches[step] for step in range(3)]
         sources = [(b["source_images"][0], b["source_labels"][0]) for b in epoch]

@@ -15,10 +15,11 @@ from typing import Any
 import jax
 
 from alp_jax import models
+from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
 from alp_jax.models import Segmenter
-from alp_jax.workdir import config
+from alp_jax.workdir import classes, config
 from alp_jax.workdir.checkpoint import Checkpoints
 from alp_jax.workdir.settings import RunSettings
 
@@ -33,6 +34,7 @@ class Member:
       workdir: folder of the run.
       step: step of the checkpoint.
       settings: settings of the run.
+      label_set: classes of the run.
       segmenter: the network.
       params, model_state: variables of the network.
     """
@@ -40,6 +42,7 @@ class Member:
     workdir: pathlib.Path
     step: int
     settings: RunSettings
+    label_set: LabelSet
     segmenter: Segmenter
     params: PyTree
     model_state: PyTree
@@ -61,6 +64,11 @@ class Ensemble:
     def settings(self) -> RunSettings:
         """Settings of the first member."""
         return self.members[0].settings
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Classes of all members."""
+        return self.members[0].label_set
 
     @property
     def variables(self) -> Variables:
@@ -133,19 +141,25 @@ def load_ensemble(
 
 def _load_member(workdir: pathlib.Path, checkpoint: str, settings: RunSettings | None) -> Member:
     settings = settings or config.load(workdir)
-    segmenter = models.create_segmenter(settings.model, settings.data.num_classes)
+    label_set = classes.load(workdir, settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     params, model_state, step = restore_segmenter(workdir, segmenter, checkpoint)
-    return Member(workdir, step, settings, segmenter, params, model_state)
+    return Member(workdir, step, settings, label_set, segmenter, params, model_state)
 
 
 def _check_agrees(member: Member, first: Member) -> None:
-    for field in ("num_classes", "target_size"):
-        ours, theirs = (getattr(found.settings.data, field) for found in (member, first))
-        if ours != theirs:
-            raise UserError(
-                f"{member.workdir} has config.data.{field} {ours!r} and {first.workdir} "
-                f"{theirs!r}: expected the same in all members of an ensemble."
-            )
+    ours, theirs = (found.settings.data.target_size for found in (member, first))
+    if ours != theirs:
+        raise UserError(
+            f"{member.workdir} has config.data.target_size {ours!r} and {first.workdir} {theirs!r}: "
+            "expected the same in all members of an ensemble."
+        )
+    if member.label_set.names != first.label_set.names:
+        raise UserError(
+            f"{member.workdir} has the classes {', '.join(member.label_set.names)}, and "
+            f"{first.workdir} {', '.join(first.label_set.names)}: expected the same, in the same "
+            "order, in all members of an ensemble."
+        )
 
 
 def restore_segmenter(

@@ -7,6 +7,7 @@ Synopsis:
 
 import dataclasses
 import io
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ COLUMNS = ("image", "prediction", "label", "entropy")
 # Okabe and Ito, "Color Universal Design", 2008: safe for the colour-blind, on light and dark pages.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 MARKERS = "osD^vP*"  # Distinguish curves in addition to their colours.
+_LEGEND_NAME = 14  # Characters of a name that a column of a legend has room for.
+_CONFUSION_CLASSES = 24  # Classes that a confusion matrix of the usual size has room for.
 
 
 def _style(ink: str, paper: str, grid: str) -> dict[str, Any]:
@@ -109,7 +112,9 @@ def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -
         the pictures of one row have the same size.
       handles: entries of the legend.
     """
-    width, gap, title_height, legend_height = 3.2, 0.08, 0.3, 0.75  # Inches.
+    columns = legend_columns(handles, 9)
+    width, gap, title_height = 3.2, 0.08, 0.3  # Inches.
+    legend_height = max(0.75, 0.25 * math.ceil(len(handles) / columns))
     heights = [width * height / across for height, across, _ in map(_first_shape, rows)]
     across = width * len(rows[0])
     total = title_height + sum(heights) + gap * len(rows) + legend_height
@@ -135,7 +140,7 @@ def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -
             axis.set_axis_off()
             if index == 0:
                 axis.set_title(title)
-    figure.legend(handles=handles, loc="lower center", ncols=9, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=8, frameon=False)
     return figure
 
 
@@ -157,6 +162,12 @@ def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
     return handles + [Patch(facecolor="black", label="not evaluated")] * not_evaluated
 
 
+def legend_columns(handles: Sequence[Patch], most: int) -> int:
+    """Returns how many columns a legend may have: fewer than `most` where names are long."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    return max(1, min(most, most * _LEGEND_NAME // longest))
+
+
 def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Figure:
     """Draws a confusion matrix with logarithmic colours, purple to yellow; 0 is grey (Figure 7).
 
@@ -165,7 +176,8 @@ def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Fi
       label_set: the C classes.
       title: title of the figure.
     """
-    figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
+    scale = max(1.0, label_set.num_classes / _CONFUSION_CLASSES)
+    figure = Figure(figsize=(7.4 * scale, 6.6 * scale), layout="constrained", dpi=110)
     axis = figure.subplots()
     colours = colormaps["viridis"].with_extremes(bad="0.6")
     highest = max(int(confusion.max()), 2)

@@ -19,7 +19,7 @@ from rich.table import Table
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError, describe
 from alp_jax.evaluation import figures
-from alp_jax.evaluation.metrics import MEANS
+from alp_jax.evaluation.metrics import name_means
 from alp_jax.workdir import files, scores
 
 
@@ -109,9 +109,8 @@ def print_scores(summary: Mapping[str, Any]) -> None:
     for name, iou in summary["iou_per_class"].items():
         table.add_row(name, _percent(iou))
     table.add_section()
-    for key, name in MEANS.items():
-        if key in summary:
-            table.add_row(name, _percent(summary[key]))
+    for key, name in name_means(summary).items():
+        table.add_row(name, _percent(summary[key]))
     table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))
     print(
         f"{summary['dataset']} {summary['split']}, {summary['num_images']} images, "

@@ -4,7 +4,7 @@ Synopsis:
 
   segmenter = load_segmenter("runs/alp")
   (prediction,) = segmenter.predict([image])       # [H, W, 3] uint8 RGB, any H and W
-  prediction.label_ids                             # [H, W] uint8, Cityscapes label ids
+  prediction.label_ids                             # [H, W] uint8, label ids of the label set
 
 The network's input has one size, `config.data.target_size`, the size of target images in training
 and evaluation. Its logits are interpolated to each image's own size, and classes are decided there.
@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
 from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
@@ -61,8 +61,8 @@ class Prediction:
 
     @property
     def label_ids(self) -> np.ndarray:
-        """Cityscapes label ids, [H, W] uint8."""
-        return self.label_set.to_cityscapes_ids[self.train_ids]
+        """Label ids of the label set, [H, W] uint8; with Cityscapes' sets, its label ids."""
+        return self.label_set.to_label_ids[self.train_ids]
 
     def colour(self) -> np.ndarray:
         """Paints the classes: [H, W, 3] uint8 RGB."""
@@ -113,7 +113,7 @@ class TrainedSegmenter:
         """
         self.ensemble = ensemble
         self.settings = ensemble.settings
-        self.label_set = LABEL_SETS[self.settings.data.num_classes]
+        self.label_set = ensemble.label_set
         self.batch_size = batch_size or self.settings.evaluation.batch_size
         self.proportions = proportions
         predictor = ensemble.predictor

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from alp_jax import models
+from alp_jax.data.labels import LabelSet, load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
@@ -42,9 +43,15 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 }
 
 
-def create_setup(settings: RunSettings) -> Setup:
-    """Creates the static parts of a run's step."""
-    segmenter = models.create_segmenter(settings.model, settings.data.num_classes)
+def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Setup:
+    """Creates the static parts of a run's step.
+
+    Args:
+      settings: of the run.
+      label_set: the classes; None loads those of `config.data.label_set`.
+    """
+    label_set = label_set or load_label_set(settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     return Setup(
         segmenter,
         create_objective(settings.views, settings.terms, heads=segmenter.heads),

@@ -13,7 +13,7 @@ import ml_collections
 
 from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import LabelSet
 from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
@@ -22,7 +22,7 @@ from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
 from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
-from alp_jax.workdir import checkpoint, config, locks, scores, writers
+from alp_jax.workdir import checkpoint, classes, config, locks, scores, writers
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 logger = logging.getLogger(__name__)
@@ -72,9 +72,9 @@ def _train_and_evaluate(
     stop: stopping.StopRequest,
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(settings, workdir))
-    label_set = LABEL_SETS[settings.data.num_classes]
+    label_set = classes.load_to_train(workdir, settings.data.label_set)
     devices = assembly.create_mesh(settings)
-    setup = assembly.create_setup(settings)
+    setup = assembly.create_setup(settings, label_set)
     batches = pipeline.create_train_batches(
         settings.data,
         seed=settings.seed,
@@ -88,7 +88,7 @@ def _train_and_evaluate(
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(settings, setup, checkpoints, devices)
         _describe(train_state)
-        processes.from_primary(lambda: config.save(settings, workdir))
+        processes.from_primary(lambda: _save_settings(settings, label_set, workdir))
         if start_step < settings.num_steps:
             logger.info(
                 "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
@@ -138,6 +138,12 @@ def _train_and_evaluate(
                 result.save(workdir)
     summary = scores.read_summary(workdir, last_step, settings.evaluation)
     return summary or {}
+
+
+def _save_settings(settings: RunSettings, label_set: LabelSet, workdir: pathlib.Path) -> None:
+    """Writes the configuration, and the classes where they are the user's own."""
+    config.save(settings, workdir)
+    classes.save(label_set, workdir, settings.data.label_set)
 
 
 def _create_writer(
@@ -218,7 +224,7 @@ def replay_step(workdir: pathlib.Path) -> None:
       UserError: if the workdir holds no run, or its replay file is missing or damaged.
     """
     settings = config.load(workdir)
-    setup = assembly.create_setup(settings)
+    setup = assembly.create_setup(settings, classes.load(workdir, settings.data.label_set))
     like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
     devices = assembly.create_mesh(settings)

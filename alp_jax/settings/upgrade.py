@@ -32,7 +32,8 @@ def _upgrade_from_1(config: Fields) -> Fields:
     objective, discriminator, guards = (config[name] for name in old)
     has_aux = config["model"]["aux_classifier"]
     blocks = upgrade_objective(objective, discriminator, guards, has_aux=has_aux)
-    return {name: value for name, value in config.items() if name not in old} | blocks
+    kept = {name: value for name, value in config.items() if name not in old}
+    return upgrade_data(kept) | blocks
 
 
 def upgrade_objective(
@@ -100,3 +101,26 @@ def _placement(objective: Fields) -> Fields:
         return {"kind": "whole"}
     size, count = objective["patch_size"], objective["num_patches"]
     return {"kind": "random", "patch_size": size, "num_patches": count}
+
+
+def upgrade_label_set(num_classes: int) -> str:
+    """Names the label set that format 1 named by its number of classes.
+
+    Raises:
+      ValueError: if it had no such label set.
+    """
+    if num_classes not in (19, 16, 13):
+        raise ValueError(f"num_classes is {num_classes!r}: expected 19, 16 or 13")
+    return f"cityscapes_{num_classes}"
+
+
+def upgrade_data(fields: Fields) -> Fields:
+    """Replaces `data.num_classes` by `data.label_set`; other fields stay.
+
+    Also of configurations of alp_jax.domain_shift, which have no format.
+    """
+    data = fields.get("data")
+    if not isinstance(data, dict) or "num_classes" not in data:
+        return fields
+    others = {name: value for name, value in data.items() if name != "num_classes"}
+    return {**fields, "data": {**others, "label_set": upgrade_label_set(data["num_classes"])}}

@@ -6,15 +6,17 @@ Synopsis:
   settings = load(workdir)
 """
 
+import itertools
 import json
 import pathlib
 from collections.abc import Collection
 
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError, describe
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
-from alp_jax.workdir import files
+from alp_jax.workdir import classes, files
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 FILE_NAME = "config.json"
@@ -105,7 +107,9 @@ def check_same_network(
       UserError: naming the first field that differs and both values.
     """
     exempt = _list_both(settings, saved, of_weights=False)
-    if not any("classifier" in part for part in parts):
+    if any("classifier" in part for part in parts):
+        _check_same_classes(settings, saved, workdir)
+    else:
         exempt.add("model.classifier_dilations")
     for name, ours, theirs in differences(to_config(settings), to_config(saved)):
         if name.startswith("model.") and name not in exempt and ours is not None:
@@ -113,6 +117,21 @@ def check_same_network(
                 f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
                 f"and this run has {ours!r}: set {as_flag(name, theirs)}, or start from other "
                 "weights."
+            )
+
+
+def _check_same_classes(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
+    """Refuses a classifier that tells other classes apart, or numbers them in another order."""
+    ours = load_label_set(settings.data.label_set)
+    theirs = classes.load(workdir, saved.data.label_set)
+    pairs = itertools.zip_longest(theirs.names, ours.names, fillvalue="none")
+    for number, (name, our_name) in enumerate(pairs, start=1):
+        if name != our_name:
+            raise UserError(
+                f"The weights in {workdir} (config.init_from) tell other classes apart: class "
+                f"number {number} is {name!r} there and {our_name!r} in config.data.label_set; "
+                "start from weights of the same classes in the same order, or from those of a "
+                "backbone alone."
             )
 
 

@@ -12,9 +12,9 @@ import ml_collections
 import numpy as np
 
 from alp_jax.errors import UserError
-from alp_jax.settings import validation
 from alp_jax.settings.compare import flatten
-from alp_jax.workdir import checkpoint, config
+from alp_jax.settings.schema import to_config
+from alp_jax.workdir import checkpoint, classes, config
 from data_prep.convert_weights import record, torch_files, trees
 from data_prep.convert_weights.layouts import (
     AUTO,
@@ -46,7 +46,6 @@ def export_weights(
       UserError: if there is no such checkpoint, or the layout cannot hold its network.
     """
     run_config = config.load(workdir)
-    validation.validate(run_config)
     origin = record.load(workdir)
     if layout_name == AUTO:
         layout_name = origin.layout if origin else _usual_layout(run_config.model)
@@ -55,7 +54,8 @@ def export_weights(
         origin = None
     if origin is None:
         _check_holds(layout_name, run_config.model, workdir)
-    shapes = trees.create_shapes(run_config.model, run_config.data.num_classes, layout)
+    label_set = classes.load(workdir, run_config.data.label_set)
+    shapes = trees.create_shapes(run_config.model, label_set.num_classes, layout)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
         if not checkpoints.segmenter_parts(step).issuperset(layout.heads):
@@ -102,7 +102,7 @@ def _check_holds(layout_name: str, model: ml_collections.ConfigDict, workdir: pa
     others = [name for name, layout in LAYOUTS.items() if not _first_difference(layout, model)]
     remedy = f"give --layout={' or '.join(others)}" if others else "no other layout holds it either"
     raise UserError(
-        f"The network in {workdir} has config.model.{field} {model[field]!r}: expected "
+        f"The network in {workdir} has config.model.{field} {getattr(model, field)!r}: expected "
         f"{expected!r}, which is what the layout {layout_name} means; {remedy}."
     )
 
@@ -110,7 +110,7 @@ def _check_holds(layout_name: str, model: ml_collections.ConfigDict, workdir: pa
 def _first_difference(
     layout: Layout, model: ml_collections.ConfigDict
 ) -> tuple[str, object] | None:
-    ours = flatten(model)
+    ours = flatten(to_config(model))
     for field, expected in flatten(layout.model_fields()).items():
         if ours[field] != expected:
             return field, expected

@@ -16,9 +16,10 @@ from typing import NoReturn
 import jax
 import ml_collections
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
-from alp_jax.settings import validation
+from alp_jax.settings import upgrade
+from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.common.text import shorten
 from data_prep.convert_weights import trees
@@ -26,7 +27,8 @@ from data_prep.convert_weights.layouts import COUNTER_REASON, LAYOUTS, Layout, c
 
 _STAGES = (1, 2, 3, 4)
 _HEADS = ("layer5", "layer6")
-_CLASSES = ", ".join(map(str, LABEL_SETS))
+# Number of classes -> label set, where a file is not said to be of another.
+_LABEL_SETS = {count: upgrade.upgrade_label_set(count) for count in (19, 16, 13)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +38,13 @@ class PublishedFile:
     Attributes:
       path: of the file.
       shapes: of its tensors, by key without prefix.
+      label_set: of its classifiers, as `config.data.label_set`; None: Cityscapes' with as many
+        classes.
     """
 
     path: pathlib.Path
     shapes: Mapping[str, tuple[int, ...]]
+    label_set: str | None = None
 
     def recognise(self, prefix: str) -> str:
         """Finds the one layout that the file can be.
@@ -58,9 +63,21 @@ class PublishedFile:
         heads = [f"{m} {self.shapes[_branch(m)]}" for m in _HEADS if _branch(m) in self.shapes]
         raise UserError(
             f"{self.path} is of no layout that is known (classifiers: {', '.join(heads) or 'none'}"
-            f"): expected one of {', '.join(LAYOUTS)}, with {_CLASSES} classes; give the --layout "
-            "that it should be to learn what differs."
+            f"): expected one of {', '.join(LAYOUTS)}, with {self._expected_classes()}; give the "
+            "--layout that it should be to learn what differs, or the --label_set of its classes."
         )
+
+    def _find_label_set(self, num_classes: int) -> str | None:
+        """Names the label set of a classifier; None where none has so many classes."""
+        if self.label_set is None:
+            return _LABEL_SETS.get(num_classes)
+        fits = load_label_set(self.label_set).num_classes == num_classes
+        return self.label_set if fits else None
+
+    def _expected_classes(self) -> str:
+        if self.label_set is None:
+            return f"{', '.join(map(str, _LABEL_SETS))} classes, those of Cityscapes"
+        return f"the {load_label_set(self.label_set).num_classes} classes of {self.label_set}"
 
     def _fits(self, layout: Layout, prefix: str) -> bool:
         """Whether the classifiers in the file are those of the layout."""
@@ -75,7 +92,7 @@ class PublishedFile:
             found[module] = shape[:2]
         modules = layout.modules()
         return found.keys() == modules.keys() and all(
-            shape[0] in LABEL_SETS and shape[1:] == (widths[modules[module]],)
+            self._find_label_set(shape[0]) and shape[1:] == (widths[modules[module]],)
             for module, shape in found.items()
         )
 
@@ -98,14 +115,19 @@ class PublishedFile:
         )
         if layout.heads:
             key = _branch(layout.heads["classifier"][0])
-            num_classes = self._size(key)
-            if num_classes not in LABEL_SETS:
+            label_set = self._find_label_set(self._size(key))
+            if label_set is None:
                 raise UserError(
-                    f"{key} in {self.path} has {num_classes} classes: expected {_CLASSES}, the "
-                    "label sets of street scenes; convert other weights."
+                    f"{key} in {self.path} has {self._size(key)} classes: expected "
+                    f"{self._expected_classes()}; name its own with --label_set=my_classes.yaml."
                 )
-            run_config.data.num_classes = num_classes
-        validation.validate(run_config)
+            run_config.data.label_set = label_set
+        elif self.label_set is not None:
+            raise UserError(
+                f"--label_set is {self.label_set}, but {self.path} has no classifier: expected "
+                "none for weights of a backbone; leave it out."
+            )
+        build_settings(run_config)
         return run_config
 
     def account_for(self, layout_name: str, expected: trees.PyTree) -> dict[str, str]:

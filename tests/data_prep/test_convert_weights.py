@@ -18,7 +18,7 @@ from alp_jax import models
 from alp_jax.errors import UserError
 from alp_jax.run import assembly
 from alp_jax.settings import validation
-from alp_jax.workdir import checkpoint, config, scores
+from alp_jax.workdir import checkpoint, classes, config, scores
 from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, published_order
@@ -65,7 +65,8 @@ def restore(workdir):
     """The segmenter of a workdir, as any program of alp_jax makes it."""
     run_config = config.load(workdir)
     validation.validate(run_config)
-    segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
+    label_set = classes.load(workdir, run_config.data.label_set)
+    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     shapes, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve("latest")
@@ -192,7 +193,7 @@ def test_the_workdir_tells_everything(tmp_path):
     save(tmp_path / "file.pth", "clan", network=published.create("clan", 16))
     report = importing.import_weights(tmp_path / "file.pth", tmp_path / "workdir", AUTO)
     run_config = config.load(tmp_path / "workdir")
-    assert run_config.data.num_classes == 16
+    assert run_config.data.label_set == "cityscapes_16"
     assert run_config.model.to_dict() == default.get_config().model.to_dict() | {
         "stem_widths": [5],
         "depths": [1, 2, 1, 1],
@@ -210,7 +211,7 @@ def test_the_workdir_tells_everything(tmp_path):
         f"sha256 {weights['sha256']}",
         "ignored: 20 tensors, batch norm's counters of batches",
         "--config.model.classifier_dilations=6,12,18,24,6,12,18,24",
-        "--config.data.num_classes=16",
+        "--config.data.label_set=cityscapes_16",
         "--mode=evaluate --workdir=",
     ):
         assert part in report
@@ -225,7 +226,7 @@ def test_the_flags_that_are_printed_start_a_run(layout, classes, tmp_path):
     usual = default.get_config()
     config_flags.DEFINE_config_dict("config", usual, flag_values=values, sys_argv=argv)
     values(argv)
-    assert values.config.data.num_classes == classes
+    assert values.config.data.label_set == f"cityscapes_{classes}"
     workdir = pathlib.Path(values.config.init_from)
     parts = {"backbone", "classifier"} if layout == "clan" else {"backbone"}
     config.check_same_network(values.config, config.load(workdir), workdir, parts=parts)
@@ -339,7 +340,11 @@ FLOAT = torch.zeros(3)
         (edit(), "torchvision", "it has layer5.conv2d_list.0.bias, .* and 10 more, which are"),
         (with_classes("crst", 19), "advent", "lacks layer6.conv2d_list.0.weight, and holds"),
         (with_classes("crst", 19), "caffe_init", "it has layer5.conv2d_list.0.bias"),
-        (with_classes("clan", 20), "clan", "has 20 classes: expected 19, 16, 13, the label"),
+        (
+            with_classes("clan", 20),
+            "clan",
+            "has 20 classes: expected 19, 16, 13 classes, those of Cityscapes; name",
+        ),
         (with_classes("clan", 20), AUTO, r"is of no layout .*layer5 \(20, 32, 3, 3\), layer6"),
         (lambda: torch.zeros(3), AUTO, "holds Tensor: expected a state dict"),
         (dict, AUTO, "holds dict: expected a state dict"),
