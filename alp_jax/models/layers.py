@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax.models.convolution import convolve
+from alp_jax.models.ops.convolution import convolve
 
 BatchNormMode = Literal["running", "batch", "frozen"]
 BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
@@ -20,6 +20,11 @@ ACTIVATION_DTYPES: dict[str, jnp.dtype | None] = {
 }
 
 Initializer = Callable[..., jax.Array]
+KernelInit = Literal["normal_0.01", "he_normal"]
+KERNEL_INITS: dict[str, Initializer] = {
+    "he_normal": nn.initializers.he_normal(),
+    "normal_0.01": nn.initializers.normal(0.01),
+}
 
 
 def uniform_fan_in(rng: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:

@@ -52,14 +52,12 @@ def create_setup(run_config: ml_collections.ConfigDict) -> Setup:
         has_aux=run_config.model.aux_classifier,
     )
     settings = schema.build(ObjectiveSettings, fields)
+    optimizer = schema.build(optim.OptimizerSettings, run_config.optimizer, name="config.optimizer")
     return Setup(
         segmenter,
         create_objective(settings, heads=segmenter.heads),
-        optim.create_segmenter_optimizer(
-            run_config.optimizer,
-            train_batch_norm_affine=run_config.model.batch_norm_train_affine,
-        ),
-        optim.create_discriminator_optimizer(run_config.optimizer),
+        optim.create_segmenter_optimizer(optimizer, segmenter),
+        optim.create_own_optimizer(optimizer),
     )
 
 

@@ -128,13 +128,32 @@ def block(package: str, attribute: str, sentence: str, *, default_kind: str, **m
     )
 
 
-def blocks(package: str, attribute: str, sentence: str, **marks: Any) -> Any:
-    """Declares a field {name: block with a kind}, empty by default, in alphabetical order.
+def blocks(
+    package: str,
+    attribute: str,
+    sentence: str,
+    *,
+    default_kinds: Mapping[str, str] | None = None,
+    **marks: Any,
+) -> Any:
+    """Declares a field {name: block with a kind}, in alphabetical order.
 
     A class in `package` that has a plain field `name: str = ""` receives the name of its block.
+
+    Args:
+      package: the package with one file for each kind.
+      attribute: name of the class of settings in each file.
+      sentence: what the field is.
+      default_kinds: name -> kind of the blocks in the default; None for no block.
+      marks: operational, of_weights.
     """
     declared = Setting(sentence, package=package, attribute=attribute, named=True, **marks)
-    return dataclasses.field(default_factory=dict, metadata={"setting": declared})
+
+    def create_default() -> dict[str, Any]:
+        found = {n: kinds.load(package, k, attribute) for n, k in (default_kinds or {}).items()}
+        return {n: cls(name=n) if _takes_name(cls) else cls() for n, cls in sorted(found.items())}
+
+    return dataclasses.field(default_factory=create_default, metadata={"setting": declared})
 
 
 def refuse(name: str, value: Any, expected: str) -> NoReturn:
@@ -389,9 +408,13 @@ def _describe(settings: Any, prefix: str) -> Iterator[Row]:
         elif field.item:
             yield Row(name, field.words, value, _describe_accepted(field), sentence)
         elif field.declared.named:
-            yield Row(name, "blocks by name", (), _describe_accepted(field), sentence)
-        elif field.declared.package:
-            kind = kinds.get_kind(type(value), field.declared.package)
-            yield Row(f"{name}.kind", "a text", kind, _describe_accepted(field), sentence)
-        if not field.item and not field.declared.named:
-            yield from _describe(value, name)
+            yield Row(name, "blocks by name", tuple(value), _describe_accepted(field), sentence)
+        parts = {} if field.item else {name: value}
+        if field.declared.named:
+            parts = {f"{name}.{key}": part for key, part in value.items()}
+        for part_name, part in parts.items():
+            if field.declared.package:
+                kind = kinds.get_kind(type(part), field.declared.package)
+                said = "Kind of the block." if field.declared.named else sentence
+                yield Row(f"{part_name}.kind", "a text", kind, _describe_accepted(field), said)
+            yield from _describe(part, part_name)

@@ -1,11 +1,36 @@
 """Upgrades configurations of earlier formats: pure functions of plain dicts.
 
-Format 1 had one flat `objective`; format 2 has views and terms.
+Format 1 had one flat `objective` and one flat `model`; format 2 has views and terms, and a backbone
+with heads.
 """
 
 from typing import Any
 
 Fields = dict[str, Any]
+
+_OF_RESNET = (
+    *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
+    *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
+)
+
+
+def upgrade_model(model: Fields) -> Fields:
+    """Turns the flat network of format 1 into a backbone and heads.
+
+    Args:
+      model: `config.model` of format 1; a field that it lacks is also missing in the result, and an
+        unknown field is still there.
+    Returns:
+      {"backbone": block, "heads": {name: block}} and the fields that stay.
+    """
+    rest = dict(model)
+    backbone = {"kind": "resnet"} | {key: rest.pop(key) for key in _OF_RESNET if key in rest}
+    stages = {"main": -1, "aux": -2} if rest.pop("aux_classifier", False) else {"main": -1}
+    dilations = {}
+    if "classifier_dilations" in rest:
+        dilations = {"dilations": rest.pop("classifier_dilations")}
+    heads = {head: {"kind": "aspp", "stage": at, **dilations} for head, at in stages.items()}
+    return {"backbone": backbone, "heads": heads, **rest}
 
 
 def upgrade_objective(objective: Fields, discriminator: Fields, *, has_aux: bool) -> Fields:

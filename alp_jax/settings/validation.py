@@ -7,17 +7,17 @@ Synopsis:
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import ml_collections
 
 from alp_jax.data.labels import LABEL_SETS
 from alp_jax.data.pipeline import RESAMPLING
 from alp_jax.errors import UserError
-from alp_jax.models import KERNEL_INITS
+from alp_jax.models.backbones.resnet import StemKind
 from alp_jax.models.discriminator import min_input_size
-from alp_jax.models.layers import ACTIVATION_DTYPES, BATCH_NORM_MODES
-from alp_jax.models.resnet import BLOCK_KINDS, STEM_KINDS, STRIDE_PLACES
+from alp_jax.models.layers import ACTIVATION_DTYPES, BATCH_NORM_MODES, KERNEL_INITS
+from alp_jax.models.residual import BlockKind, StridePlace
 from alp_jax.objective.maps import MAP_KINDS
 from alp_jax.objective.optim import SGD_PRESETS
 from alp_jax.settings import field_types
@@ -26,9 +26,9 @@ from alp_jax.workdir.config import flatten
 _CHOICES = {
     "data.num_classes": tuple(LABEL_SETS),
     "data.image_resize": tuple(RESAMPLING),
-    "model.stem": STEM_KINDS,
-    "model.block": BLOCK_KINDS,
-    "model.stride_in": STRIDE_PLACES,
+    "model.stem": get_args(StemKind),
+    "model.block": get_args(BlockKind),
+    "model.stride_in": get_args(StridePlace),
     "model.batch_norm_mode": BATCH_NORM_MODES,
     "model.kernel_init": tuple(KERNEL_INITS),
     "model.input_order": ("rgb", "bgr"),

@@ -11,7 +11,7 @@ What was measured is in `benchmarks/convolution.py`:
 - A convolution to few channels (the classifier's, of 2048 channels to 19) is one product to the
   channels of all taps, and then a sum of shifted maps: no device's matrix unit is filled by 19.
 - A 3x3 convolution of many channels without stride, and both its gradients, are on the CPU by
-  Winograd's algorithm (`alp_jax.models.winograd`): 4/9 of the multiplications.
+  Winograd's algorithm (`alp_jax.models.ops.winograd`): 4/9 of the multiplications.
 - The gradient of another wide kernel is, on the CPU, a product for each tap. XLA takes it for a
   convolution whose window is the whole map, at a fifth of the rate of a product, and in a loop
   (`Backbone.scan_blocks`) at a hundredth.
@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alp_jax.models import winograd
+from alp_jax.models.ops import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # "Wide": with fewer channels on either side XLA's convolution is as fast as products on the CPU.

@@ -1,0 +1,107 @@
+"""The settings of the network (config.model), and the network that they describe.
+
+Synopsis:
+
+  settings = build(ModelSettings, config.model, name="config.model")
+  segmenter = create_segmenter(settings, num_classes=19)
+"""
+
+import dataclasses
+from typing import Literal
+
+import ml_collections
+
+from alp_jax.models.layers import ACTIVATION_DTYPES, ActivationDtype
+from alp_jax.models.parts import Backbone, Decoder
+from alp_jax.models.segmenter import BACKBONE, MAIN, Network, Segmenter, name_decoder
+from alp_jax.settings import schema, upgrade
+from alp_jax.settings.schema import Channels, block, blocks, refuse, setting
+
+BACKBONES = "alp_jax.models.backbones"
+DECODERS = "alp_jax.models.decoders"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The network: the default is the paper's, DeepLabv2 with ResNet-101."""
+
+    backbone: Backbone = block(
+        BACKBONES,
+        "BACKBONE",
+        "Network that computes features of the images.",
+        default_kind="resnet",
+    )
+    heads: dict[str, Decoder] = blocks(
+        DECODERS,
+        "DECODER",
+        "Decoders that turn features into logits, by name: main makes the predictions, others are "
+        "used in training only, such as aux on the last stage but one (AdvEnt).",
+        default_kinds={MAIN: "aspp"},
+    )
+    input_order: Literal["bgr", "rgb"] = setting(
+        "bgr", "Channel order that the weights expect: bgr (Caffe) or rgb."
+    )
+    input_mean: Channels = setting(
+        (104.00698793, 116.66876762, 122.67891434),
+        "Grey levels subtracted from each channel, in that order.",
+    )
+    input_std: Channels = setting(
+        (1.0, 1.0, 1.0), "Grey levels that each channel is divided by, in that order.", above=0
+    )
+    activation_dtype: ActivationDtype = setting(
+        "float32",
+        "Type of activations. bfloat16 needs half the memory; parameters, statistics, softmax and "
+        "losses stay in single precision.",
+        of_weights=False,
+    )
+
+    def check(self, name: str) -> None:
+        """Refuses a network without the head main, or a head on a stage that there is not."""
+        if MAIN not in self.heads:
+            refuse(f"{name}.heads", sorted(self.heads), f"a head {MAIN}, which makes predictions")
+        stages = len(self.backbone.stage_channels)
+        for head, decoder in self.heads.items():
+            if decoder.stage < -stages:
+                expected = f"at least {-stages}, as the backbone has {stages} stages"
+                refuse(f"{name}.heads.{head}.stage", decoder.stage, expected)
+
+
+def create_segmenter(
+    settings: ModelSettings | ml_collections.ConfigDict, num_classes: int
+) -> Segmenter:
+    """Creates the network; of its heads `main` comes first, the others in alphabetical order."""
+    settings = upgrade_flat(settings)
+    dtype = ACTIVATION_DTYPES[settings.activation_dtype]
+    heads = (MAIN, *sorted(settings.heads.keys() - {MAIN}))
+    decoders = {head: settings.heads[head] for head in heads}
+    network = Network(
+        settings.backbone.create(dtype).clone(name=BACKBONE),
+        tuple(
+            decoder.create(num_classes, dtype).clone(name=name_decoder(head))
+            for head, decoder in decoders.items()
+        ),
+        heads=heads,
+        stages=tuple(decoder.stage for decoder in decoders.values()),
+        input_order=settings.input_order,
+        input_mean=settings.input_mean,
+        input_std=settings.input_std,
+    )
+    parts = {name_decoder(head): decoder for head, decoder in decoders.items()}
+    return Segmenter(
+        network,
+        heads,
+        num_classes,
+        settings.backbone.init_size,
+        parts=((BACKBONE, settings.backbone), *parts.items()),
+    )
+
+
+def upgrade_flat(model: ModelSettings | ml_collections.ConfigDict) -> ModelSettings:
+    """Builds the settings from the flat config.model of format 1.
+
+    To delete when configs/default.py and config.json have the new blocks: callers then build
+    ModelSettings themselves.
+    """
+    if isinstance(model, ModelSettings):
+        return model
+    return schema.build(ModelSettings, upgrade.upgrade_model(model.to_dict()), name="config.model")
