@@ -83,6 +83,7 @@ class Layout:
       heads: our head -> how the file holds it; empty for a backbone alone.
       unused: what else is in a file.
       prefixes: of all keys, below DataParallel's; the first is the one written.
+      sha256_starts: of well-known files, by which they are recognised.
     """
 
     description: str
@@ -92,6 +93,7 @@ class Layout:
     heads: Mapping[str, PublishedHead] = dataclasses.field(default_factory=dict)
     unused: tuple[Unused, ...] = ()
     prefixes: tuple[str, ...] = ("",)
+    sha256_starts: tuple[str, ...] = ()
 
     def model_fields(self) -> dict[str, object]:
         """Returns the fields of config.model that the layout decides, nested."""

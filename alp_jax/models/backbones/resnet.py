@@ -52,7 +52,7 @@ DEEPLAB_FIELDS: Mapping[str, object] = {
     "dilations": (1, 1, 2, 4),
     "stride_in": "1x1",
 }
-FC = Unused(r"fc\.(weight|bias)", "fc, the classifier of ImageNet")
+_FC = Unused(r"fc\.(weight|bias)", "fc, the classifier of ImageNet")
 _PUBLISHED_STAGES = (1, 2, 3, 4)
 _PUBLISHED_NAMES = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
 
@@ -130,7 +130,8 @@ class ResNetSettings(Backbone):
             IMAGENET_PIXELS,
             kind="resnet",
             fields={**DEEPLAB_FIELDS, "stride_in": "3x3"},
-            unused=(FC,),
+            unused=(_FC,),
+            sha256_starts=("5d3b4d8f", "63fe2227", "cd907fc2"),
         ),
         "caffe_init": Layout(
             "initial weights of AdaptSegNet, CLAN and AdvEnt, converted from Caffe",
@@ -138,7 +139,7 @@ class ResNetSettings(Backbone):
             kind="resnet",
             fields=DEEPLAB_FIELDS,
             unused=(
-                FC,
+                _FC,
                 Unused(
                     r"layer5\.conv2d_list\.[0-3]\.(weight|bias)",
                     "layer5, a classifier of 21 other classes",
@@ -146,6 +147,7 @@ class ResNetSettings(Backbone):
                 ),
             ),
             prefixes=("Scale.", ""),
+            sha256_starts=("f81d91e8",),
         ),
     }
     published_modules: ClassVar[tuple[str, ...]] = (
