@@ -28,20 +28,11 @@ from alp_jax.settings.schema import refuse, setting
 StemKind = Literal["imagenet", "two_convs"]
 _STEM_CONVS = {"imagenet": 1, "two_convs": 2}
 
-# Values of fields; the others keep their defaults (DeepLabv2: output stride 8).
+# Values of fields for configurations; the others keep their defaults (DeepLabv2's).
 VARIANTS: dict[str, dict[str, Any]] = {
     "resnet18": {"block": "basic", "depths": (2, 2, 2, 2)},
     "resnet50": {"block": "bottleneck", "depths": (3, 4, 6, 3)},
     "resnet101": {"block": "bottleneck", "depths": (3, 4, 23, 3)},
-    "tiny": {
-        "stem": "two_convs",
-        "stem_widths": (4, 8),
-        "block": "basic",
-        "depths": (1, 3),
-        "widths": (8, 8),
-        "strides": (1, 1),
-        "dilations": (1, 2),
-    },
 }
 
 # What DeepLabv2 changes in a published ResNet: strides become dilations in the last two stages.

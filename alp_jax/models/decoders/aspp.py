@@ -14,7 +14,6 @@ from alp_jax.settings.schema import setting
 
 # Branches of each module in a published file, whether its forward pass reaches them or not.
 _PUBLISHED_BRANCHES = 4
-VARIANTS: dict[str, dict[str, object]] = {"tiny": {"dilations": (1, 2)}}
 
 
 @dataclasses.dataclass(frozen=True)
