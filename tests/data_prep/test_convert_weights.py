@@ -526,7 +526,7 @@ def test_a_backbone_has_no_layout_with_a_classifier(tmp_path):
 def test_the_small_networks_of_toy_cities_have_no_published_layout(tmp_path):
     config.save(toy_cities.get_config(), tmp_path / "run")
     with pytest.raises(
-        UserError, match=r"backbone.block 'basic': expected 'bottleneck', .*; no other layout holds it"
+        UserError, match=r"block 'basic': expected 'bottleneck', .*; no other layout holds it"
     ):
         exporting.export_weights(tmp_path / "run", tmp_path / "run.pth", AUTO, "latest")
 
