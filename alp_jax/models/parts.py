@@ -1,4 +1,4 @@
-"""What a file in backbones/ or decoders/ provides: settings that create and describe a network.
+"""Base classes of the settings that each file in backbones/ and decoders/ provides.
 
 Synopsis of such a file, which imports no other of its folder:
 

@@ -56,7 +56,10 @@ class ModelSettings:
     )
 
     def check(self, name: str) -> None:
-        """Refuses a network without the head main, or a head on a stage that there is not."""
+        """Refuses other classes, a network without a head main, or a head on a missing stage."""
+        _check_base(f"{name}.backbone", self.backbone, Backbone)
+        for head, decoder in self.heads.items():
+            _check_base(f"{name}.heads.{head}", decoder, Decoder)
         if MAIN not in self.heads:
             refuse(f"{name}.heads", sorted(self.heads), f"a head {MAIN}, which makes predictions")
         stages = len(self.backbone.stage_channels)
@@ -64,6 +67,12 @@ class ModelSettings:
             if decoder.stage < -stages:
                 expected = f"at least {-stages}, as the backbone has {stages} stages"
                 refuse(f"{name}.heads.{head}.stage", decoder.stage, expected)
+
+
+def _check_base(name: str, part: object, base: type) -> None:
+    if not isinstance(part, base):
+        expected = f"a file whose class inherits from {base.__module__}.{base.__name__}"
+        refuse(f"{name}.kind", type(part).__name__, expected)
 
 
 def create_segmenter(

@@ -138,6 +138,28 @@ def repeated_sgd(
     return optax.GradientTransformation(init, update)
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class _SgdGroup:
+    """Parameters with one rule of update; a group without any has a state nevertheless.
+
+    So the paths in a checkpoint do not depend on the preset.
+    """
+
+    part: Part
+    repeats: int
+
+    @property
+    def name(self) -> str:
+        """The group's name in the optimizer's state: backbone[3], classifier or frozen."""
+        if self.part == "backbone" or (self.part == "decoder" and self.repeats > 1):
+            return f"{_NAMES[self.part]}[{self.repeats}]"
+        return _NAMES[self.part]
+
+
+def _get_sgd_group(group: Group, preset: SgdPreset) -> _SgdGroup:
+    return _SgdGroup(group.part, group.repeats if preset == "reference" else 1)
+
+
 def create_segmenter_optimizer(settings: OptimizerSettings, segmenter: Segmenter) -> Optimizer:
     """Creates SGD with momentum and coupled weight decay, as PyTorch defines both.
 
@@ -174,28 +196,6 @@ def create_segmenter_optimizer(settings: OptimizerSettings, segmenter: Segmenter
     if settings.gradient_clip_norm > 0:
         groups = optax.chain(optax.clip_by_global_norm(settings.gradient_clip_norm), groups)
     return Optimizer(groups, schedule)
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class _SgdGroup:
-    """Parameters with one rule of update; a group without any has a state nevertheless.
-
-    So the paths in a checkpoint do not depend on the preset.
-    """
-
-    part: Part
-    repeats: int
-
-    @property
-    def name(self) -> str:
-        """The group's name in the optimizer's state: backbone[3], classifier or frozen."""
-        if self.part == "backbone" or (self.part == "decoder" and self.repeats > 1):
-            return f"{_NAMES[self.part]}[{self.repeats}]"
-        return _NAMES[self.part]
-
-
-def _get_sgd_group(group: Group, preset: SgdPreset) -> _SgdGroup:
-    return _SgdGroup(group.part, group.repeats if preset == "reference" else 1)
 
 
 def _create_from_params(

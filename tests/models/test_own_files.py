@@ -156,6 +156,11 @@ def test_an_incomplete_file_says_what_is_missing(tmp_path):
     path = write(tmp_path / "other.py", "class Other:\n    pass\nBACKBONE = Other\n")
     with pytest.raises(UserError, match=r"Other is no dataclass"):
         build_model({"kind": path})
+    text = BACKBONE.replace("Settings(Backbone)", "Settings").replace("Backbone, ", "")
+    path = write(tmp_path / "without_base.py", text)
+    expected = "expected a file whose class inherits from alp_jax.models.parts.Backbone"
+    with pytest.raises(UserError, match=f"backbone.kind is 'TwoLayersSettings': {expected}"):
+        build_model({"kind": path, "width": 6})
 
 
 def test_a_parameter_that_the_file_does_not_label_is_named(tmp_path):
