@@ -32,7 +32,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         config.data.source = "synthia_rand_cityscapes/all_760x1280"
         config.data.source_size = (760, 1280)
         if variant == "advent":
-            config.model.aux_classifier = False
+            del config.model.heads.aux
             del config.terms.cross_entropy_aux, config.terms.adversarial_aux
             config.num_steps = config.optimizer.horizon_steps = 90_000
     return config

@@ -44,7 +44,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
             # Eight crops of 32x32 have as many pixels as one image of 64x128.
             default.set_everywhere(config.views, num_crops=8)
         if variant == "target_bn":
-            config.model.batch_norm_mode = "running"  # "frozen" would make it source_only.
+            config.model.backbone.batch_norm_mode = "running"  # "frozen" would make it source_only.
     return config
 
 
@@ -63,15 +63,15 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
     config.data.target_size = (64, 128)
     config.data.flip_probability = 0.5
 
-    config.model.stem = "two_convs"
-    config.model.stem_widths = (24, 48)
-    config.model.block = "basic"
-    config.model.depths = (2, 2, 1)
-    config.model.widths = (48, 48, 48)
-    config.model.strides = (1, 1, 1)  # Output stride 4, all of it in the stem.
-    config.model.dilations = (1, 2, 4)
-    config.model.classifier_dilations = (1, 3, 6, 9)
-    config.model.kernel_init = "he_normal"
+    config.model.backbone.stem = "two_convs"
+    config.model.backbone.stem_widths = (24, 48)
+    config.model.backbone.block = "basic"
+    config.model.backbone.depths = (2, 2, 1)
+    config.model.backbone.widths = (48, 48, 48)
+    config.model.backbone.strides = (1, 1, 1)  # Output stride 4, all of it in the stem.
+    config.model.backbone.dilations = (1, 2, 4)
+    default.set_everywhere(config.model.heads, dilations=(1, 3, 6, 9))
+    config.model.backbone.kernel_init = "he_normal"
     config.model.input_order = "rgb"
     config.model.input_mean = (110.0, 110.0, 110.0)
     config.model.input_std = (60.0, 60.0, 60.0)
@@ -98,8 +98,8 @@ def _set_warmup(config: ml_collections.ConfigDict) -> None:
     """Sets training from scratch: batch statistics, and all parameters learn."""
     config.num_steps = 1000
     config.data.batch_size = 8
-    config.model.batch_norm_mode = "batch"
-    config.model.batch_norm_train_affine = True
+    config.model.backbone.batch_norm_mode = "batch"
+    config.model.backbone.batch_norm_train_affine = True
     config.optimizer.segmenter_learning_rate = 0.05
     config.optimizer.classifier_learning_rate_multiplier = 1.0  # Nothing is pretrained.
     config.optimizer.weight_decay = 1e-4
@@ -114,7 +114,7 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.data.batch_size = 4
     # Running statistics that follow target images adapt a network by themselves (README.md); with
     # frozen ones the effect of the alignment alone is measured.
-    config.model.batch_norm_mode = "frozen"
+    config.model.backbone.batch_norm_mode = "frozen"
     # The best of 0.003, 0.01 and 0.03 for alp_gi, seed 0, by mean IoU on the target validation
     # split, so chosen with target labels (for agp_gi, 0.003 was best); quoted scores are on the
     # test split.

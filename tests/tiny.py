@@ -94,12 +94,12 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.data.target = "tiny/target_unlabelled"
         config.data.source_size = config.data.target_size = (HEIGHT, WIDTH)
         config.data.batch_size = 2
-        config.model.stem_widths = (4, 8)
-        config.model.depths = (1, 1)
-        config.model.widths = (8, 8)
-        config.model.strides = (1, 1)
-        config.model.dilations = (1, 2)
-        config.model.classifier_dilations = (1, 2)
+        config.model.backbone.stem_widths = (4, 8)
+        config.model.backbone.depths = (1, 1)
+        config.model.backbone.widths = (8, 8)
+        config.model.backbone.strides = (1, 1)
+        config.model.backbone.dilations = (1, 2)
+        default.set_everywhere(config.model.heads, dilations=(1, 2))
         default.set_everywhere(config.views, size=(16, 16), num_crops=2)
         default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
         config.optimizer.horizon_steps = 10

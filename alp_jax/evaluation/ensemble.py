@@ -151,8 +151,8 @@ def _check_agrees(member: Member, first: Member) -> None:
     ours, theirs = (found.settings.data.target_size for found in (member, first))
     if ours != theirs:
         raise UserError(
-            f"{member.workdir} has config.data.target_size {ours!r} and {first.workdir} {theirs!r}: "
-            "expected the same in all members of an ensemble."
+            f"{member.workdir} has config.data.target_size {ours!r} and {first.workdir} "
+            f"{theirs!r}: expected the same in all members of an ensemble."
         )
     if member.label_set.names != first.label_set.names:
         raise UserError(

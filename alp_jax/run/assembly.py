@@ -55,9 +55,7 @@ def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Se
     return Setup(
         segmenter,
         create_objective(settings.views, settings.terms, heads=segmenter.heads),
-        optim.create_segmenter_optimizer(
-            settings.optimizer, train_batch_norm_affine=settings.model.batch_norm_train_affine
-        ),
+        optim.create_segmenter_optimizer(settings.optimizer, segmenter),
         optim.create_own_optimizer(settings.optimizer),
     )
 

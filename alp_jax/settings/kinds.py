@@ -61,6 +61,11 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
             f"{name} is {kind!r}: expected {file} to end with {attribute} = CLASS, where CLASS is "
             "a class defined in that file."
         )
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UserError(
+            f"{name} is {kind!r}, and {found.__name__} in {file} lacks {', '.join(lacking)}: "
+            "write what its base class asks for."
+        )
     return found
 
 

@@ -129,14 +129,33 @@ def block(package: str, attribute: str, sentence: str, *, default_kind: str, **m
     )
 
 
-def blocks(package: str, attribute: str, sentence: str, **marks: Any) -> Any:
-    """Declares a field {name: block with a kind}, empty by default, in alphabetical order.
+def blocks(
+    package: str,
+    attribute: str,
+    sentence: str,
+    *,
+    default_kinds: Mapping[str, str] | None = None,
+    **marks: Any,
+) -> Any:
+    """Declares a field {name: block with a kind}, in alphabetical order.
 
     If a class in `package` has a plain field `name: str = ""`, the field receives the name of the
     block.
+
+    Args:
+      package: the package with one file for each kind.
+      attribute: name of the class of settings in each file.
+      sentence: what the field is.
+      default_kinds: name -> kind of the blocks in the default; None for no block.
+      marks: operational, of_weights.
     """
     declared = Setting(sentence, package=package, attribute=attribute, named=True, **marks)
-    return dataclasses.field(default_factory=dict, metadata={"setting": declared})
+
+    def create_default() -> dict[str, Any]:
+        found = {n: kinds.load(package, k, attribute) for n, k in (default_kinds or {}).items()}
+        return {n: cls(name=n) if _takes_name(cls) else cls() for n, cls in sorted(found.items())}
+
+    return dataclasses.field(default_factory=create_default, metadata={"setting": declared})
 
 
 def refuse(name: str, value: Any, expected: str) -> NoReturn:
@@ -393,7 +412,7 @@ def _describe(settings: Any, prefix: str) -> Iterator[Row]:
         elif field.declared.named:
             yield Row(name, "blocks by name", tuple(value), _describe_accepted(field), sentence)
             for part_name, part in value.items():
-                yield from _describe_block(part, field, f"{name}.{part_name}", "")
+                yield from _describe_block(part, field, f"{name}.{part_name}", "Kind of the block.")
         elif field.declared.package:
             yield from _describe_block(value, field, name, sentence)
         else:

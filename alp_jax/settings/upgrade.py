@@ -1,7 +1,8 @@
 """Upgrades configurations of earlier formats: pure functions of plain dicts.
 
-Format 1 (versions before views and terms) has one flat block `objective`, and blocks
-`discriminator` and `guards`. The field `format` holds the number of the format; format 1 lacks it.
+Format 1 (versions before views and terms) has the flat blocks `objective`, `discriminator` and
+`guards`, a flat `model`, and a number of classes in the place of a label set. The field `format`
+holds the number of the format; format 1 lacks it.
 """
 
 from typing import Any
@@ -9,6 +10,29 @@ from typing import Any
 Fields = dict[str, Any]
 
 FORMAT = 2
+_OF_RESNET = (
+    *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
+    *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
+)
+
+
+def upgrade_model(model: Fields) -> Fields:
+    """Turns the flat network of format 1 into a backbone and heads.
+
+    Args:
+      model: `config.model` of format 1; a field that it lacks is also missing in the result, and an
+        unknown field is still there.
+    Returns:
+      {"backbone": block, "heads": {name: block}} and the fields that stay.
+    """
+    rest = dict(model)
+    backbone = {"kind": "resnet"} | {key: rest.pop(key) for key in _OF_RESNET if key in rest}
+    stages = {"main": -1, "aux": -2} if rest.pop("aux_classifier", False) else {"main": -1}
+    dilations = {}
+    if "classifier_dilations" in rest:
+        dilations = {"dilations": rest.pop("classifier_dilations")}
+    heads = {head: {"kind": "aspp", "stage": at, **dilations} for head, at in stages.items()}
+    return {"backbone": backbone, "heads": heads, **rest}
 
 
 def upgrade(config: Fields) -> Fields:
@@ -33,7 +57,7 @@ def _upgrade_from_1(config: Fields) -> Fields:
     has_aux = config["model"]["aux_classifier"]
     blocks = upgrade_objective(objective, discriminator, guards, has_aux=has_aux)
     kept = {name: value for name, value in config.items() if name not in old}
-    return upgrade_data(kept) | blocks
+    return upgrade_data(kept) | blocks | {"model": upgrade_model(config["model"])}
 
 
 def upgrade_objective(

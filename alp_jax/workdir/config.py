@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError, describe
+from alp_jax.models.segmenter import name_decoder
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
@@ -109,10 +110,8 @@ def check_same_network(
     exempt = _list_both(settings, saved, of_weights=False)
     if any("classifier" in part for part in parts):
         _check_same_classes(settings, saved, workdir)
-    else:
-        exempt.add("model.classifier_dilations")
     for name, ours, theirs in differences(to_config(settings), to_config(saved)):
-        if name.startswith("model.") and name not in exempt and ours is not None:
+        if _is_of_parts(name, parts) and name not in exempt and ours is not None:
             raise UserError(
                 f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
                 f"and this run has {ours!r}: set {as_flag(name, theirs)}, or start from other "
@@ -133,6 +132,16 @@ def _check_same_classes(settings: RunSettings, saved: RunSettings, workdir: path
                 "start from weights of the same classes in the same order, or from those of a "
                 "backbone alone."
             )
+
+
+def _is_of_parts(name: str, parts: Collection[str]) -> bool:
+    """Returns whether a field of the network says how the parts of the weights are built or fed."""
+    block, _, rest = name.partition(".")
+    if block != "model":
+        return False
+    if rest.startswith("heads."):
+        return name_decoder(rest.split(".")[1]) in parts
+    return True
 
 
 def _list_both(*both: RunSettings, **marks: bool) -> set[str]:

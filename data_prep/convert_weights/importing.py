@@ -23,18 +23,9 @@ from alp_jax.workdir import checkpoint, classes, config
 from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.convert_weights import torch_files, trees
-from data_prep.convert_weights.layouts import AUTO, LAYOUTS
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, key_of
 from data_prep.convert_weights.recognition import PublishedFile
 from data_prep.convert_weights.record import Record
-
-# Files that others could be taken for, by the start of their SHA-256, which is in their names.
-PUBLISHED_FILES = {
-    "5d3b4d8f": "torchvision",
-    "63fe2227": "torchvision",
-    "cd907fc2": "torchvision",
-    "f81d91e8": "caffe_init",
-    "ed35151c": "adaptsegnet",
-}
 
 
 def import_weights(
@@ -64,12 +55,13 @@ def import_weights(
         layout_name = PUBLISHED_FILES.get(content.sha256[:8]) or file.recognise(prefix)
     layout = LAYOUTS[layout_name]
     run_config = file.create_config(layout)
+    model = file.read_model(layout)
     label_set = load_label_set(run_config.data.label_set)
-    expected = trees.create_shapes(run_config.model, label_set.num_classes, layout)
-    reasons = file.account_for(layout_name, expected)
+    expected = trees.create_shapes(model, label_set.num_classes, layout)
+    reasons = file.account_for(layout_name, model, expected)
 
     def convert(path: Any, _: jax.ShapeDtypeStruct) -> np.ndarray:
-        return trees.from_published(tensors[layout.key_of(path)])
+        return trees.from_published(path, tensors[key_of(layout, model, path)])
 
     segmenter = jax.tree_util.tree_map_with_path(convert, expected)
     unused = {key: tensors[key] for key in reasons}
@@ -163,5 +155,5 @@ def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
     return [
         as_flag(name, value)
         for name, value in ours.items()
-        if name.startswith(("model.", "data.label_set")) and value != usual[name]
+        if name.startswith(("model.", "data.label_set")) and value != usual.get(name)
     ]

@@ -16,12 +16,13 @@ from ml_collections import config_flags
 
 from alp_jax import models
 from alp_jax.errors import UserError
+from alp_jax.models.settings import upgrade_flat
 from alp_jax.run import assembly
 from alp_jax.settings import validation
 from alp_jax.workdir import checkpoint, classes, config, scores
 from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
-from data_prep.convert_weights.layouts import AUTO, LAYOUTS, published_order
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS, sort_as_published
 from data_prep.convert_weights.recognition import PublishedFile
 from tests.commands import run_module
 from tests.data_prep import published_networks as published
@@ -84,7 +85,7 @@ def make_images():
 def assert_same_logits(network, segmenter, params, model_state):
     images = make_images()
     apply = jax.jit(functools.partial(segmenter.apply, train=False))
-    logits, _ = apply(params, model_state, images)
+    logits = apply(params, model_state, images)[0].logits
     with torch.no_grad():
         expected = network(images)
     if "features" in expected:  # The file has no classifier: it gets ours.
@@ -282,12 +283,14 @@ def test_the_full_network_has_the_published_keys_and_parameters():
     with usual.unlocked():
         usual.aux_classifier = True
     assert run_config.model == usual
-    expected = trees.create_shapes(run_config.model, 19, layout)
-    assert set(file.account_for("advent", expected).values()) == {
+    model = file.read_model(layout)
+    assert upgrade_flat(run_config.model) == model
+    expected = trees.create_shapes(model, 19, layout)
+    assert set(file.account_for("advent", model, expected).values()) == {
         "batch norm's counters of batches, which nothing reads"
     }
     assert sum(leaf.size for leaf in jax.tree.leaves(expected["params"])) == 44_601_560
-    assert sorted(shapes, key=published_order) == list(shapes)
+    assert sort_as_published(shapes, layout) == list(shapes)
 
 
 def edit(**changes):
@@ -330,7 +333,7 @@ FLOAT = torch.zeros(3)
         (
             edit(conv1__weight=FLOAT),
             "advent",
-            r"conv1.weight in .* has shape \(3,\): expected that of a convolution;",
+            r"conv1.weight in .* has shape \(3,\): expected that of a convolution or linear",
         ),
         (edit(conv1__weight=torch.zeros(5, 3, 7, 7).half()), "advent", "is torch.float16: expect"),
         (edit(epoch=3), "advent", "holds int as 'epoch': expected a state dict"),
@@ -486,7 +489,7 @@ def test_a_run_of_ours_gives_the_published_network_the_same_logits(layout, asked
 def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
     run_config = create_run_config(aux_classifier=True)
     run_config.objective.use_target = False
-    create = functools.partial(assembly.create_train_state, assembly.create_statics(run_config))
+    create = functools.partial(assembly.create_train_state, assembly.create_setup(run_config))
     state = draw(jax.eval_shape(create, jax.random.key(0)))
     best = jax.tree.map(np.zeros_like, state)
     save_run(tmp_path / "run", run_config, best, state)
@@ -505,12 +508,12 @@ def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
     [
         (
             "adaptsegnet_single",
-            r"config.model.classifier_dilations \[6, 12, 18, 24\]: expected \[6, 12\], which is "
+            r"config.model.heads.main.dilations \[6, 12, 18, 24\]: expected \[6, 12\], which is "
             "what the layout adaptsegnet_single means; give --layout=caffe_init or advent_single.",
         ),
-        ("advent", "config.model.aux_classifier False: expected True"),
+        ("advent", r"config.model.heads \['main'\]: expected \['aux', 'main'\], which is what"),
         ("crst", "config.model.input_order 'bgr': expected 'rgb'"),
-        ("torchvision", "config.model.stride_in '1x1': expected '3x3'"),
+        ("torchvision", "config.model.backbone.stride_in '1x1': expected '3x3'"),
     ],
 )
 def test_a_layout_that_means_another_network_is_refused(layout, message, tmp_path):
@@ -528,7 +531,7 @@ def test_a_backbone_has_no_layout_with_a_classifier(tmp_path):
 def test_the_small_networks_of_toy_cities_have_no_published_layout(tmp_path):
     config.save(toy_cities.get_config(), tmp_path / "run")
     with pytest.raises(
-        UserError, match=r"model.block 'basic': expected 'bottleneck', .*; no other layout holds it"
+        UserError, match=r"block 'basic': expected 'bottleneck', .*; no other layout holds it"
     ):
         exporting.export_weights(tmp_path / "run", tmp_path / "run.pth", AUTO, "latest")
 
