@@ -63,6 +63,11 @@ class Backbone(abc.ABC):
         """The channels of the features of every stage, from the first to the last."""
 
     @property
+    def moves_statistics(self) -> bool:
+        """Whether a forward pass in training may update statistics, as those of batch norm."""
+        return True
+
+    @property
     def init_size(self) -> tuple[int, int]:
         """The (height, width) in pixels of an image that the network accepts; any size will do."""
         return (64, 64)

@@ -68,6 +68,16 @@ class ModelSettings:
                 expected = f"at least {-stages}, as the backbone has {stages} stages"
                 refuse(f"{name}.heads.{head}.stage", decoder.stage, expected)
 
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The names of the heads: main first, the others in alphabetical order."""
+        return (MAIN, *sorted(self.heads.keys() - {MAIN}))
+
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether a forward pass in training may update statistics of the network."""
+        return self.backbone.moves_statistics
+
 
 def _check_base(name: str, part: object, base: type) -> None:
     if not isinstance(part, base):
@@ -78,18 +88,17 @@ def _check_base(name: str, part: object, base: type) -> None:
 def create_segmenter(
     settings: ModelSettings | ml_collections.ConfigDict, num_classes: int
 ) -> Segmenter:
-    """Creates the network; of its heads `main` comes first, the others in alphabetical order."""
+    """Creates the network."""
     settings = upgrade_flat(settings)
     dtype = ACTIVATION_DTYPES[settings.activation_dtype]
-    heads = (MAIN, *sorted(settings.heads.keys() - {MAIN}))
-    decoders = {head: settings.heads[head] for head in heads}
+    decoders = {head: settings.heads[head] for head in settings.head_names}
     network = Network(
         settings.backbone.create(dtype).clone(name=BACKBONE),
         tuple(
             decoder.create(num_classes, dtype).clone(name=name_decoder(head))
             for head, decoder in decoders.items()
         ),
-        heads=heads,
+        heads=settings.head_names,
         stages=tuple(decoder.stage for decoder in decoders.values()),
         input_order=settings.input_order,
         input_mean=settings.input_mean,
@@ -98,7 +107,7 @@ def create_segmenter(
     parts = {name_decoder(head): decoder for head, decoder in decoders.items()}
     return Segmenter(
         network,
-        heads,
+        settings.head_names,
         num_classes,
         settings.backbone.init_size,
         parts=((BACKBONE, settings.backbone), *parts.items()),

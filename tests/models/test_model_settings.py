@@ -147,6 +147,12 @@ def test_weights_depend_on_all_but_how_they_are_used():
     ]
 
 
+@pytest.mark.parametrize("mode", ["running", "batch", "frozen"])
+def test_frozen_batch_norm_moves_no_statistics(mode):
+    model = ModelSettings(backbone=ResNetSettings(batch_norm_mode=mode))
+    assert model.moves_statistics == (mode != "frozen")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_are_networks(variant):
     settings = ResNetSettings(**VARIANTS[variant])

@@ -163,6 +163,11 @@ class ResNetSettings(Backbone):
         """The channels of the last block of every stage."""
         return tuple(width * EXPANSION[self.block] for width in self.widths)
 
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether batch norm updates its running statistics in training."""
+        return self.batch_norm_mode != "frozen"
+
     def create(self, dtype: jnp.dtype | None) -> "ResNet":
         """Creates the network."""
         return ResNet(self, dtype)
