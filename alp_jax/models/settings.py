@@ -64,11 +64,6 @@ class ModelSettings:
         of_weights=False,
     )
 
-    @property
-    def head_names(self) -> tuple[str, ...]:
-        """Names of the heads: main first, the others in alphabetical order."""
-        return (MAIN, *sorted(self.heads.keys() - {MAIN}))
-
     def check(self, name: str) -> None:
         """Refuses other classes, a network without a head main, or a head on a missing stage."""
         _check_base(f"{name}.backbone", self.backbone, Backbone)
@@ -82,6 +77,16 @@ class ModelSettings:
                 expected = f"at least {-stages}, as the backbone has {stages} stages"
                 refuse(f"{name}.heads.{head_name}.stage", decoder.stage, expected)
 
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The names of the heads: main first, the others in alphabetical order."""
+        return (MAIN, *sorted(self.heads.keys() - {MAIN}))
+
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether a forward pass in training may update statistics of the network."""
+        return self.backbone.moves_statistics
+
 
 def _check_base(name: str, part: object, base: type) -> None:
     if not isinstance(part, base):
@@ -90,17 +95,16 @@ def _check_base(name: str, part: object, base: type) -> None:
 
 
 def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
-    """Creates the network; of its heads `main` comes first, the others in alphabetical order."""
+    """Creates the network."""
     dtype = ACTIVATION_DTYPES[settings.activation_dtype]
-    heads = settings.head_names
-    decoders = {head_name: settings.heads[head_name] for head_name in heads}
+    decoders = {head_name: settings.heads[head_name] for head_name in settings.head_names}
     network = Network(
         settings.backbone.create(dtype).clone(name=BACKBONE),
         tuple(
             decoder.create(num_classes, dtype).clone(name=name_decoder(head_name))
             for head_name, decoder in decoders.items()
         ),
-        heads=heads,
+        heads=settings.head_names,
         stages=tuple(decoder.stage for decoder in decoders.values()),
         input_order=settings.input_order,
         input_mean=settings.input_mean,
@@ -109,7 +113,7 @@ def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
     parts = {name_decoder(head_name): decoder for head_name, decoder in decoders.items()}
     return Segmenter(
         network,
-        heads,
+        settings.head_names,
         num_classes,
         settings.backbone.init_size,
         parts=((BACKBONE, settings.backbone), *parts.items()),

@@ -68,7 +68,7 @@ class RunSettings:
             name,
             sizes={"source": self.data.source_size, "target": self.data.target_size},
             heads=self.model.head_names,
-            has_statistics=self.model.backbone.moves_statistics,
+            has_statistics=self.model.moves_statistics,
         )
 
 

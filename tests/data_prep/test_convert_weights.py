@@ -211,7 +211,7 @@ def test_the_workdir_tells_everything(tmp_path):
     for part in (
         f"sha256 {weights['sha256']}",
         "ignored: 20 tensors, batch norm's counters of batches",
-        "--config.model.classifier_dilations=6,12,18,24,6,12,18,24",
+        "--config.model.heads.main.dilations=6,12,18,24,6,12,18,24",
         "--config.data.label_set=cityscapes_16",
         "--mode=evaluate --workdir=",
     ):
@@ -426,7 +426,11 @@ def test_a_damaged_record_is_one_sentence(tmp_path):
 def create_run_config(**fields):
     run_config = default.get_config()
     model = run_config.model
-    model.stem_widths, model.depths, model.widths = (5,), published.DEPTHS, published.WIDTHS
+    model.backbone.stem_widths, model.backbone.depths, model.backbone.widths = (
+        (5,),
+        published.DEPTHS,
+        published.WIDTHS,
+    )
     model.update(fields)
     return run_config
 

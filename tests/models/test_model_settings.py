@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from alp_jax import models
 from alp_jax.errors import UserError
 from alp_jax.models.backbones.resnet import VARIANTS, ResNetSettings
-from alp_jax.models.decoders.aspp import AsppSettings
 from alp_jax.models.settings import ModelSettings
 from alp_jax.settings.compare import flatten, list_fields
 from alp_jax.settings.schema import build, to_config
@@ -147,21 +145,15 @@ def test_weights_depend_on_all_but_how_they_are_used():
     ]
 
 
+@pytest.mark.parametrize("mode", ["running", "batch", "frozen"])
+def test_frozen_batch_norm_moves_no_statistics(mode):
+    model = ModelSettings(backbone=ResNetSettings(batch_norm_mode=mode))
+    assert model.moves_statistics == (mode != "frozen")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_are_networks(variant):
     settings = ResNetSettings(**VARIANTS[variant])
     settings.check("config.model.backbone")
     expansion = 4 if settings.block == "bottleneck" else 1
     assert settings.stage_channels == tuple(expansion * width for width in (64, 128, 256, 512))
-
-
-def test_a_flat_configuration_still_makes_the_network():
-    """To delete with alp_jax.models.settings.upgrade_flat."""
-    from configs import default
-
-    segmenter = models.create_segmenter(default.get_config().model, 19)
-    assert segmenter == models.create_segmenter(ModelSettings(), 19)
-    assert segmenter.heads == ("main",)
-    heads = {"main": AsppSettings(), "aux": AsppSettings(stage=-2)}
-    two = models.create_segmenter(ModelSettings(heads=heads), 19)
-    assert two.heads == ("main", "aux")

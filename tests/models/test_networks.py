@@ -121,6 +121,9 @@ def test_outputs_have_the_declared_shapes(backbone, decoder):
         assert tuple(features.shape[-1] for features in outputs.features) == channels
         assert all(features.shape[0] == 2 for features in outputs.features)
     assert jax.tree.structure(found.new_state) == jax.tree.structure(found.model_state)
+    states = zip(jax.tree.leaves(found.new_state), jax.tree.leaves(found.model_state), strict=True)
+    if any(np.any(new != old) for new, old in states):
+        assert create_settings(backbone, decoder).moves_statistics
 
 
 @every_network

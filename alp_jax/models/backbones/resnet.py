@@ -165,7 +165,7 @@ class ResNetSettings(Backbone):
 
     @property
     def moves_statistics(self) -> bool:
-        """Whether batch norm updates its running statistics."""
+        """Whether batch norm updates its running statistics in training."""
         return self.batch_norm_mode != "frozen"
 
     def create(self, dtype: jnp.dtype | None) -> "ResNet":
