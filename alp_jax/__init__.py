@@ -4,7 +4,7 @@ For notebooks and scripts:
 
   import alp_jax
 
-  alp_jax.set_up_notebook()                       # log lines, kept compiled programs
+  alp_jax.set_up_notebook()                       # log lines, compilation cache
   print(alp_jax.describe_devices())
   config = alp_jax.read_config("configs/toy_cities.py", "alp_gi")
   alp_jax.train_and_evaluate(config, "runs/alp")
@@ -12,7 +12,7 @@ For notebooks and scripts:
   segmenter = alp_jax.load_segmenter("runs/alp")
   predictions = segmenter.predict([image])
 
-Names are imported when they are first used: `import alp_jax` itself takes no time.
+Names are imported lazily, at their first use: `import alp_jax` itself takes no time.
 """
 
 import importlib
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from alp_jax.data.labels import load_label_set
     from alp_jax.errors import UserError
     from alp_jax.evaluation.evaluator import evaluate_checkpoint
-    from alp_jax.evaluation.inference import Prediction, load_segmenter
-    from alp_jax.evaluation.prediction_files import predict_to_folder
+    from alp_jax.evaluation.folders import predict_to_folder
     from alp_jax.evaluation.results import print_scores
+    from alp_jax.evaluation.segmenter import Prediction, load_segmenter
     from alp_jax.export.program import export_segmenter
     from alp_jax.report.notebook import (
         describe_devices,
@@ -63,11 +63,11 @@ _MODULES = {
     "alp_jax.errors": ("UserError",),
     "alp_jax.evaluation.evaluator": ("evaluate_checkpoint",),
     "alp_jax.export.program": ("export_segmenter",),
-    "alp_jax.evaluation.inference": ("Prediction", "load_segmenter"),
+    "alp_jax.evaluation.segmenter": ("Prediction", "load_segmenter"),
     "alp_jax.report.notebook": (
         "describe_devices", "draw_curves", "draw_evaluation", "draw_predictions",
     ),
-    "alp_jax.evaluation.prediction_files": ("predict_to_folder",),
+    "alp_jax.evaluation.folders": ("predict_to_folder",),
     "alp_jax.evaluation.results": ("print_scores",),
     "alp_jax.report.writing": ("write_report",),
     "alp_jax.run.train": ("train_and_evaluate",),

@@ -1,10 +1,10 @@
-"""Times the forms of `alp_jax.models.convolution` against XLA's own convolution, on one core.
+"""Times the convolutions of `alp_jax.models.convolution` and XLA's own, on one core.
 
   taskset -c 0 python -m benchmarks.convolution
 
 Layers are those of DeepLabv2-ResNet101 on a source image of half the paper's size (360x640). Each
-number is the best of five (of one, if that takes a second), in milliseconds: XLA's / ours; in a
-loop, of two.
+number is in milliseconds, XLA's / ours: the best of five calls, or the only call if it takes a
+second or more. The column "to kernel, loop" times two maps in a loop.
 """
 
 import functools
@@ -20,7 +20,7 @@ from jax import lax
 from alp_jax.models.convolution import convolve
 from benchmarks import results
 
-# Name: channels, features, kernel size, dilation, height and width of the map.
+# Name -> (channels, features, kernel size, dilation, height of the map, width of the map).
 LAYERS = {
     "layer1, 3x3": (64, 64, 3, 1, 91, 161),
     "layer3, 1x1 reducing": (1024, 256, 1, 1, 46, 81),
@@ -42,12 +42,12 @@ def _kernel_gradient(
 def _kernel_gradients_in_loop(
     form: Form, images: jax.Array, kernel: jax.Array, gradient: jax.Array
 ) -> jax.Array:
-    """Of two maps in turn, as equal blocks of a stage have theirs computed."""
+    """Computes the kernel gradients of two maps in a loop, like a scan over equal blocks."""
     pairs = (jnp.stack([images] * 2), jnp.stack([gradient] * 2))
     return lax.map(lambda pair: _kernel_gradient(form, pair[0], kernel, pair[1]), pairs)
 
 
-# What is computed of a layer, given its inputs, its kernel and the gradient of its outputs.
+# Computation -> function of the form, the layer's inputs, its kernel and its outputs' gradient.
 PROGRAMS: dict[str, Callable[[Form, jax.Array, jax.Array, jax.Array], jax.Array]] = {
     "forward": lambda form, images, kernel, gradient: form(images, kernel),
     "to inputs": lambda form, *inputs: jax.vjp(form, *inputs[:2])[1](inputs[2])[0],
@@ -57,7 +57,7 @@ PROGRAMS: dict[str, Callable[[Form, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints a line for each layer; writes JSON where --output says."""
+    """Prints a line for each layer; writes the times to --output as JSON."""
     flags = results.create_parser("convolution", __doc__).parse_args(arguments)
     print(f"{'':24} " + " ".join(f"{product:>17}" for product in PROGRAMS))
     rng = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _time(program: Callable[..., jax.Array], *arrays: jax.Array) -> float:
-    """The best of five, or the one that takes a second, in milliseconds."""
+    """Returns the best of five calls, or of one that takes at least a second, in milliseconds."""
     compiled = jax.jit(program).lower(*arrays).compile()
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""The step that the benchmarks measure: the paper's network, sizes and losses, by shapes alone."""
+"""Defines the step that benchmarks measure: the paper's network, sizes and losses, as shapes."""
 
 import functools
 from typing import Any
@@ -21,7 +21,7 @@ def create_config(
     """Creates ALP-GI's configuration, with the sides of images and patches divided by `scale`.
 
     Raises:
-      UserError: of a scale that leaves the discriminator nothing to decide, say.
+      UserError: if the configuration is invalid, such as patches too small for the discriminator.
     """
     config = default.get_config("alp_gi")
     with config.unlocked():
@@ -37,7 +37,7 @@ def create_config(
 
 
 def describe(config: ml_collections.ConfigDict) -> tuple[Any, tuple[Any, Any, Any]]:
-    """Describes the jitted step, its state donated, and the shapes of (state, batch, rng)."""
+    """Returns the jitted step, whose state is donated, and the shapes of (state, batch, rng)."""
     statics = assembly.create_statics(config)
     rng = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(functools.partial(assembly.create_train_state, statics), rng)
@@ -54,10 +54,10 @@ def describe(config: ml_collections.ConfigDict) -> tuple[Any, tuple[Any, Any, An
 
 
 def count_flop(config: ml_collections.ConfigDict) -> float:
-    """Counts the arithmetic of a step as a direct convolution needs it.
+    """Counts the floating-point operations of a step with direct convolutions.
 
-    Of the program for a TPU, since the CPU's has other algorithms, with all blocks written out,
-    since XLA counts the body of a loop once. Nothing is compiled.
+    Counts in the program lowered for a TPU, since the CPU's has other algorithms, and without scans
+    over blocks, since XLA counts the body of a loop once. Nothing is compiled.
     """
     with config.unlocked():
         config.model.scan_blocks = False

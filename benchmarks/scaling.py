@@ -2,11 +2,12 @@
 
   python -m benchmarks.scaling --output=benchmarks/scaling.json
 
-The step is the paper's (`benchmarks.paper_step`) at a fraction of its size. One thing grows in each
-table, each point in a process of its own: the sides of the images, the images in a batch, and the
-devices over which a batch is spread. Devices are virtual here, all on the same cores, so that their
-time should stay as it is, and the memory of each go down. Below each table stand the exponents of
-time and memory: the slope of their logarithms over that of the work, by least squares.
+The step is the paper's (`benchmarks.paper_step`) at a fraction of its size. Each table varies one
+quantity: the sides of the images, the number of images in a batch, or the number of devices that
+share a batch. Each point is measured in a separate process. The devices are virtual, all on the
+same cores: with more of them, time should stay constant and the memory of each should fall. Below
+each table are the exponents of time and memory: the slope of log(cost) over log(work), by least
+squares.
 """
 
 import argparse
@@ -24,12 +25,13 @@ from benchmarks import results
 SCALES = (8, 6, 4, 3)
 BATCH_SIZES = (1, 2, 4)
 DEVICES = (1, 2, 4, 8)
-# Where the others grow: eighths of the paper's sides, and as many images as devices.
+# Divisor of the paper's sides in the tables of images and of devices. The batch of the latter has
+# as many images as the largest number of devices.
 _SCALE = 8
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the tables; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child:
         return _child()
@@ -57,13 +59,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("scaling", __doc__)
-    parser.add_argument("--steps", type=int, default=3, help="timed, after one that is not")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps, after one warm-up step")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def fit_exponent(rows: Sequence[dict[str, float]], work: str, cost: str) -> float:
-    """The b of cost = a * work^b, by least squares of the logarithms."""
+    """Fits cost = a * work^b by least squares of the logarithms; returns b."""
     slope, _ = np.polyfit(
         np.log([row[work] for row in rows]), np.log([row[cost] for row in rows]), deg=1
     )
@@ -71,7 +73,7 @@ def fit_exponent(rows: Sequence[dict[str, float]], work: str, cost: str) -> floa
 
 
 def _spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
-    """Measures one point in a process of its own, which has as many devices as it says."""
+    """Measures one point in a separate process with the point's number of virtual devices."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling", "--child"],
         input=pickle.dumps(spec | {"steps": steps}),

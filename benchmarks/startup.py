@@ -1,10 +1,10 @@
-"""Seconds from the command to the first step of `make demo`'s training, by phase.
+"""Measures the seconds from the command to the first train step of `make demo`, by phase.
 
   python -m benchmarks.startup --data_dir=datasets
 
-The command is that of the demo's first run (configs/toy_cities.py:warmup) in a process of its own:
-with an empty folder of compiled programs (cold), then with what that left behind (warm). It needs
-the data that `make demo` renders.
+Runs the command of the demo's first run (configs/toy_cities.py:warmup) in a separate process, first
+with an empty compilation cache (cold), then with the cache that the first start filled (warm). It
+needs the data that `make demo` renders.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PHASES = {
     "first_step": "first step",
     "other": "everything else",
 }
-# JAX's own measurements, over all programs.
+# Durations that JAX reports, summed over all programs.
 _EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
@@ -41,7 +41,7 @@ _EVENTS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the phases; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child_since:
         return _child(flags.data_dir, flags.child_since)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("startup", __doc__)
     parser.add_argument("--data_dir", default="datasets", help="folder of the prepared datasets")
-    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts")
+    parser.add_argument("--repeats", type=int, default=3, help="number of cold and of warm starts")
     parser.add_argument("--child_since", type=float, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -91,11 +91,11 @@ def _spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
 
 
 class _FirstStepError(Exception):
-    """The first step has ended."""
+    """Raised after the first step, to end training."""
 
 
 def _child(data_dir: str, since: float) -> int:
-    """Trains as `alp_jax.main` does, until the first step has ended."""
+    """Trains like `alp_jax.main` until the first step has ended, and prints the phases as JSON."""
     from alp_jax.command import cli
 
     cli.set_environment()

@@ -1,20 +1,20 @@
-"""Times the train step against published code restated in PyTorch, on the same cores.
+"""Times the train step and published code, restated in PyTorch, on the same cores.
 
   python -m benchmarks.train_step --scales=4,2,1 --cores=1,2
   python -m benchmarks.train_step --platform=gpu --cores=16 --scales=1 --steps=20 --blocks=1
 
 Both sides train the paper's network (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels
-divided by the scale). Processes of the two sides alternate, each alone on its cores; what is
-printed is the ratio of median step times, the peak memory of a process, and the share of the
-machine's measured rate of matrix products that the arithmetic of the step reaches. Peak memory is
-that of the steps after the first, with all else that the process then holds. Ours finds its program
-in the cache of compiled ones, as every run does but the first, which a process before the measured
-ones is: JSON has the memory of that, too.
+divided by the scale). Processes of the two sides alternate, each alone on its cores. Printed are
+the ratio of median step times, the peak memory of a process, and the arithmetic rate of the step as
+a fraction of the machine's measured rate of matrix products. Peak memory is that of the whole
+process during the steps after the first. Our processes load their program from the compilation
+cache, like every run but the first; another process fills the cache before the measurements, and
+the JSON holds its memory, too.
 
-On a GPU memory is the GPU's, as each side's allocator counts it, and float32 is what both sides
-make of it unasked: products of TensorFloat-32. PyTorch searches for the fastest algorithms, as
-published code does (cudnn.benchmark), and has bfloat16 by autocast. Of the orders of axes in memory
-that --torch_formats lists, the fastest counts.
+On a GPU, memory is the GPU's, as each side's allocator counts it, and float32 has each side's
+default precision: products in TensorFloat-32. PyTorch searches for the fastest algorithms, as
+published code does (cudnn.benchmark), and uses bfloat16 by autocast. The fastest of the memory
+formats in --torch_formats counts.
 """
 
 import argparse
@@ -41,19 +41,19 @@ from benchmarks import results
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("alp_jax", "torch")
 DTYPES = ("float32", "bfloat16")
-# PyTorch's memory formats. Published loaders give images of the first, which every layer passes on.
-# With channels last oneDNN computes a gradient of full size by its reference code on AVX2.
+# PyTorch's memory formats. Published loaders return images in the first, and every layer keeps it.
+# With channels last, oneDNN computes a full-size gradient with its reference code on AVX2.
 FORMATS = ("contiguous_format", "channels_last")
-# Sides of the matrices of the attainable rate, by platform.
+# Side of the square matrices that measure the attainable rate, by platform.
 _MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the rows; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child:
         return _child(flags.child)
-    # This process, which describes the machine, must leave the GPU's memory to the measured ones.
+    # This process only describes the machine: the GPU's memory is for the measured processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows: list[dict[str, Any]] = []
     content = {"torch": _torch_version(), "processor": results.processor(), "rows": rows}
@@ -96,14 +96,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             default=[choices[0]],
             help=f"{what}: {','.join(choices)}",
         )
-    add("--steps", type=int, default=3, help="timed in each process, after one that is not")
-    add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
+    add("--steps", type=int, default=3, help="timed steps in each process, after one warm-up step")
+    add("--blocks", type=int, default=2, help="processes of each side; the sides alternate")
     add("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def _choose(choices: Collection[str], text: str) -> list[str]:
-    """The type of a flag that lists some of the choices."""
+    """Parses a flag that lists some of the choices."""
     names = text.split(",")
     if unknown := set(names) - set(choices):
         raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(choices)}")
@@ -164,7 +164,7 @@ def _print_row(row: dict[str, Any], *, first: bool) -> None:
 
 
 def _create_spec(scale: int) -> dict[str, Any]:
-    """What a process of either side needs; the PyTorch side imports no JAX."""
+    """Returns the input of a measured process; the PyTorch side must not import JAX."""
     from alp_jax.data.labels import load_label_set
     from benchmarks import paper_step
     from tests import parity
@@ -182,12 +182,12 @@ def _create_spec(scale: int) -> dict[str, Any]:
 
 
 def _spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> dict[str, Any]:
-    """Runs a role in a process of its own on the first cores allowed, and reads what it found."""
+    """Runs a role in a separate process on the first allowed cores; returns its result."""
     spec = spec | {"cores": sorted(os.sched_getaffinity(0))[:cores]}
     environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
     if cache_dir:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache_dir
-    if role == "flop":  # JAX counts no arithmetic of a program for another device on a GPU.
+    if role == "flop":  # On a GPU, JAX cannot count the operations of a program for another device.
         environment["JAX_PLATFORMS"] = "cpu"
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_step", f"--child={role}"],
@@ -221,13 +221,13 @@ def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Tells the most bytes held since `reset`."""
+    """Measures the peak of allocated bytes since `reset`."""
 
     reset: Callable[[], object]
     peak_bytes: Callable[[], int]
 
 
-# What the process has resident: writing 5 there makes what is resident now the peak.
+# Resident memory of the process; writing 5 to clear_refs resets the peak to the current value.
 _OF_PROCESS = Memory(
     reset=lambda: pathlib.Path("/proc/self/clear_refs").write_text("5"),
     peak_bytes=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
@@ -250,7 +250,7 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
         jax.block_until_ready((state, metrics))
 
     memory, device = _OF_PROCESS, jax.devices(spec["platform"])[0]
-    if spec["platform"] == "gpu":  # No call resets it; before the first step less is held.
+    if spec["platform"] == "gpu":  # JAX cannot reset this peak; before the first step it is lower.
         memory = Memory(
             reset=lambda: None, peak_bytes=lambda: device.memory_stats()["peak_bytes_in_use"]
         )
@@ -258,7 +258,7 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time_steps(step: Callable[[], object], count: int, memory: Memory) -> dict[str, Any]:
-    """Times the steps after the first, and looks at the memory that they take."""
+    """Times the steps after the first, and measures their peak memory."""
     step()
     before = memory.peak_bytes()
     memory.reset()
@@ -295,7 +295,7 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
     )
     networks = [segmenter.to(device), discriminator.to(device)]
     settings = spec["settings"]
-    if device == "cuda":  # Published SGD launches thousands of kernels; today's is the faster.
+    if device == "cuda":  # The published SGD launches thousands of kernels; today's is faster.
         settings = dataclasses.replace(settings, sgd="clean")
     trainer = torch_reference.Trainer(
         segmenter, {torch_reference.MAIN: discriminator}, settings, keeps_gradients=False
@@ -341,11 +341,11 @@ def _set_torch_up(spec: dict[str, Any]) -> str:
 
 
 def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
-    """The best of PyTorch's matrix products, which is the machine's rate here."""
+    """Measures the machine's attainable rate: the fastest of PyTorch's matrix products."""
     import torch
 
     device, size = _set_torch_up(spec), _MATMUL_SIZES[spec["platform"]]
-    torch.backends.cuda.matmul.allow_tf32 = True  # As PyTorch's convolutions and all of ours.
+    torch.backends.cuda.matmul.allow_tf32 = True  # As in PyTorch's convolutions and all of ours.
     left, right = torch.randn(2, size, size, dtype=getattr(torch, spec["dtype"]), device=device)
 
     def multiply() -> None:

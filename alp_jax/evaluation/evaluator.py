@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,14 +19,15 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
-from alp_jax.evaluation import figures, label_free, metrics, predictor, results
-from alp_jax.models import Segmenter
-from alp_jax.workdir import checkpoint, classes, config
+from alp_jax.evaluation import figures, label_free, metrics, results
+from alp_jax.evaluation.ensemble import load_ensemble
+from alp_jax.evaluation.eval_step import eval_step
+from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
+from alp_jax.workdir import classes, config
 from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
 
@@ -38,7 +40,7 @@ class Evaluator:
     def __init__(
         self,
         settings: RunSettings,
-        segmenter: Segmenter,
+        predictor: Predictor,
         label_set: LabelSet,
         devices: jax.sharding.Mesh | None = None,
         *,
@@ -48,7 +50,7 @@ class Evaluator:
 
         Args:
           settings: of the run.
-          segmenter: the network.
+          predictor: how images are predicted.
           label_set: the classes.
           devices: over which images and their rows are spread; None: as `config.mesh` says.
           suffix: end of the names of the files, for a split that is not the run's own.
@@ -70,28 +72,27 @@ class Evaluator:
             label_set=label_set,
         )
         self._step_fn = jax.jit(
-            functools.partial(
-                predictor.eval_step, segmenter=segmenter, num_classes=label_set.num_classes
-            ),
+            functools.partial(eval_step, predictor=predictor, num_classes=label_set.num_classes),
             out_shardings=mesh.replicate(self._devices),
         )
 
     def evaluate(
         self,
-        params: PyTree,
-        model_state: PyTree,
+        variables: Variables,
         *,
         step: int,
         predictions_dir: pathlib.Path | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> results.Evaluation:
         """Evaluates every image of the split once.
 
         Args:
-          params, model_state: of the segmenter.
+          variables: of the predictor: (params, model_state) of each member.
           step: that they are of.
           predictions_dir: where to write every prediction (`save_prediction`), or None.
+          notes: added to the summary.
         """
-        weights = mesh.copy_everywhere((params, model_state), self._devices)
+        weights = mesh.copy_everywhere(tuple(variables), self._devices)
         confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
         entropy_total, density_total, num_images = 0.0, 0.0, 0
         probs_total = np.zeros(self._label_set.num_classes)
@@ -101,7 +102,7 @@ class Evaluator:
         for batch in pipeline.iterate(
             self._batches, 0, num_workers=0, prefetch_batches=self._prefetch_batches
         ):
-            outputs = self._step_fn(*weights, **self._place(batch))
+            outputs = self._step_fn(weights, **self._place(batch))
             if outputs["num_unknown_labels"]:
                 raise UserError(
                     f"{outputs['num_unknown_labels']} pixels of {', '.join(batch['names'])} have "
@@ -138,6 +139,7 @@ class Evaluator:
             "information_maximisation": label_free.information_maximisation(
                 probs_total / num_images, mean_entropy
             ),
+            **(notes or {}),
         }
         stem = f"step_{step}{self._suffix}"
         return results.Evaluation(summary, confusion, panels, self._label_set, stem)
@@ -168,6 +170,9 @@ def evaluate_checkpoint(
     checkpoint_name: str = "latest",
     split: str | None = None,
     predictions_dir: pathlib.Path | None = None,
+    recipe: Recipe | None = None,
+    others: Sequence[str] = (),
+    weights: Sequence[float] = (),
 ) -> results.Evaluation:
     """Evaluates a checkpoint of a finished or running run.
 
@@ -178,6 +183,9 @@ def evaluate_checkpoint(
       split: to evaluate; None takes that of the configuration. Another dataset or split than the
         run's own gives its name to the files.
       predictions_dir: where to write every prediction, or None.
+      recipe: passes that are averaged; None is a single one, whose scores training reports.
+      others, weights: further members of an ensemble (`load_segmenter`). An averaged prediction
+        gives its name to the files, and is described in them.
     Raises:
       UserError: if there is no such run or checkpoint, or the configuration is another run's.
     """
@@ -189,26 +197,22 @@ def evaluate_checkpoint(
         evaluated = dataclasses.replace(settings.evaluation, split=split)
         settings = dataclasses.replace(settings, evaluation=evaluated)
     label_set = classes.load(workdir, settings.data.label_set)
-    suffix = _suffix(settings.evaluation, saved.evaluation)
-    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
-    evaluator = Evaluator(settings, segmenter, label_set, suffix=suffix)
-    params, model_state, step = restore_segmenter(workdir, segmenter, checkpoint_name)
-    return evaluator.evaluate(params, model_state, step=step, predictions_dir=predictions_dir)
-
-
-def restore_segmenter(
-    workdir: pathlib.Path, segmenter: Segmenter, checkpoint_name: str
-) -> tuple[PyTree, PyTree, int]:
-    """Restores (params, model_state, step) of "latest", "best" or the number of a step.
-
-    Raises:
-      UserError: if there is no such checkpoint, or it is of another network.
-    """
-    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
-    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.resolve(checkpoint_name)
-        params, model_state = checkpoints.restore_segmenter(step, params, model_state)
-    return params, model_state, step
+    ensemble = load_ensemble(
+        workdir,
+        checkpoint_name,
+        recipe=recipe or Recipe(),
+        others=others,
+        weights=weights,
+        settings=settings,
+    )
+    suffix = _suffix(settings.evaluation, saved.evaluation) + ensemble.suffix()
+    evaluator = Evaluator(settings, ensemble.predictor, label_set, suffix=suffix)
+    return evaluator.evaluate(
+        ensemble.variables,
+        step=ensemble.members[0].step,
+        predictions_dir=predictions_dir,
+        notes=ensemble.describe(),
+    )
 
 
 def make_panel(batch: dict[str, Any], outputs: dict[str, jax.Array], i: int) -> figures.Panel:

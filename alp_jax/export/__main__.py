@@ -47,7 +47,7 @@ def main() -> None:
         )
     label_size = None if _LABEL_SIZE.value is None else _parse_size(_LABEL_SIZE.value)
     # Imported here so that --help and wrong flags answer at once.
-    from alp_jax.evaluation.inference import load_segmenter
+    from alp_jax.evaluation.segmenter import load_segmenter
     from alp_jax.export import program
 
     segmenter = load_segmenter(_WORKDIR.value, _CHECKPOINT.value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from alp_jax.command import versions
 from alp_jax.errors import UserError
-from alp_jax.evaluation.inference import TrainedSegmenter, apply_network
+from alp_jax.evaluation.segmenter import TrainedSegmenter
 from alp_jax.objective import maps, patches
 from alp_jax.workdir import files
 
@@ -62,7 +62,7 @@ def export_segmenter(
         program=PROGRAM,
         height=segmenter.size[0],
         width=segmenter.size[1],
-        resampling=segmenter.config.data.image_resize.upper(),
+        resampling=segmenter.settings.data.image_resize.upper(),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,10 +82,8 @@ def export_program(segmenter: TrainedSegmenter, label_size: patches.Size) -> jax
     to_ids = segmenter.label_set.to_label_ids
 
     def label(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        coarse = apply_network(
-            segmenter.params, segmenter.model_state, images, segmenter=segmenter.segmenter
-        )
-        logits = patches.upsample(coarse, label_size)
+        ensemble = segmenter.ensemble
+        logits = ensemble.predictor.predict(ensemble.variables, images, label_size)
         return jnp.asarray(to_ids)[jnp.argmax(logits, axis=-1)], maps.entropy(logits)
 
     (batch,) = jax.export.symbolic_shape("batch")
@@ -96,7 +94,7 @@ def export_program(segmenter: TrainedSegmenter, label_size: patches.Size) -> jax
 def _describe(segmenter: TrainedSegmenter, label_size: patches.Size) -> dict[str, object]:
     return {
         "image_size": list(segmenter.size),
-        "image_resize": segmenter.config.data.image_resize,
+        "image_resize": segmenter.settings.data.image_resize,
         "label_size": list(label_size),
         "platforms": list(PLATFORMS),
         "classes": [

@@ -24,7 +24,7 @@ BACKBONE, CLASSIFIER, FROZEN = "backbone", "classifier", "frozen"
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """A gradient transformation and the learning rate that it uses at a step (for the log)."""
+    """A gradient transformation and its learning-rate schedule (for the log)."""
 
     transform: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -36,7 +36,7 @@ def poly_schedule(base: float, horizon_steps: int, power: float) -> optax.Schedu
 
 
 class RepeatedSgdState(NamedTuple):
-    """Velocity of every parameter, and the number of updates so far (for the schedule)."""
+    """The velocity of every parameter, and the number of updates so far (for the schedule)."""
 
     velocity: PyTree
     num_updates: jax.Array
@@ -45,11 +45,11 @@ class RepeatedSgdState(NamedTuple):
 def repeated_sgd(
     learning_rate: optax.Schedule, *, momentum: float, weight_decay: float, repeats: int
 ) -> optax.GradientTransformation:
-    """SGD of a parameter that is listed `repeats` times in its optimizer.
+    """Creates SGD for parameters that the optimizer lists `repeats` times.
 
-    The code line of AdaptSegNet and AdvEnt lists the backbone's tensors once for every module that
-    contains them. PyTorch 0.4, for which it was written, then visits a tensor that often in one
-    step, and adds the weight decay to the gradient in place, so that it accumulates:
+    The published code of AdaptSegNet and AdvEnt lists the backbone's tensors once for every module
+    that contains them. It was written for PyTorch 0.4, which updates a tensor once per listing in
+    each step, and adds the weight decay to the gradient in place, so that the decay accumulates:
 
       repeats times:  g += weight_decay * p;  v = momentum * v + g;  p -= learning_rate(step) * v
 

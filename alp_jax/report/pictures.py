@@ -16,11 +16,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
-from alp_jax.evaluation import evaluator, predictor
+from alp_jax.evaluation import evaluator
+from alp_jax.evaluation.ensemble import load_ensemble
+from alp_jax.evaluation.eval_step import eval_step
 from alp_jax.evaluation.figures import ENTROPY_COLOURS, Panel, class_handles, legend_columns
+from alp_jax.evaluation.predictor import Recipe
 from alp_jax.report.runs import ReportRun
 
 _WIDTH = 3.0  # Of a picture, inches.
@@ -35,18 +37,17 @@ def predict(run: ReportRun, dataset: str, split: str, *, count: int) -> list[Pan
     batches, num_images = pipeline.create_eval_batches(
         run.settings.data, dataset=dataset, split=split, batch_size=1, label_set=run.label_set
     )
-    segmenter = models.create_segmenter(run.settings.model, run.label_set.num_classes)
-    params, model_state, _ = evaluator.restore_segmenter(run.workdir, segmenter, "latest")
+    ensemble = load_ensemble(run.workdir, "latest", recipe=Recipe())
     step_fn = jax.jit(
         functools.partial(
-            predictor.eval_step, segmenter=segmenter, num_classes=run.label_set.num_classes
+            eval_step, predictor=ensemble.predictor, num_classes=run.label_set.num_classes
         )
     )
     chosen = np.linspace(0, num_images - 1, min(count, num_images)).round().astype(int)
     panels = []
     for index in chosen:
         batch = batches[int(index)]
-        outputs = step_fn(params, model_state, batch["images"], batch["labels"], batch["mask"])
+        outputs = step_fn(ensemble.variables, batch["images"], batch["labels"], batch["mask"])
         panels.append(evaluator.make_panel(batch, outputs, 0))
     return panels
 

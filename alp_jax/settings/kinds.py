@@ -26,19 +26,18 @@ from typing import Any
 
 from alp_jax.errors import UserError, describe
 
-# Modules of users' files are submodules of this one, and Python only looks for submodules of a
-# module that has a path.
+# Users' files are imported as submodules of this module; Python requires a parent with a __path__.
 __path__: list[str] = []
 
 
 def names(package: str) -> list[str]:
-    """Lists the kinds in a package: its modules, less those that begin with an underscore."""
+    """Lists the kinds in a package: its modules without a leading underscore."""
     path = importlib.import_module(package).__path__
     return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
 
 
 def list_accepted(package: str) -> str:
-    """Says in words which kinds are accepted."""
+    """Describes the accepted kinds, for error messages."""
     return f"one of {', '.join(names(package))}, or the path of a .py file of your own"
 
 
@@ -66,7 +65,7 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
 
 
 def load_module(package: str, kind: Any, *, name: str = "kind") -> ModuleType:
-    """Imports the file of a kind; arguments and errors as `load`."""
+    """Imports the file of a kind and returns its module; arguments and errors as in `load`."""
     module_name = _get_module_name(package, kind, name)
     try:
         return importlib.import_module(module_name)
@@ -80,7 +79,7 @@ def load_module(package: str, kind: Any, *, name: str = "kind") -> ModuleType:
 
 
 def get_function(module: ModuleType, attribute: str) -> Callable[..., Any]:
-    """Returns a function of a kind's module.
+    """Returns a function from a kind's module.
 
     Raises:
       UserError: if the module has no such function.
@@ -92,9 +91,12 @@ def get_function(module: ModuleType, attribute: str) -> Callable[..., Any]:
 
 
 def get_kind(cls: type, package: str) -> str:
-    """Returns the kind by which `load` finds a class of a package's file or of a user's own.
+    """Returns the kind under which `load` finds a class: a name in the package, or a path.
 
-    The path of a user's file is relative to the working directory where the file is inside it.
+    The path of a user's file is relative to the working directory if the file is inside it.
+
+    Raises:
+      UserError: if the class is defined elsewhere.
     """
     parent, _, last = cls.__module__.rpartition(".")
     if parent == __name__:
@@ -112,13 +114,14 @@ def get_kind(cls: type, package: str) -> str:
 class _FileFinder(importlib.abc.MetaPathFinder):
     """Finds a user's file by its module name.
 
-    The module name holds the path, so another process can unpickle objects of the file's classes.
+    The module name contains the path, so that another process can unpickle objects of the file's
+    classes.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Returns the spec of a user's file; None for all other modules."""
+        """Returns the module spec of a user's file; None for all other modules."""
         parent, _, last = fullname.rpartition(".")
         if parent != __name__ or not last.endswith("%2Epy"):
             return None
@@ -155,7 +158,7 @@ def _find_line(file: str, error: Exception) -> str:
 
 
 def _quote(path: pathlib.Path) -> str:
-    """Writes a path without dots and slashes, as part of a module's name."""
+    """Encodes a path without dots and slashes, as part of a module's name."""
     return urllib.parse.quote(os.fsencode(path), safe="").replace(".", "%2E")
 
 

@@ -1,7 +1,7 @@
 """Upgrades configurations of earlier formats: pure functions of plain dicts.
 
-Format 1 (versions before views and terms) had one flat `objective`, `discriminator` and `guards`.
-A configuration says its format in the field `format`; format 1 has none.
+Format 1 (versions before views and terms) has one flat block `objective`, and blocks
+`discriminator` and `guards`. The field `format` holds the number of the format; format 1 lacks it.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ FORMAT = 2
 
 
 def upgrade(config: Fields) -> Fields:
-    """Turns a configuration of any format into one of the present format, without its `format`.
+    """Converts a configuration of any format to the current one, without the field `format`.
 
     Args:
-      config: as it was read; not changed.
+      config: the configuration as it was read; not changed.
     Raises:
-      ValueError: if its format is newer than this version's.
-      KeyError, TypeError: if it lacks a block or field.
+      ValueError: if the format is newer than this version's.
+      KeyError, TypeError: if a block or field is missing.
     """
     fields = dict(config)
     written = fields.pop("format", 1)
@@ -39,7 +39,7 @@ def _upgrade_from_1(config: Fields) -> Fields:
 def upgrade_objective(
     objective: Fields, discriminator: Fields, guards: Fields, *, has_aux: bool
 ) -> Fields:
-    """Turns the flat objective of format 1 into views and terms.
+    """Converts the flat objective of format 1 to views and terms.
 
     Args:
       objective: `config.objective` of format 1.

@@ -1,8 +1,8 @@
-"""Keeps a run's configuration with the run, and compares it with that of another.
+"""Saves and loads the configuration of a run, and compares it with another run's.
 
 Synopsis:
 
-  save(settings, workdir)       # or refuse a workdir of another run
+  save(settings, workdir)       # UserError if the workdir holds another run
   settings = load(workdir)
 """
 
@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Collection
 
 from alp_jax.data.labels import load_label_set
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, describe
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
@@ -23,7 +23,7 @@ FILE_NAME = "config.json"
 
 
 def load(workdir: pathlib.Path) -> RunSettings:
-    """Reads the settings that a run was started with; earlier formats are upgraded in memory.
+    """Reads the settings of a run; earlier formats are upgraded in memory.
 
     Raises:
       UserError: if the workdir holds no run, or its file is damaged or of a newer version.
@@ -49,11 +49,11 @@ def load(workdir: pathlib.Path) -> RunSettings:
 
 
 def save(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Writes the settings, or checks them against the run that is there.
+    """Writes the settings into a workdir, after checking them against a run that it may hold.
 
     Raises:
       UserError: if the workdir holds a run that differs in a field that changes the model or the
-        data, naming the field; or if it cannot be written.
+        data, naming the field; or if the workdir cannot be written to.
     """
     path = workdir / FILE_NAME
     check_workdir(settings, workdir)
@@ -63,13 +63,13 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
         files.write_text(path, json.dumps(fields, indent=2) + "\n")
     except OSError as error:
         raise UserError(
-            f"Cannot write to the workdir {workdir} ({error.strerror}): give a --workdir that you "
+            f"Cannot write to the workdir {workdir} ({describe(error)}): give a --workdir that you "
             "may write to."
         ) from error
 
 
 def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Refuses settings that would continue another run than the one that is there, if any.
+    """Refuses settings that differ from those of the run that the workdir holds, if any.
 
     Raises:
       UserError: as `check_same_run`.
@@ -79,7 +79,7 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
 
 
 def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
-    """Refuses settings that would continue another run.
+    """Refuses settings that differ from a saved run in a field that is not operational.
 
     Raises:
       UserError: naming the first field that differs and both values.
@@ -96,13 +96,13 @@ def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.P
 def check_same_network(
     settings: RunSettings, saved: RunSettings, workdir: pathlib.Path, *, parts: Collection[str]
 ) -> None:
-    """Refuses to start from the weights of a network that is built, or fed, in another way.
+    """Refuses initial weights of a network with another architecture or input.
 
     Args:
-      settings: of the run that starts.
-      saved: of the weights.
-      workdir: where they are.
-      parts: of the segmenter that they hold: backbone, classifier, aux_classifier.
+      settings: settings of the run that starts.
+      saved: settings of the run that made the weights.
+      workdir: folder of the weights.
+      parts: parts of the segmenter in the weights: backbone, classifier, aux_classifier.
     Raises:
       UserError: naming the first field that differs and both values.
     """

@@ -1,9 +1,9 @@
-"""AdvEnt's multi-level network: alignment of two classifiers' self-information on whole maps.
+"""AdvEnt's multi-level network: aligns the self-information of two classifiers on whole maps.
 
 Vu et al., CVPR 2019; code: valeoai/ADVENT, which reports 43.8 % mean IoU for GTA5 -> Cityscapes,
-the best of about 60 checkpoints by validation labels. What AGP-GI, the paper's run of it, changes:
-the map is divided by log K, batch norm uses batch statistics, and an auxiliary classifier on the
-last stage but one has its own losses with weights 0.1 and 0.0002.
+the best of about 60 checkpoints by validation labels. Differences from AGP-GI, the paper's run of
+AdvEnt: the map is divided by log K, batch norm uses batch statistics, and an auxiliary classifier
+on the last stage but one has losses of its own, with weights 0.1 and 0.0002.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""Draws a sheet of images above their label maps, the source city left, the target city right."""
+"""Draws a sheet of images above their label maps: source city left, target city right."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ _GAP_PIXELS = 8
 
 
 def draw_preview(settings: Settings, rows: int = _ROWS, columns: int = _COLUMNS) -> np.ndarray:
-    """[height, width, 3] uint8 RGB: the first validation images of both cities, enlarged."""
+    """Draws the first validation images of both cities, enlarged: [height, width, 3] uint8 RGB."""
     label_set = load_label_set("cityscapes_16")
     train_ids = label_set.map_table(CITYSCAPES_TABLE)
     halves = []
@@ -38,7 +38,7 @@ def write_preview(path: str, settings: Settings) -> None:
     """Writes the sheet as a PNG file.
 
     Raises:
-        UserError: if the path is not a PNG file in a directory that can be written.
+        UserError: if the path does not end in .png, or cannot be written.
     """
     if pathlib.Path(path).suffix.lower() != ".png":
         raise UserError(f"--preview is {path!r}, but it must name a .png file.")

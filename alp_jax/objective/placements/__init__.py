@@ -1,1 +1,1 @@
-"""Placements of patches on a prediction: one file a kind, which ends with `PLACEMENT = CLASS`."""
+"""Placements of patches on a prediction: one file per kind, ending with `PLACEMENT = CLASS`."""

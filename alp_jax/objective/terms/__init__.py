@@ -1,1 +1,1 @@
-"""Terms: one file a kind, which ends with `TERM = CLASS`."""
+"""Terms: one file per kind, ending with `TERM = CLASS`."""

@@ -1,1 +1,1 @@
-"""Views: one file a kind, which ends with `VIEW = CLASS`."""
+"""Views: one file per kind, ending with `VIEW = CLASS`."""

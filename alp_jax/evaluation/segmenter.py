@@ -1,4 +1,4 @@
-"""A trained segmenter for images of any size: arrays in, label maps and entropy out.
+"""Predicts images of any size with a trained segmenter: arrays in, label maps and entropy out.
 
 Synopsis:
 
@@ -6,22 +6,22 @@ Synopsis:
   (prediction,) = segmenter.predict([image])       # [H, W, 3] uint8 RGB, any H and W
   prediction.label_ids                             # [H, W] uint8, label ids of the label set
 
-The network works at one size, `config.data.target_size`, that of the target images in training and
-in evaluation; its logits are brought to each image's own size, and decided there. So nothing is
-padded that a convolution sees, and what is predicted for an image of the target is what evaluation
-predicts for it. Two programs are compiled, whatever the sizes of images: the network, and the
-interpolation of one tile of an image, of that same size. A tile that an image does not fill is cut
-off afterwards: each output pixel comes from its own rows of two matrices, so that this is exact.
+The network's input has one size, `config.data.target_size`, the size of target images in training
+and evaluation. Its logits are interpolated to each image's own size, and classes are decided there.
+So no convolution sees padding, and an image of the target gets the same prediction as in
+evaluation. Two programs are compiled, whatever the sizes of the images: the network, and the
+interpolation of one tile of an image, a tile being as large as the network's input. A tile that
+extends beyond the image is cropped afterwards. This is exact, since each output pixel depends only
+on its own rows of two matrices.
 
-An image of other proportions than `target_size` is stretched to it, as it is in training and in
-evaluation; or, with `proportions="keep"`, scaled to fit inside and mirrored to fill the rest. The
-network then sees undistorted objects, but mirrored ones where the image ends.
+An image with other proportions than `target_size` is stretched, as in training and evaluation. With
+`proportions="keep"` it is scaled to fit inside and mirrored to fill the rest: objects are
+undistorted, but the network also sees mirrored ones beyond the image's border.
 """
 
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
@@ -29,31 +29,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax import models
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
-from alp_jax.evaluation import evaluator, figures
-from alp_jax.models import MAIN, Segmenter
+from alp_jax.evaluation import figures
+from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
+from alp_jax.evaluation.predictor import Grid, Predictor, Recipe
 from alp_jax.objective import maps, patches
-from alp_jax.workdir import classes, config
-from alp_jax.workdir.settings import RunSettings
 
 Proportions = Literal["stretch", "keep"]
 PROPORTIONS: tuple[str, ...] = get_args(Proportions)
 
-PyTree = Any
-
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a segmenter makes of one image.
+    """The prediction of one image.
 
     Attributes:
-      image: [H, W, 3] uint8 RGB, as it was given.
+      image: [H, W, 3] uint8 RGB, the given image.
       train_ids: [H, W] uint8, indices into `label_set.classes`.
       entropy: [H, W] float32 in [0, 1]; 1 is a uniform prediction.
-      probabilities: [H, W, C] float32, or None where they were not asked for.
+      probabilities: [H, W, C] float32, or None if not requested.
       label_set: the C classes.
     """
 
@@ -65,7 +61,7 @@ class Prediction:
 
     @property
     def label_ids(self) -> np.ndarray:
-        """[H, W] uint8, label ids of the label set; with those of Cityscapes, its ids."""
+        """Label ids of the label set, [H, W] uint8; with Cityscapes' sets, its label ids."""
         return self.label_set.to_label_ids[self.train_ids]
 
     def colour(self) -> np.ndarray:
@@ -78,18 +74,18 @@ class Prediction:
         return mixed.round().astype(np.uint8)
 
     def entropy_colour(self) -> np.ndarray:
-        """Paints the entropy, purple to yellow as it grows: [H, W, 3] uint8 RGB."""
+        """Paints the entropy from purple (0) to yellow (1): [H, W, 3] uint8 RGB."""
         return figures.colour_entropy(self.entropy)
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedImage:
-    """An image at the network's size.
+    """An image resized to the network's size.
 
     Attributes:
-      image: [H, W, 3] uint8 RGB, as it was given.
-      pixels: [*size, 3] uint8 RGB.
-      content: (height, width) of the part of `pixels` that shows the image, at its top left.
+      image: [H, W, 3] uint8 RGB, the given image.
+      pixels: [*size, 3] uint8 RGB, the network's input.
+      content: (height, width) of the top left part of `pixels` that shows the image.
     """
 
     image: np.ndarray
@@ -98,40 +94,43 @@ class FittedImage:
 
 
 class TrainedSegmenter:
-    """A segmenter with the weights of a checkpoint; it compiles at its first prediction."""
+    """Predicts with the weights of checkpoints; compiles at the first prediction."""
 
     def __init__(
         self,
-        settings: RunSettings,
-        segmenter: Segmenter,
-        params: PyTree,
-        model_state: PyTree,
+        ensemble: Ensemble,
         *,
-        step: int,
-        label_set: LabelSet,
         proportions: Proportions = "stretch",
         batch_size: int | None = None,
     ):
-        """Keeps the weights.
+        """Creates the segmenter; compiles nothing yet.
 
         Args:
-          settings: of the run.
-          segmenter: the network.
-          params, model_state: of it.
-          step: that they are of.
-          label_set: the classes.
-          proportions: what becomes of those of an image, "stretch" or "keep" (see above).
-          batch_size: images that the network takes at a time; None is that of evaluation.
+          ensemble: networks with their weights; usually one.
+          proportions: how an image with other proportions is fitted to the network's size,
+            "stretch" or "keep" (see above).
+          batch_size: images in a batch of the network; None: `config.evaluation.batch_size`.
         """
-        self.config = settings
-        self.label_set = label_set
-        self.size: patches.Size = settings.data.target_size
-        self.step = step
-        self.batch_size = batch_size or settings.evaluation.batch_size
+        self.ensemble = ensemble
+        self.settings = ensemble.settings
+        self.label_set = ensemble.label_set
+        self.batch_size = batch_size or self.settings.evaluation.batch_size
         self.proportions = proportions
-        self.segmenter, self.params, self.model_state = segmenter, params, model_state
-        self._apply = jax.jit(functools.partial(apply_network, segmenter=segmenter))
-        self._decide = jax.jit(_decide, static_argnames="with_probabilities")
+        predictor = ensemble.predictor
+        self._apply = jax.jit(predictor.apply)
+        self._decide = jax.jit(
+            functools.partial(_decide, predictor=predictor), static_argnames="with_probabilities"
+        )
+
+    @property
+    def size(self) -> patches.Size:
+        """(height, width) of the network's input, pixels."""
+        return self.ensemble.predictor.size
+
+    @property
+    def step(self) -> int:
+        """Step of the first member's checkpoint."""
+        return self.ensemble.members[0].step
 
     def predict(
         self, images: Sequence[np.ndarray], *, with_probabilities: bool = False
@@ -139,8 +138,8 @@ class TrainedSegmenter:
         """Predicts images of any sizes.
 
         Args:
-          images: each [H, W, 3] uint8 RGB.
-          with_probabilities: whether predictions hold those of all classes.
+          images: arrays [H, W, 3] uint8 RGB.
+          with_probabilities: whether predictions hold the probabilities of all classes.
         Raises:
           UserError: if an array is not such an image.
         """
@@ -154,7 +153,7 @@ class TrainedSegmenter:
         ]
 
     def fit(self, image: np.ndarray) -> FittedImage:
-        """Resizes an image to the network's size.
+        """Fits an image to the network's size: stretched, or scaled and mirrored.
 
         Raises:
           UserError: if the array is not [H, W, 3] uint8.
@@ -170,14 +169,14 @@ class TrainedSegmenter:
             scale = min(self.size[0] / image.shape[0], self.size[1] / image.shape[1])
             height, width = (max(1, round(side * scale)) for side in image.shape[:2])
             content = (height, width)
-        resampling = pipeline.RESAMPLING[self.config.data.image_resize]
+        resampling = pipeline.RESAMPLING[self.settings.data.image_resize]
         pixels = pipeline.resize(np.ascontiguousarray(image), content, resampling)
         missing = [(0, side - there) for side, there in zip(self.size, content, strict=True)]
         pixels = np.pad(pixels, [*missing, (0, 0)], mode="symmetric")
         return FittedImage(image, pixels, content)
 
     def stretches(self, fitted: FittedImage) -> bool:
-        """Whether an image's proportions were changed by a tenth or more."""
+        """Returns whether fitting changed an image's proportions by a tenth or more."""
         if self.proportions == "keep":
             return False
         ours, its = (size[1] / size[0] for size in (self.size, fitted.image.shape))
@@ -186,27 +185,24 @@ class TrainedSegmenter:
     def predict_batch(
         self, batch: Sequence[FittedImage], *, with_probabilities: bool = False
     ) -> Iterator[Prediction]:
-        """Predicts at most `batch_size` images, each when it is taken."""
+        """Predicts at most `batch_size` images; yields each when the caller asks for it."""
         assert 0 < len(batch) <= self.batch_size
         pixels = np.stack([fitted.pixels for fitted in batch])
         pixels = np.pad(pixels, [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)])
-        logits = self._apply(self.params, self.model_state, pixels)
+        coarse = self._apply(self.ensemble.variables, pixels)
         for index, fitted in enumerate(batch):
-            yield self._finish(logits, index, fitted, with_probabilities)
+            yield self._finish(coarse, index, fitted, with_probabilities)
 
     def _finish(
-        self, logits: jax.Array, index: int, fitted: FittedImage, with_probabilities: bool
+        self,
+        coarse: Sequence[jax.Array],
+        index: int,
+        fitted: FittedImage,
+        with_probabilities: bool,
     ) -> Prediction:
-        """Decides image `index` of a batch at its own size, tile by tile: logits [B, h, w, C]."""
+        """Predicts image `index` of a batch at its own size, tile by tile."""
         height, width = fitted.image.shape[:2]
-        rows, columns = (
-            patches.interpolation_matrix(
-                coarse, side, (content - 1) * (coarse - 1) / max(whole - 1, 1)
-            )
-            for coarse, side, content, whole in zip(
-                logits.shape[1:3], (height, width), fitted.content, self.size, strict=True
-            )
-        )
+        grids = self.ensemble.predictor.grids(coarse, (height, width), fitted.content)
         num_classes = self.label_set.num_classes
         train_ids = np.empty((height, width), np.uint8)
         entropy = np.empty((height, width), np.float32)
@@ -220,14 +216,13 @@ class TrainedSegmenter:
         ]
         decided = [
             self._decide(
-                logits,
+                coarse,
                 np.int32(index),
-                _take(rows, top, self.size[0]),
-                _take(columns, left, self.size[1]),
+                _take(grids, (top, left), self.size),
                 with_probabilities=with_probabilities,
             )
             for top, left in tiles
-        ]  # All are on their way before the first is waited for.
+        ]  # All tiles are dispatched before the first result is awaited.
         for (top, left), outputs in zip(tiles, decided, strict=True):
             place = np.s_[top : top + self.size[0], left : left + self.size[1]]
             there = train_ids[place].shape
@@ -247,15 +242,23 @@ def load_segmenter(
     *,
     proportions: Proportions = "stretch",
     batch_size: int | None = None,
+    recipe: Recipe | None = None,
+    others: Sequence[str] = (),
+    weights: Sequence[float] = (),
 ) -> TrainedSegmenter:
-    """Loads the segmenter of a run.
+    """Loads the segmenter of a run, or an ensemble of several.
 
     Args:
-      workdir: of a run, or of converted weights.
+      workdir: folder of a run, or of converted weights.
       checkpoint: "latest", "best" (chosen with target labels) or the number of a step.
-      proportions: what becomes of those of an image: "stretch", as in training and evaluation, or
-        "keep", which mirrors the image to fill the rest.
-      batch_size: images that the network takes at a time; None is that of evaluation.
+      proportions: how an image with other proportions is fitted to the network's size: "stretch",
+        as in training and evaluation, or "keep", which scales it to fit and mirrors it to fill the
+        rest.
+      batch_size: images in a batch of the network; None: `config.evaluation.batch_size`.
+      recipe: passes that are averaged (flip, scales, windows); None: a single pass.
+      others: workdirs of further members of an ensemble, or WORKDIR:CHECKPOINT.
+      weights: weights of all members in the mean of probabilities, `workdir` first; empty: equal
+        weights.
     Raises:
       UserError: if there is no such run or checkpoint, or an argument is wrong.
     """
@@ -265,48 +268,30 @@ def load_segmenter(
         )
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: expected at least 1.")
-    folder = pathlib.Path(workdir).expanduser()
-    settings = config.load(folder)
-    label_set = classes.load(folder, settings.data.label_set)
-    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
-    params, model_state, step = evaluator.restore_segmenter(folder, segmenter, checkpoint)
-    return TrainedSegmenter(
-        settings,
-        segmenter,
-        params,
-        model_state,
-        step=step,
-        label_set=label_set,
-        proportions=proportions,
-        batch_size=batch_size,
+    ensemble = load_ensemble(
+        workdir, checkpoint, recipe=recipe or Recipe(), others=others, weights=weights
     )
-
-
-def apply_network(
-    params: PyTree, model_state: PyTree, images: jax.Array, *, segmenter: Segmenter
-) -> jax.Array:
-    """Computes the main head's logits [B, h, w, C] in evaluation mode."""
-    outputs, _ = segmenter.apply(params, model_state, images, train=False)
-    return outputs.logits[MAIN]
+    return TrainedSegmenter(ensemble, proportions=proportions, batch_size=batch_size)
 
 
 def _decide(
-    logits: jax.Array,
+    coarse: Sequence[jax.Array],
     index: jax.Array,
-    rows: jax.Array,
-    columns: jax.Array,
+    grids: Sequence[Sequence[Grid]],
     *,
+    predictor: Predictor,
     with_probabilities: bool,
 ) -> dict[str, jax.Array]:
-    """Decides a tile of image `index`.
+    """Predicts one tile of image `index`.
 
     Args:
-      logits: [B, h, w, C].
+      coarse: logits [N, B, h, w, C] of each pass.
       index: int32 scalar in [0, B).
-      rows, columns: [H, h] and [W, w], the tile's own rows of the interpolation matrices.
-      with_probabilities: whether to give those, too.
+      grids: the tile's rows and columns of the grids.
+      predictor: averages the passes.
+      with_probabilities: whether to return probabilities, too.
     """
-    tile = patches.interpolate(logits[index][None], rows, columns)[0]
+    tile = predictor.combine([logits[:, index][:, None] for logits in coarse], grids)[0]
     outputs = {
         "train_ids": jnp.argmax(tile, axis=-1).astype(jnp.uint8),
         "entropy": maps.entropy(tile),
@@ -316,7 +301,18 @@ def _decide(
     return outputs
 
 
-def _take(matrix: np.ndarray, start: int, count: int) -> np.ndarray:
-    """Takes rows; those that the matrix has not are zeros."""
-    taken = matrix[start : start + count]
-    return np.pad(taken, [(0, count - len(taken)), (0, 0)])
+def _take(grids: Any, start: tuple[int, int], size: patches.Size) -> Any:
+    """Takes a tile's rows and columns of all grids; those beyond the image are zeros."""
+
+    def take(array: np.ndarray, axis: int) -> np.ndarray:
+        taken = array[start[axis] : start[axis] + size[axis]]
+        missing = [(0, size[axis] - len(taken))] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(taken, missing)
+
+    return tuple(
+        tuple(
+            Grid(take(g.rows, 0), take(g.columns, 1), take(g.has_row, 0), take(g.has_column, 1))
+            for g in of_pass
+        )
+        for of_pass in grids
+    )

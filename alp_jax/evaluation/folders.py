@@ -29,7 +29,7 @@ from alp_jax.data.images import ImageError
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
-from alp_jax.evaluation.inference import FittedImage, Prediction, TrainedSegmenter
+from alp_jax.evaluation.segmenter import FittedImage, Prediction, TrainedSegmenter
 from alp_jax.workdir import files
 
 SUMMARY = "predictions.json"
@@ -207,6 +207,7 @@ def _save_summary(result: PredictedFolder, segmenter: TrainedSegmenter, images: 
         "step": segmenter.step,
         "network_size": list(segmenter.size),
         "proportions": segmenter.proportions,
+        **segmenter.ensemble.describe(),
         "label_ids": {c.label_id: c.name for c in segmenter.label_set.classes},
         "versions": versions.describe(),
         "images": result.written,
