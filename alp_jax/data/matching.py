@@ -9,7 +9,13 @@ Synopsis:
 from collections.abc import Sequence
 
 from alp_jax.data.class_names import find_near
-from alp_jax.data.labels import CITYSCAPES_TABLE, LabelSet, LabelTable, list_label_sets
+from alp_jax.data.labels import (
+    CITYSCAPES_TABLE,
+    LabelSet,
+    LabelTable,
+    list_label_sets,
+    load_label_set,
+)
 from alp_jax.errors import UserError
 
 _LISTED = 12
@@ -42,7 +48,8 @@ def check_shared(title: str, table: LabelTable, label_set: LabelSet) -> None:
 def describe_unmatched(title: str, table: LabelTable, label_set: LabelSet) -> list[str]:
     """Says which classes only one of a dataset and a label set has, in a line each.
 
-    Nothing is said of Cityscapes' own ids and label sets.
+    Nothing is said of Cityscapes' ids with a label set of the package, nor of the classes that its
+    benchmark does not evaluate, which are in every dataset without a table of its own.
 
     Args:
       title: of the dataset.
@@ -54,6 +61,9 @@ def describe_unmatched(title: str, table: LabelTable, label_set: LabelSet) -> li
     lines = []
     ours = label_set.train_id_by_name
     ignored = [name for name in table.class_names if name not in ours]
+    if table == CITYSCAPES_TABLE:
+        evaluated = load_label_set("cityscapes_19").names
+        ignored = [name for name in ignored if name in evaluated]
     if ignored:
         near = {name: find_near(name, ours) for name in ignored}
         shown = [f"{name} (nearly {near[name]!r})" if near[name] else name for name in ignored]
