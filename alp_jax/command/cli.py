@@ -11,6 +11,7 @@ import difflib
 import gc
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -39,6 +40,9 @@ _ENVIRONMENT = {
     # Of an image in a record, for a small file can unpack to any size; Pillow has such a limit.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
+
+# What Python writes before the message of an error that a configuration file may raise.
+_ERROR_NAME = re.compile(r"^(ValueError|TypeError|[\w.]+\.UserError): ")
 
 # Objects made, less those freed, before Python looks for cycles among them.
 _COLLECT_AFTER = 50_000
@@ -186,8 +190,7 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         # ml_collections puts the whole traceback of a config file into the message: its last line
         # is "ValueError: what is wrong".
         *_, last_line = str(error).strip().splitlines()
-        message = last_line.removeprefix("ValueError: ").removeprefix("TypeError: ")
-        raise UserError(message) from error
+        raise UserError(_ERROR_NAME.sub("", last_line)) from error
     except OSError as error:
         raise UserError(
             f"The configuration {_config_path(argv)} cannot be read: expected a Python file such "
