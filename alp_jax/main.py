@@ -47,8 +47,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Python file with get_config(), and after a colon its variant: "
-    "configs/toy_cities.py:alp_gi. --config.FIELD=VALUE overrides a field; all are in "
-    "configs/default.py. evaluate: the workdir's own when not given.",
+    "configs/toy_cities.py:alp_gi. --config.FIELD=VALUE overrides a field; make docs lists them "
+    "all, in site/configuration.html. evaluate: the workdir's own when not given.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",

@@ -20,7 +20,7 @@ def group_scalars(scalars: Mapping[str, float]) -> dict[str, float]:
 
 
 def hyperparameters(settings: RunSettings) -> dict[str, bool | float | str]:
-    """Flattens the fields that tell runs apart: {"objective.patch_size": "32, 32", ...}."""
+    """Flattens the fields that tell runs apart: {"data.target_size": "64, 128", ...}."""
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in flatten(to_config(settings)).items()
