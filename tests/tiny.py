@@ -101,9 +101,7 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.model.dilations = (1, 2)
         config.model.classifier_dilations = (1, 2)
         default.set_everywhere(config.views, size=(16, 16), num_crops=2)
-        default.set_everywhere(
-            config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2
-        )
+        default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
         config.optimizer.horizon_steps = 10
         config.evaluation.dataset = "tiny/target"
         config.evaluation.batch_size = 3
