@@ -18,8 +18,10 @@ def upgrade(config: Fields) -> Fields:
       config: as it was read; not changed.
     Raises:
       ValueError: if its format is newer than this version's.
-      KeyError, TypeError: if it lacks a block or field.
+      KeyError, TypeError: if it lacks a block or field, or is no dict.
     """
+    if not isinstance(config, dict):
+        raise TypeError("it is no JSON object")
     fields = dict(config)
     written = fields.pop("format", 1)
     if written not in (1, FORMAT):
