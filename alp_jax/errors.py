@@ -28,5 +28,8 @@ def describe(error: BaseException) -> str:
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code:
         return os.strerror(int(code[1]))
-    message = str(error).strip().splitlines()
+    # The AttributeError of a ConfigDict holds a KeyError, whose own text is in quotes.
+    inner = error.args[0] if error.args else None
+    text = inner.args[0] if isinstance(inner, KeyError) and inner.args else error
+    message = str(text).strip().splitlines()
     return f"{type(error).__name__}: {message[0][:100]}" if message else type(error).__name__

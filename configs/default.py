@@ -47,7 +47,7 @@ def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
     """
     module = kinds.load_module(_METHODS, method, name="The method")
     with config.unlocked():
-        kinds.get_function(module, "apply")(config)
+        kinds.run_function(module, "apply", config)
 
 
 def is_method(variant: str) -> bool:

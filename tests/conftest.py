@@ -1,5 +1,6 @@
 import os
 import pathlib
+from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
@@ -50,3 +51,58 @@ def saved_run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) 
     workdir = tmp_path_factory.mktemp("saved_run")
     tiny.save_run(data_dir, workdir)
     return workdir
+
+
+class TrainedRun(NamedTuple):
+    """A finished run on the tiny dataset.
+
+    Attributes:
+      config: that it was trained with.
+      workdir: of the run; tests must not change it.
+      summary: what training returned.
+      num_traces: how often its train step was traced.
+    """
+
+    config: Any
+    workdir: pathlib.Path
+    summary: dict[str, Any]
+    num_traces: int
+
+
+@pytest.fixture(scope="session")
+def trained_run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """Six steps of ALP with running statistics; evaluated at 0, 3 and 6, saved at 3, 4 and 6."""
+    from tests import tiny
+
+    config = tiny.get_config(data_dir)
+    with config.unlocked():
+        config.model.batch_norm_mode = "running"
+        config.tensorboard = True
+    return _train(config, tmp_path_factory.mktemp("alp_gi"), profile_steps=1)
+
+
+@pytest.fixture(scope="session")
+def source_only_run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """The same of source-only, without event files, and with frozen statistics."""
+    from tests import tiny
+
+    config = tiny.get_config(data_dir, "source_only")
+    return _train(config, tmp_path_factory.mktemp("source_only"), profile_steps=0)
+
+
+def _train(config: Any, workdir: pathlib.Path, *, profile_steps: int) -> TrainedRun:
+    from alp_jax.objective import step
+    from alp_jax.run import profiling, train
+
+    traces = []
+    train_step = step.train_step
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        traces.append(1)
+        return train_step(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "train_step", counted)
+        patch.setattr(profiling, "WARM_UP_STEPS", 1)
+        summary = train.train_and_evaluate(config, workdir, profile_steps=profile_steps)
+    return TrainedRun(config, workdir, summary, len(traces))

@@ -9,23 +9,30 @@ from alp_jax import models
 from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
+from alp_jax.evaluation.predictor import Predictor
+from alp_jax.workdir.settings import build_settings
 from tests import tiny
 
 LABEL_SET = load_label_set("cityscapes_16")
 
 
-def make_evaluator(data_dir, dataset: str, split: str):
+def make_evaluator(data_dir, dataset: str, split: str, batch_size: int = 3):
+    """Creates an evaluator of untrained weights; returns it with these."""
     config = tiny.get_config(data_dir)
     with config.unlocked():
         config.evaluation.dataset = dataset
         config.evaluation.split = split
-    segmenter = models.create_segmenter(config.model, 16)
-    return evaluator.Evaluator(config, segmenter, LABEL_SET), segmenter.init(jax.random.key(0))
+        config.evaluation.batch_size = batch_size
+    settings = build_settings(config)
+    segmenter = models.create_segmenter(settings.model, 16)
+    predictor = Predictor((segmenter,), settings.data.target_size)
+    weights = jax.jit(segmenter.init)(jax.random.key(0))
+    return evaluator.Evaluator(settings, predictor, LABEL_SET), (weights,)
 
 
 def test_a_dataset_without_labels_gives_entropy_and_pictures_but_no_scores(data_dir, tmp_path):
     evaluator, weights = make_evaluator(data_dir, "tiny/target_unlabelled", "train")
-    result = evaluator.evaluate(*weights, step=0, predictions_dir=tmp_path / "predictions")
+    result = evaluator.evaluate(weights, step=0, predictions_dir=tmp_path / "predictions")
     summary = result.summary
     assert summary["num_images"] == tiny.NUM_TRAIN - 2
     assert summary["num_pixels"] == 0
@@ -39,11 +46,9 @@ def test_a_dataset_without_labels_gives_entropy_and_pictures_but_no_scores(data_
 
 def test_padding_does_not_change_any_score(data_dir):
     evaluator, weights = make_evaluator(data_dir, "tiny/target", "validation")
-    padded = evaluator.evaluate(*weights, step=0).summary  # 7 images in batches of 3.
-    config = tiny.get_config(data_dir)
-    config.evaluation.batch_size = 1
-    segmenter = models.create_segmenter(config.model, 16)
-    single = evaluator.Evaluator(config, segmenter, LABEL_SET).evaluate(*weights, step=0).summary
+    padded = evaluator.evaluate(weights, step=0).summary  # 7 images in batches of 3.
+    evaluator, weights = make_evaluator(data_dir, "tiny/target", "validation", batch_size=1)
+    single = evaluator.evaluate(weights, step=0).summary
     for name in ("mean_entropy", "soft_neighbourhood_density", "information_maximisation"):
         # The last is a small difference of two entropies near 1, each rounded to single precision.
         assert padded[name] == pytest.approx(single[name], rel=1e-5, abs=1e-6)
@@ -53,7 +58,7 @@ def test_padding_does_not_change_any_score(data_dir):
 
 def test_predictions_are_label_ids_and_give_the_confusion(data_dir, tmp_path):
     evaluator, weights = make_evaluator(data_dir, "tiny/target", "validation")
-    result = evaluator.evaluate(*weights, step=0, predictions_dir=tmp_path)
+    result = evaluator.evaluate(weights, step=0, predictions_dir=tmp_path)
     files = sorted(tmp_path.iterdir())
     numbers = range(250, 250 + tiny.NUM_EVAL)  # Also: no file of a padded example.
     assert [file.name for file in files] == [f"{i:05d}_labelIds.png" for i in numbers]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax.evaluation import inference
+from alp_jax.evaluation.segmenter import load_segmenter
 from alp_jax.export import program
 from tests import tiny
-from tests.commands import run_module
+from tests.commands import call, read_error
 
 # Runs a script where this package and the network library cannot be imported.
 ALONE = """
@@ -35,7 +35,7 @@ def image() -> np.ndarray:
 def exported(saved_run, tmp_path_factory):
     """The folder that the command writes, for images of 50x70."""
     folder = tmp_path_factory.mktemp("exported") / "new"
-    result = run_module(
+    result = call(
         "alp_jax.export", f"--workdir={saved_run}", f"--output={folder}", "--label_size=50,70"
     )
     assert result.returncode == 0, result.stderr
@@ -54,7 +54,7 @@ def test_the_example_gives_the_same_label_map_without_this_package(
         command, cwd=exported, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    (prediction,) = inference.load_segmenter(saved_run).predict([image])
+    (prediction,) = load_segmenter(saved_run).predict([image])
     labels = np.asarray(Image.open(tmp_path / "labels.png"))
     np.testing.assert_array_equal(labels, prediction.label_ids)
     assert len(np.unique(labels)) > 3
@@ -63,16 +63,12 @@ def test_the_example_gives_the_same_label_map_without_this_package(
 def test_any_batch_and_every_platform(saved_run, exported):
     loaded = jax.export.deserialize((exported / program.PROGRAM).read_bytes())
     assert loaded.platforms == ("cpu", "cuda", "tpu")
-    segmenter = inference.load_segmenter(saved_run)
+    segmenter = load_segmenter(saved_run)
     images = np.stack([tiny.make_example(seed)["image"] for seed in range(4)])
     for count in (1, 4):
         label_ids, entropy = loaded.call(images[:count])
         assert label_ids.shape == entropy.shape == (count, 50, 70)
         assert label_ids.dtype == np.uint8
-    logits = inference.apply_network(
-        segmenter.params, segmenter.model_state, images, segmenter=segmenter.segmenter
-    )
-    assert logits.shape[0] == 4
     ours = segmenter.predict(list(images))
     # At the network's own size, which is that of these images.
     whole = program.export_program(segmenter, segmenter.size)
@@ -98,7 +94,4 @@ def test_the_description_says_what_goes_in_and_out(exported):
     ],
 )
 def test_wrong_input_ends_in_one_sentence(arguments, message):
-    result = run_module("alp_jax.export", *arguments)
-    assert result.returncode == 2
-    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert message in error
+    assert message in read_error(call("alp_jax.export", *arguments))

@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from alp_jax.command import progress, stopping
+from alp_jax.data.samples import Loaded, Notes, Sample
 from alp_jax.errors import Stopped, UserError
 from alp_jax.objective import state
+from alp_jax.objective.settings import create_objective
+from alp_jax.objective.terms.alignment import Alignment, DiscriminatorWatch
 from alp_jax.run import guards, loop
+from alp_jax.settings.compare import flatten
 from alp_jax.workdir import checkpoint, scores, skipped, writers
+from alp_jax.workdir.settings import build_settings
 from configs import toy_cities
 from tests.faults import disks
 
@@ -49,21 +54,22 @@ class FakeEvaluation:
 class Training:
     """A loop of 12 steps that saves every 2 and evaluates every 4."""
 
-    def __init__(self, workdir, monkeypatch, scalars=None):
-        self.workdir, self.evaluated, self.stepped = workdir, [], []
+    def __init__(self, workdir, monkeypatch, scalars=None, variant="alp_gi"):
+        self.workdir, self.evaluated, self.stepped, self.reports = workdir, [], [], []
         self.on_step = self.on_evaluate = lambda step: None
         self._scalars = scalars or {}
-        self.config = toy_cities.get_config("alp_gi")
+        self.config = toy_cities.get_config(variant)
         with self.config.unlocked():
             self.config.num_steps, self.config.log_every_steps = 12, 3
             self.config.checkpoint.every_steps = 2
             self.config.evaluation.every_steps = 4
             self.config.evaluation.dataset = "tiny"
-            self.config.guards.discriminator_patience = 2
+            if "adversarial" in self.config.terms:
+                self.config.terms.adversarial.watch_patience = 2
         monkeypatch.setattr(loop.pipeline, "iterate", lambda batches, start, **_: batches(start))
         monkeypatch.setattr(writers.MetricsWriter, "write_evaluation", lambda *_: None)
 
-    def evaluate(self, params, model_state, *, step):
+    def evaluate(self, variables, *, step):
         self.evaluated.append(step)
         self.on_evaluate(step)
         return FakeEvaluation(step)
@@ -77,7 +83,8 @@ class Training:
 
     def _batches(self, start):
         for step in range(start, 100):
-            yield {"source_ids": np.array([step]), "source_skipped": np.array([-1])}
+            notes = Notes(np.array([step]), np.array([-1]))
+            yield Loaded({"source": Sample(np.zeros(1))}, {"source": notes})
 
     def run(self, start=0):
         with contextlib.ExitStack() as stack:
@@ -87,12 +94,15 @@ class Training:
             writer = stack.enter_context(
                 writers.MetricsWriter(self.workdir, from_step=start, writes_events=True)
             )
+            settings = build_settings(self.config)
+            bar = progress.TrainProgress(start, 12)
+            bar.report = lambda *report: self.reports.append(report)
             training = loop.TrainLoop(
-                self.config, self.workdir, self, checkpoints, writer,
-                progress.TrainProgress(start, 12), stop,
+                settings, self.workdir, self, checkpoints, writer, bar, stop,
+                objective=create_objective(settings.views, settings.terms, heads=("main",)),
             )  # fmt: skip
             return training.run(
-                self._step, loop.pipeline.split_notes, create_state(start), self._batches, start
+                self._step, lambda loaded: loaded, create_state(start), self._batches, start
             )
 
     def fill(self, disk):
@@ -125,8 +135,20 @@ def test_untouched_it_saves_evaluates_and_reports_at_its_intervals(training):
     assert training.lines() == [2, 3, 4, 6, 8, 9, 10, 12]
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 11])
-@pytest.mark.parametrize("number", stopping.SIGNALS)
+@pytest.mark.parametrize(("variant", "num_domains"), [("alp_gi", 2), ("source_only", 1)])
+def test_time_left_counts_the_domains_that_are_read(tmp_path, monkeypatch, variant, num_domains):
+    training = Training(tmp_path, monkeypatch, variant=variant)
+    training.run()
+    assert [step for step, _, _ in training.reports] == training.lines()
+    for step, scalars, seconds_left in training.reports:
+        images_left = (12 - step) * num_domains * training.config.data.batch_size
+        assert seconds_left == pytest.approx(images_left / scalars["images_per_second"])
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT), (3, signal.SIGTERM),
+                         (11, signal.SIGINT)],
+)  # fmt: skip
 def test_a_signal_in_a_step_finishes_it_saves_and_stops(training, step, number):
     """Step 2 is saved anyway, step 3 is reported and not saved, 1 and 11 neither."""
     training.on_step = signal_at(step, number)
@@ -155,9 +177,14 @@ def test_what_was_evaluated_is_not_evaluated_again_on_resuming(training):
     assert training.evaluated == [0, 4, 8, 12]
 
 
-@pytest.mark.parametrize("term", ["loss/segmenter", "gradient_norm/segmenter"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("step", [1, 5, 6])
+@pytest.mark.parametrize(
+    ("term", "value", "step"),
+    [
+        ("loss/segmenter", np.nan, 1),
+        ("gradient_norm/segmenter", np.inf, 5),
+        ("loss/segmenter", -np.inf, 6),
+    ],
+)
 def test_the_first_step_that_is_not_finite_is_named_and_not_saved(
     tmp_path, monkeypatch, term, value, step
 ):
@@ -168,7 +195,7 @@ def test_the_first_step_that_is_not_finite_is_named_and_not_saved(
         training.run()
     assert caught.value.step == step
     assert list(caught.value.terms) == [term]
-    assert caught.value.ids["source_ids"].tolist() == [step - 1]
+    assert caught.value.notes["source"].ids.tolist() == [step - 1]
     assert training.steps()[-1:] == ([4] if step > 4 else [])
 
 
@@ -187,30 +214,38 @@ def test_a_game_that_is_over_is_a_warning_that_says_what_to_try(
         record.message
     )
     assert "try" in record.message
-    fields = re.findall(r"config\.([a-z_.]+)", record.message)
+    fields = [field.rstrip(".") for field in re.findall(r"config\.([a-z_.]+)", record.message)]
     assert len(fields) == 3
-    for field in fields:  # The advice names fields that there are.
-        section, name = field.rstrip(".").split(".")
-        assert name in training.config[section]
+    known = flatten(training.config)
+    for field in fields:  # The advice names fields, or blocks, that there are.
+        assert any(f"{name}.".startswith(f"{field}.") for name in known), field
 
 
-def test_the_watch_starts_again_when_the_accuracy_leaves(caplog):
-    watch = guards.DiscriminatorWatch(patience=2, tolerance=0.01)
-    for step, (source, target) in enumerate(
-        [(1.0, 0.99), (0.9, 0.9), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.7, 0.7), (0, 1), (0, 1)]
-    ):
-        watch.update(
-            step,
-            {"discriminator_accuracy/source": source, "discriminator_accuracy/target": target},
-        )
-    assert [r.message.split(":")[0] for r in caplog.records] == [
-        "The discriminator has won",
-        "The discriminator has collapsed",
+def test_the_watch_starts_again_when_the_accuracy_leaves():
+    def update(watch, source, target):
+        averages = dict(zip(term.accuracies, (source, target), strict=True))
+        warning = watch.update(7, averages)
+        return warning and warning.split(":")[0]
+
+    term = Alignment("adversarial", watch_patience=2, watch_tolerance=0.01)
+    watch = DiscriminatorWatch(term)
+    pairs = [
+        (1.0, 0.99),
+        (0.9, 0.9),
+        (1.0, 1.0),
+        (1.0, 1.0),
+        (1.0, 1.0),
+        (0.7, 0.7),
+        (0, 1),
+        (0, 1),
     ]
-    never = guards.DiscriminatorWatch(patience=0, tolerance=0.01)
-    never.update(1, {"discriminator_accuracy/source": 1, "discriminator_accuracy/target": 1})
-    never.update(2, {"loss/segmenter": 1.0})
-    assert len(caplog.records) == 2
+    assert [update(watch, *pair) for pair in pairs] == [
+        None, None, None, "The discriminator has won", None, None, None,
+        "The discriminator has collapsed",
+    ]  # fmt: skip
+    never = DiscriminatorWatch(Alignment("adversarial", watch_patience=0))
+    assert update(never, 1, 1) is None
+    assert watch.update(8, {"loss/segmenter": 1.0}) is None
 
 
 def test_a_full_disk_does_not_stop_a_run_until_its_end(tmp_path, monkeypatch, caplog):
@@ -266,25 +301,33 @@ def test_a_disk_that_is_full_at_the_end_is_one_sentence_and_keeps_what_was_saved
 
 
 def test_corrupt_records_are_counted_over_all_starts(tmp_path, data_dir, caplog):
-    config = toy_cities.get_config("alp_gi").data
+    config = toy_cities.get_config("alp_gi")
     with config.unlocked():
-        config.data_dir, config.source = str(data_dir), "tiny/source"
-        config.target, config.max_bad_records = "tiny/target_unlabelled", 2
-    batch = {"source_skipped": np.array([-1, 3]), "target_skipped": np.array([-1, -1])}
-    first = skipped.SkippedRecords(tmp_path, config)
+        config.data.data_dir, config.data.source = str(data_dir), "tiny/source"
+        config.data.target, config.data.max_bad_records = "tiny/target_unlabelled", 2
+    data = build_settings(config).data
+
+    def note(**skipped_records):
+        return {
+            domain: Notes(np.zeros(len(records)), np.array(records))
+            for domain, records in skipped_records.items()
+        }
+
+    batch = note(source=[-1, 3], target=[-1, -1])
+    first = skipped.SkippedRecords(tmp_path, data)
     first.update(batch)
     first.update(batch)
     assert "record 3 of tiny/source:train (number 3 in " in caplog.text
     assert "(1 of at most 2, listed in" in caplog.text
-    again = skipped.SkippedRecords(tmp_path, config)
+    again = skipped.SkippedRecords(tmp_path, data)
     again.update(batch)
-    again.update({"source_skipped": np.array([3, 4])})
+    again.update(note(source=[3, 4]))
     assert [r.name for r in caplog.records].count(skipped.__name__) == 2
     with pytest.raises(
         UserError, match=r"^3 records are corrupt, more than the 2 of config.data.max_bad_records"
     ):
-        again.update({"target_skipped": np.array([4])})
+        again.update(note(target=[4]))
     assert len(json.loads((tmp_path / skipped.FILE_NAME).read_text())) == 3
     (tmp_path / skipped.FILE_NAME).write_text("[")
     with pytest.raises(UserError, match=r"skipped_records.json cannot be read"):
-        skipped.SkippedRecords(tmp_path, config)
+        skipped.SkippedRecords(tmp_path, data)

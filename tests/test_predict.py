@@ -12,10 +12,11 @@ from PIL import Image
 from alp_jax.data import frames, pipeline
 from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
-from alp_jax.evaluation import evaluator, inference, prediction_files, predictor
+from alp_jax.evaluation import evaluator, folders
+from alp_jax.evaluation.segmenter import load_segmenter
 from alp_jax.objective import maps, patches
 from tests import tiny
-from tests.commands import run_module
+from tests.commands import call
 
 LABEL_SET = load_label_set("cityscapes_16")
 SIZES = [(32, 48), (48, 72), (31, 47), (97, 33), (20, 200), (8, 8), (64, 96), (33, 48), (70, 50),
@@ -30,7 +31,7 @@ def make_image(seed: int, height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def segmenter(saved_run):
-    return inference.load_segmenter(saved_run)
+    return load_segmenter(saved_run)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +77,11 @@ def count_compilations(function) -> int:
 
 
 def test_ten_sizes_compile_twice_and_a_corrupt_image_stops_nothing(saved_run, mixed, tmp_path):
-    fresh = inference.load_segmenter(saved_run, batch_size=3)
+    fresh = load_segmenter(saved_run, batch_size=3)
     results = []
     jax.clear_caches()  # Another test may have had the same tile.
     compiled = count_compilations(
-        lambda: results.append(prediction_files.predict_to_folder(fresh, mixed, tmp_path / "out"))
+        lambda: results.append(folders.predict_to_folder(fresh, mixed, tmp_path / "out"))
     )
     assert compiled == 2  # The network and the tile.
     (result,) = results
@@ -112,9 +113,8 @@ def test_a_prediction_is_that_of_evaluation_at_the_images_size(segmenter, size):
     image = make_image(3, *size)
     (prediction,) = segmenter.predict([image], with_probabilities=True)
     resized = pipeline.resize(image, segmenter.size, Image.Resampling.BICUBIC)
-    logits = predictor.predict(
-        segmenter.params, segmenter.model_state, resized[None], size, segmenter.segmenter
-    )[0]
+    ensemble = segmenter.ensemble
+    logits = ensemble.predictor.predict(ensemble.variables, resized[None], size)[0]
     probabilities = np.asarray(jax.nn.softmax(logits))
     np.testing.assert_allclose(prediction.probabilities, probabilities, atol=2e-5)
     np.testing.assert_allclose(prediction.entropy, maps.entropy(logits), atol=2e-5)
@@ -134,7 +134,7 @@ def test_files_are_predicted_as_their_dataset_is_evaluated(saved_run, segmenter,
     evaluation = evaluator.evaluate_checkpoint(
         saved_run, None, checkpoint_name="latest", split=None, predictions_dir=tmp_path / "scored"
     )
-    result = prediction_files.predict_to_folder(segmenter, folder, tmp_path / "out")
+    result = folders.predict_to_folder(segmenter, folder, tmp_path / "out")
     assert len(result.written) == tiny.NUM_EVAL
     for name in result.written:
         ours = np.asarray(Image.open(tmp_path / "out" / "label_ids" / f"{name}.png"))
@@ -154,22 +154,23 @@ def test_a_batch_gives_what_each_image_gives(segmenter):
 
 
 def test_kept_proportions_fit_inside_and_are_mirrored(saved_run, segmenter):
-    keep = inference.load_segmenter(saved_run, proportions="keep")
+    keep = load_segmenter(saved_run, proportions="keep")
     image = make_image(5, 64, 48)  # 32x24 of the network's 32x48.
     fitted = keep.fit(image)
     assert fitted.content == (32, 24)
     np.testing.assert_array_equal(fitted.pixels[:, 24:], fitted.pixels[:, :24][:, ::-1])
     (prediction,) = keep.predict([image], with_probabilities=True)
-    logits = predictor.predict(
-        keep.params, keep.model_state, fitted.pixels[None], keep.size, keep.segmenter
+    (member,) = keep.ensemble.members
+    logits = keep.ensemble.predictor.predict(
+        keep.ensemble.variables, fitted.pixels[None], keep.size
     )
     # Pixel i of 64 lies at i * 31 / 63 of the network's rows, column j of 48 at j * 23 / 47.
     rows = patches.interpolation_matrix(32, 64)
     columns = patches.interpolation_matrix(48, 48, 23.0)
-    coarse, _ = keep.segmenter.apply(
-        keep.params, keep.model_state, fitted.pixels[None], train=False
+    outputs, _ = member.segmenter.apply(
+        member.params, member.model_state, fitted.pixels[None], train=False
     )
-    expected = patches.upsample(coarse["main"], keep.size)
+    expected = patches.upsample(outputs.logits["main"], keep.size)
     np.testing.assert_array_equal(logits, expected)
     probabilities = jax.nn.softmax(patches.interpolate(expected, rows, columns))[0]
     # Interpolating twice is not once, but where both grids' lines meet.
@@ -197,7 +198,7 @@ def test_what_is_no_image_is_refused(segmenter, image):
 )
 def test_wrong_options_are_refused(saved_run, arguments, message):
     with pytest.raises(UserError, match=message):
-        inference.load_segmenter(saved_run, **arguments)
+        load_segmenter(saved_run, **arguments)
 
 
 def write_video(path: pathlib.Path, num_frames: int) -> None:
@@ -209,7 +210,7 @@ def write_video(path: pathlib.Path, num_frames: int) -> None:
 
 def test_frames_of_a_video(segmenter, tmp_path):
     write_video(tmp_path / "drive.mp4", 5)
-    result = prediction_files.predict_to_folder(
+    result = folders.predict_to_folder(
         segmenter, tmp_path / "drive.mp4", tmp_path / "out", with_probabilities=True
     )
     assert list(result.written) == [f"drive/{number:06d}" for number in range(1, 6)]
@@ -239,14 +240,14 @@ def test_patterns_name_outputs_below_what_is_fixed(mixed):
 def test_two_images_of_one_name_do_not_overwrite_each_other(segmenter, tmp_path):
     for ending in ("png", "bmp"):
         Image.fromarray(make_image(1, 8, 8)).save(tmp_path / f"one.{ending}")
-    result = prediction_files.predict_to_folder(segmenter, f"{tmp_path}/one.*", tmp_path / "out")
+    result = folders.predict_to_folder(segmenter, f"{tmp_path}/one.*", tmp_path / "out")
     assert list(result.written) == ["one"]
     assert f"same outputs as {tmp_path / 'one.bmp'}" in result.failed[str(tmp_path / "one.png")]
 
 
 def test_predicting_by_command(saved_run, mixed, tmp_path):
     arguments = ["--mode=predict", f"--workdir={saved_run}", f"--output={tmp_path / 'out'}"]
-    result = run_module("alp_jax.main", *arguments, f"--input={mixed}", "--probabilities")
+    result = call("alp_jax.main", *arguments, f"--input={mixed}", "--probabilities")
     assert result.returncode == 1, result.stderr
     assert "1 could not be predicted:\n  " in result.stderr
     assert "corrupt.png cannot be decoded" in result.stderr
@@ -258,13 +259,13 @@ def test_predicting_by_command(saved_run, mixed, tmp_path):
 
 def test_an_input_without_images_is_refused(segmenter, tmp_path):
     with pytest.raises(UserError, match=r"nowhere/\*.png' has no image: expected a folder"):
-        prediction_files.predict_to_folder(segmenter, "nowhere/*.png", tmp_path / "out")
+        folders.predict_to_folder(segmenter, "nowhere/*.png", tmp_path / "out")
     with pytest.raises(UserError, match=r"has no image: expected images \(png, jpg"):
-        prediction_files.predict_to_folder(segmenter, tmp_path, tmp_path.parent / "out")
+        folders.predict_to_folder(segmenter, tmp_path, tmp_path.parent / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_output_inside_the_input_is_refused(segmenter, mixed):
     with pytest.raises(UserError, match=r"lies in the input .*: give a folder beside it"):
-        prediction_files.predict_to_folder(segmenter, mixed, mixed / "out")
+        folders.predict_to_folder(segmenter, mixed, mixed / "out")
     assert not (mixed / "out").exists()

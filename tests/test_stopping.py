@@ -46,7 +46,7 @@ def test_a_signal_waits_for_the_end_of_a_step_and_ends_an_evaluation(capfd):
 
 SECOND = """
 import os, signal, time
-from alp_jax import stopping
+from alp_jax.command import stopping
 with stopping.StopRequest() as stop, stop.deferred():
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.{name})
@@ -64,7 +64,7 @@ def test_a_second_signal_ends_the_process_at_once(name):
 
 HOLD = """
 import pathlib, sys, time
-from alp_jax import locks
+from alp_jax.workdir import locks
 with locks.hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

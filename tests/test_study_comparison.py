@@ -8,7 +8,7 @@ from PIL import Image
 
 from alp_jax.errors import UserError
 from alp_jax.study import comparison, scores
-from tests.commands import run_module
+from tests.commands import call
 from tests.test_study_tables import make_run, make_study
 
 
@@ -44,7 +44,7 @@ def test_changes_are_paired_by_seed(folders):
 
 
 def test_a_comparison_is_a_table_numbers_and_a_plot(folders, tmp_path):
-    result = run_module(
+    result = call(
         "alp_jax.study",
         "--mode=compare",
         f"--workdir={tmp_path / 'out'}",

@@ -227,7 +227,7 @@ SWEEP = make_study(
         for seed in (0, 1)
         for side in (16, 32, 64)
     ],
-    field="objective.patch_size",
+    field="terms.adversarial.patches.patch_size",
     values=([16, 16], [32, 32], [64, 64]),
 )
 
@@ -239,6 +239,10 @@ def test_settings_of_a_sweep_are_named_with_their_value():
         "alp_gi, patch_size 32x32",
         "alp_gi, patch_size 64x64",
     ]
+    # A weight is of a term; in studies of format 1 the name alone said which it was.
+    assert scores.shorten_field("terms.adversarial.weight") == "adversarial.weight"
+    assert scores.shorten_field("objective.adversarial_weight") == "adversarial_weight"
+    assert scores.shorten_field("optimizer.momentum") == "momentum"
 
 
 def test_the_plot_of_a_sweep_has_its_numbers_beside_it(tmp_path):
@@ -246,7 +250,12 @@ def test_the_plot_of_a_sweep_has_its_numbers_beside_it(tmp_path):
     with Image.open(tmp_path / "sweep.png") as image:
         assert image.size == (960, 630)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text())))
-    assert [row["objective.patch_size"] for row in rows] == ["", "16x16", "32x32", "64x64"]
+    assert [row["terms.adversarial.patches.patch_size"] for row in rows] == [
+        "",
+        "16x16",
+        "32x32",
+        "64x64",
+    ]
     assert float(rows[1]["mean_iou"]) == pytest.approx(32.1)
     assert float(rows[1]["std"]) == pytest.approx(100 * 0.01 / np.sqrt(2), abs=1e-4)
 
@@ -269,12 +278,13 @@ def test_a_sweep_axis_is_logarithmic_over_a_decade():
     study = make_study(
         *[make_run("agp_gi", 0, 0.2, value) for value in (0.001, 0.01, 0.1)],
         *[make_run("alp_gi", 0, 0.3, value) for value in (0.001, 0.01, 0.1)],
-        field="objective.adversarial_weight",
+        field="terms.adversarial.weight",
         values=(0.001, 0.01, 0.1),
     )
     axis = Figure().subplots()
     sweep._draw(study, axis)
     assert axis.get_xscale() == "log"
+    assert axis.get_xlabel() == "adversarial weight λ"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0.001", "0.01", "0.1"]
     low, high = axis.get_ylim()
     assert low < 20 < 30 < high
@@ -336,7 +346,7 @@ def test_each_method_is_compared_at_its_own_value():
         evaluated("alp_gi", 1, 0.001, 0.10, 0.99, entropy=0.3),
         evaluated("alp_gi", 0, 0.1, 0.50, 0.36, entropy=0.4),
         evaluated("alp_gi", 1, 0.1, 0.40, 0.35, entropy=0.4),
-        field="objective.adversarial_weight",
+        field="terms.adversarial.weight",
         values=(0.001, 0.1),
     )
     by_labels = selection.choose(study, selection.LABELS)
@@ -362,7 +372,7 @@ def test_each_method_is_compared_at_its_own_value():
         "35.5 ± 0.7",
     ]
     text = documents.to_markdown(study)
-    assert "## Best against best: each method's own objective.adversarial_weight" in text
+    assert "## Best against best: each method's own terms.adversarial.weight" in text
     assert "| mean entropy | alp_gi minus agp_gi |" in text
     assert "Best against best" not in documents.to_markdown(TWO)
 
@@ -370,7 +380,7 @@ def test_each_method_is_compared_at_its_own_value():
 def test_a_method_without_labels_chooses_nothing_by_mean_iou():
     study = make_study(
         evaluated("alp_gi", 0, 0.1, None, None, entropy=0.4),
-        field="objective.adversarial_weight",
+        field="terms.adversarial.weight",
         values=(0.1,),
     )
     assert selection.choose(study, selection.LABELS) == []

@@ -1,4 +1,5 @@
-import dataclasses
+"""A run: the files that it leaves, what it starts from, continues from and stops at."""
+
 import json
 import math
 import pathlib
@@ -13,18 +14,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
-from alp_jax.command import progress
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
-from alp_jax.objective import state, steps
-from alp_jax.run import assembly, guards, replay, train
+from alp_jax.objective import state, step
+from alp_jax.run import assembly, guards, profiling, replay, train
 from alp_jax.workdir import checkpoint
+from alp_jax.workdir.settings import build_settings
 from tests import tiny
 
 
-def final_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
-    statics = assembly.create_statics(config)
-    like = assembly.create_train_state(statics, jax.random.key(0))
+def read_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
+    setup = assembly.create_setup(build_settings(config))
+    like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         return checkpoints.restore(step, like=like)
 
@@ -33,56 +34,60 @@ def read_scores(workdir: pathlib.Path, step: int):
     return json.loads((workdir / "evaluation" / f"step_{step}.json").read_text())
 
 
+def read_steps(workdir: pathlib.Path) -> list[int]:
+    """Reads the steps of metrics.jsonl."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
 def assert_same_bits(a, b) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.fixture(scope="module")
-def run(data_dir, tmp_path_factory):
-    """A finished run of ALP, with how often its train step was traced."""
-    workdir = tmp_path_factory.mktemp("alp_gi")
-    config = tiny.get_config(data_dir)
-    with config.unlocked():
-        config.model.batch_norm_mode = "running"
-        config.tensorboard = True
-    traces = []
-    train_step = steps.train_step
-
-    def counted(*args, **kwargs):
-        traces.append(1)
-        return train_step(*args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "train_step", counted)
-        summary = train.train_and_evaluate(config, workdir)
-    return config, workdir, summary, len(traces)
+def change(config, **fields):
+    """Copies a configuration, with some fields changed."""
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked():
+        changed.update_from_flattened_dict(fields)
+    return changed
 
 
-def test_one_trace_over_a_run(run):
-    assert run[3] == 1
+@pytest.fixture
+def copied(trained_run, tmp_path) -> pathlib.Path:
+    """A copy of the finished run's workdir."""
+    shutil.copytree(trained_run.workdir, tmp_path / "run")
+    return tmp_path / "run"
 
 
-def test_the_workdir_holds_what_is_promised(run):
-    config, workdir, summary, _ = run
-    assert json.loads((workdir / "config.json").read_text())["num_steps"] == 6
-    for step in (0, 3, 6):
-        scores = read_scores(workdir, step)
-        assert scores["step"] == step
+# What a run leaves.
+
+
+def test_one_trace_over_a_run(trained_run):
+    assert trained_run.num_traces == 1
+
+
+def test_the_workdir_holds_what_is_promised(trained_run):
+    config, workdir, summary, _ = trained_run
+    saved = json.loads((workdir / "config.json").read_text())
+    assert (saved["format"], saved["num_steps"]) == (2, 6)
+    for number in (0, 3, 6):
+        scores = read_scores(workdir, number)
+        assert scores["step"] == number
         assert scores["num_images"] == tiny.NUM_EVAL
         assert scores["num_pixels"] == tiny.NUM_EVAL * tiny.HEIGHT * tiny.WIDTH
         assert set(scores) >= {"mean_iou", "mean_iou_16", "mean_iou_13", "pixel_accuracy"}
         assert len(scores["iou_per_class"]) == 16
-        confusion = np.load(workdir / "evaluation" / f"step_{step}_confusion.npy")
+        confusion = np.load(workdir / "evaluation" / f"step_{number}_confusion.npy")
         assert confusion.sum() == scores["num_pixels"]
-        assert (workdir / "evaluation" / f"step_{step}.png").stat().st_size > 10_000
+        assert (workdir / "evaluation" / f"step_{number}.png").stat().st_size > 10_000
     assert scores == summary
     kept = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
     assert kept[-1] == config.num_steps
     assert len(kept) <= config.checkpoint.keep_last + 1
 
 
-def test_metrics_are_one_object_a_line(run):
-    _, workdir, _, _ = run
+def test_metrics_are_one_object_a_line(trained_run):
+    workdir = trained_run.workdir
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3, 4, 6]
     expected = {
@@ -104,8 +109,8 @@ def test_metrics_are_one_object_a_line(run):
     assert lines[-1]["learning_rate/segmenter"] == pytest.approx(np.mean(rates), rel=1e-5)
 
 
-def test_tensorboard_has_scalars_and_pictures(run):
-    _, workdir, _, _ = run
+def test_tensorboard_has_scalars_and_pictures(trained_run, source_only_run):
+    workdir = trained_run.workdir
     events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
     events.Reload()
     tags = events.Tags()["tensors"]
@@ -125,148 +130,89 @@ def test_tensorboard_has_scalars_and_pictures(run):
                       "discriminator_accuracy", "speed", "evaluation", "iou", "run",
                       "_hparams_"}  # fmt: skip
     text = events.Tensors("run")[0].tensor_proto.string_val[0].decode()
-    assert "| config.objective.adversarial_weight | 0.01 |" in text
+    assert "| config.terms.adversarial.weight | 0.01 |" in text
     assert "| commit | " in text
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert hparams["objective.patch_size"].string_value == "16, 16"
+    assert hparams["terms.adversarial.patches.patch_size"].string_value == "16, 16"
     assert hparams["seed"].number_value == 0
     assert "evaluation.every_steps" not in hparams
+    assert not list(source_only_run.workdir.glob("events*"))  # As config.tensorboard is False.
 
 
-def test_the_same_seed_gives_the_same_bits(run, tmp_path):
-    config, workdir, _, _ = run
-    train.train_and_evaluate(config, tmp_path)
-    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
+def test_steps_are_recorded_for_the_profiler(trained_run, tmp_path):
+    """One step of the run, for which a single warm-up step was enough."""
+    (recorded,) = (trained_run.workdir / "plugins" / "profile").rglob("*.xplane.pb")
+    assert recorded.read_bytes().count(b"step_num") >= 1
+    with pytest.raises(UserError, match=r"--profile_steps is 3, and 12 steps are left to train"):
+        profiling.record(lambda state, batch: (state, {}), tmp_path, num_steps=3, steps_left=12)
 
 
-def stop_at(config, step: int):
-    """The same run, of fewer steps; the schedule's horizon is a field of its own."""
-    stopped = config.copy_and_resolve_references()
-    with stopped.unlocked():
-        stopped.num_steps = step
-    return stopped
+# Continuing.
 
 
-def test_resuming_gives_the_bits_of_never_having_stopped(run, tmp_path):
-    config, workdir, summary, _ = run
-    train.train_and_evaluate(stop_at(config, 3), tmp_path)
-    resumed = train.train_and_evaluate(config, tmp_path)
-    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
-    assert resumed == summary
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [2, 3, 4, 6]
-
-
-def test_resuming_after_a_kill_repeats_no_line(run, tmp_path):
-    config, workdir, _, _ = run
-    train.train_and_evaluate(stop_at(config, 4), tmp_path)
-    # As if killed while writing step 6's line, before its checkpoint.
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 6, "loss/cross_entropy": 1.0}\n{"step": 6, "lo')
-    train.train_and_evaluate(config, tmp_path)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [2, 3, 4, 6]
-    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
-
-
-def test_a_save_that_was_cut_short_is_no_checkpoint_and_is_removed(run, tmp_path):
-    config = stop_at(run[0], 3)
-    train.train_and_evaluate(config, tmp_path)
-    cut_short = tmp_path / "checkpoints" / "5.unfinished.orbax-checkpoint-tmp"
-    shutil.copytree(tmp_path / "checkpoints" / "3", cut_short)
-    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.latest_whole_step() == 3
-    assert cut_short.exists()
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_whole_step() == 3
+def test_a_run_that_was_killed_continues_to_the_same_bits(trained_run, copied, caplog):
+    """After the kill its last checkpoint is damaged, and a save and a line are cut short."""
+    last = copied / "checkpoints" / "6"
+    array = max(last.rglob("*"), key=lambda path: path.stat().st_size)
+    array.write_bytes(array.read_bytes()[:-100])
+    cut_short = copied / "checkpoints" / "7.unfinished.orbax-checkpoint-tmp"
+    shutil.copytree(copied / "checkpoints" / "4", cut_short)
+    with (copied / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    with caplog.at_level("WARNING"):
+        summary = train.train_and_evaluate(trained_run.config, copied)
+    assert f"checkpoints/6 is damaged ({array.relative_to(last)} is not as" in caplog.text
+    assert "using that of step 4, the one before it" in caplog.text
+    assert (copied / "checkpoints" / "6.damaged").is_dir()
     assert not cut_short.exists()
+    assert read_steps(copied) == [2, 3, 4, 6]  # None is repeated.
+    assert summary == trained_run.summary
+    whole, continued = (
+        read_state(trained_run.config, workdir, 6) for workdir in (trained_run.workdir, copied)
+    )
+    assert_same_bits(whole, continued)
 
 
-def test_a_finished_run_is_not_trained_again(run, monkeypatch):
-    config, workdir, summary, _ = run
-    monkeypatch.setattr(steps, "train_step", None)
+def test_a_finished_run_is_not_trained_again(trained_run, monkeypatch):
+    config, workdir, summary, _ = trained_run
+    monkeypatch.setattr(step, "train_step", None)
     assert train.train_and_evaluate(config, workdir) == summary
 
 
-def test_time_left_counts_the_domains_that_are_read(data_dir, tmp_path, monkeypatch):
-    reports = []
-    monkeypatch.setattr(progress.TrainProgress, "report", lambda _, *report: reports.append(report))
+# Starting from another run.
+
+
+def test_starting_takes_the_segmenter_and_resuming_needs_no_start(data_dir, trained_run, tmp_path):
+    shutil.copytree(trained_run.workdir, tmp_path / "start")
     config = tiny.get_config(data_dir, "source_only")
-    train.train_and_evaluate(config, tmp_path)
-    for step, scalars, seconds_left in reports:
-        expected = (6 - step) * config.data.batch_size / scalars["images_per_second"]
-        assert seconds_left == pytest.approx(expected)
-    assert reports[0][0] == 2
-
-
-@pytest.mark.parametrize("variant", ["source_only", "ap_ci", "agp_gi"])
-def test_every_method_trains(data_dir, tmp_path, variant):
-    config = tiny.get_config(data_dir, variant)
-    summary = train.train_and_evaluate(config, tmp_path)
-    assert summary["step"] == 6
-    assert 0 < summary["mean_iou"] < 1
-    assert not list(tmp_path.glob("events*"))  # As config.tensorboard is False.
-
-
-def test_starting_from_another_run_takes_its_segmenter(run, data_dir, tmp_path):
-    config, workdir, _, _ = run
-    config = stop_at(config, 1)
-    with config.unlocked():
-        config.init_from = str(workdir)
-        config.objective.use_target = False
-    train.train_and_evaluate(config, tmp_path)
-    start, end = read_scores(tmp_path, 0), read_scores(workdir, 6)
-    assert start["iou_per_class"] == end["iou_per_class"]
-
-
-def test_resuming_needs_no_start_any_more(run, tmp_path):
-    config, workdir, _, _ = run
-    config = stop_at(config, 1)
-    with config.unlocked():
-        config.init_from = str(tmp_path / "start")
-    shutil.copytree(workdir, tmp_path / "start")
+    fields = {"init_from": str(tmp_path / "start"), "model.batch_norm_mode": "running"}
+    config = change(config, **fields, num_steps=1)
     train.train_and_evaluate(config, tmp_path / "run")
+    start, end = read_scores(tmp_path / "run", 0), read_scores(trained_run.workdir, 6)
+    assert start["iou_per_class"] == end["iou_per_class"]
     shutil.rmtree(tmp_path / "start")
-    with config.unlocked():
-        config.num_steps = 2
+    config = change(config, num_steps=2)
     assert train.train_and_evaluate(config, tmp_path / "run")["step"] == 2
 
 
-def test_starting_from_nowhere_is_one_sentence(data_dir, tmp_path):
-    config = tiny.get_config(data_dir)
-    with config.unlocked():
-        config.init_from = str(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"init_from is '.*nowhere', where no run is: train"):
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"init_from": "/nowhere"}, r"init_from is '/nowhere', where no run is: train that one"),
+        ({"model.input_order": "bgr"}, r"set --config.model.input_order=rgb, or start"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_one_sentence(trained_run, tmp_path, fields, message):
+    config = change(trained_run.config, **{"init_from": str(trained_run.workdir), **fields})
+    with pytest.raises(UserError, match=message):
         train.train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_starting_from_another_network_is_one_sentence(run, tmp_path):
-    config, workdir, _, _ = run
-    other = config.copy_and_resolve_references()
-    with other.unlocked():
-        other.init_from = str(workdir)
-        other.model.widths = (12, 12)
-    with pytest.raises(
-        UserError, match=r"config.model.widths \[8, 8\], and .* has \[12, 12\]: set"
-    ):
-        train.train_and_evaluate(other, tmp_path)
-
-
-def test_starting_from_weights_that_expect_other_pixels_is_one_sentence(run, tmp_path):
-    config, workdir, _, _ = run
-    other = config.copy_and_resolve_references()
-    with other.unlocked():
-        other.init_from = str(workdir)
-        other.model.input_order = "bgr"
-    with pytest.raises(UserError, match=r"set --config.model.input_order=rgb, or start"):
-        train.train_and_evaluate(other, tmp_path)
-
-
-def test_weights_of_a_backbone_leave_the_classifiers_as_they_are(run, tmp_path, caplog):
-    config, workdir, _, _ = run
-    trained = final_state(config, workdir, 6).segmenter
+def test_weights_of_a_backbone_leave_the_classifiers_as_they_are(trained_run, tmp_path, caplog):
+    config, workdir = trained_run.config, trained_run.workdir
+    trained = read_state(config, workdir, 6).segmenter
     backbone = {
         "params": {"backbone": trained.params["backbone"]},
         "model_state": trained.model_state,
@@ -274,146 +220,97 @@ def test_weights_of_a_backbone_leave_the_classifiers_as_they_are(run, tmp_path, 
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(0, {"segmenter": backbone})
     shutil.copy(workdir / "config.json", tmp_path)
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.init_from = str(tmp_path)
-        config.model.aux_classifier = True
-        config.model.classifier_dilations = (3, 4)
-    entry = assembly.create_train_state(assembly.create_statics(config), jax.random.key(1))
+    advent = tiny.get_config(config.data.data_dir, "advent")
+    fields = {"init_from": str(tmp_path), "model.classifier_dilations": (3, 4)}
+    settings = build_settings(change(advent, **fields))
+    setup = assembly.create_setup(settings)
+    entry = assembly.create_train_state(setup, jax.random.key(1))
     with caplog.at_level("INFO"):
-        start = assembly.init_from(config, entry).segmenter
+        start = assembly.init_from(settings, entry)
     assert "initialised afresh: aux_classifier, classifier." in caplog.text
-    assert_same_bits(start.params["backbone"], trained.params["backbone"])
-    assert_same_bits(start.model_state, trained.model_state)
+    assert_same_bits(start.segmenter.params["backbone"], trained.params["backbone"])
+    assert_same_bits(start.segmenter.model_state, trained.model_state)
     for part in ("classifier", "aux_classifier"):
-        assert_same_bits(start.params[part], entry.segmenter.params[part])
-    assert assembly.init_from(config, entry).discriminator is entry.discriminator
+        assert_same_bits(start.segmenter.params[part], entry.segmenter.params[part])
+    assert start.discriminator is entry.discriminator
 
 
-def test_converted_weights_are_no_workdir_to_train_in(run, tmp_path):
-    config, workdir, _, _ = run
+def test_converted_weights_are_no_workdir_to_train_in(trained_run, tmp_path):
+    config, workdir = trained_run.config, trained_run.workdir
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(0, {"segmenter": final_state(config, workdir, 6).segmenter})
+        checkpoints.save(0, {"segmenter": read_state(config, workdir, 6).segmenter})
     with pytest.raises(UserError, match=r"converted weights, not a run: give them as --config.ini"):
         train.train_and_evaluate(config, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(run, tmp_path):
-    config = stop_at(run[0], 2)
-    train.train_and_evaluate(config, tmp_path)
-    saved = final_state(config, tmp_path, 2)
+# Numbers that are not finite.
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_can_be_looked_at(trained_run, copied, capsys):
+    saved = read_state(trained_run.config, copied, 6)
     params = jax.tree.map(lambda x: np.full_like(x, np.nan), saved.segmenter.params)
     poisoned = saved.replace(segmenter=saved.segmenter.replace(params=params))
-    with checkpoint.Checkpoints(tmp_path, keep_last=9) as checkpoints:
-        checkpoints.save(3, poisoned)
+    with checkpoint.Checkpoints(copied, keep_last=9) as checkpoints:
+        checkpoints.save(7, poisoned)
     with pytest.raises(
         UserError,
-        match=r"loss/cross_entropy is nan, .* at step 4 \(source images \d{5} \(record \d+\), .* "
-        r"of tiny/source:train; target images 001.* the checkpoint of step 3 is kept",
+        match=r"loss/cross_entropy is nan, .* at step 8 \(source images \d{5} \(record \d+\), .* "
+        r"of tiny/source:train; target images 001.* the checkpoint of step 7 is kept",
     ):
-        train.train_and_evaluate(run[0], tmp_path)
-    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.latest_whole_step() == 3
+        train.train_and_evaluate(change(trained_run.config, num_steps=8), copied)
+    with checkpoint.Checkpoints(copied, read_only=True) as checkpoints:
+        assert checkpoints.latest_whole_step() == 7
+    train.replay_step(copied)
+    output = capsys.readouterr().out
+    assert "Not finite before the step: \n  .segmenter.params['backbone']" in output
+    assert "loss/cross_entropy" in output.split("Not finite in the step:")[1]
 
 
 def test_a_replay_runs_the_step_that_was_named_from_the_state_it_began_with(
-    run, tmp_path, monkeypatch, capsys
+    trained_run, copied, monkeypatch, capsys
 ):
     """Step 6 is said to be bad; what is saved is rebuilt from step 4, and gives the run's end."""
-    config, workdir, _, _ = run
+    shutil.rmtree(copied / "checkpoints" / "6")
 
-    def find_fault(window, ids, first_step):
+    def find_fault(window, notes, first_step):
         if first_step + len(window) > 6:
-            raise guards.NonFiniteError(6, {"loss/adversarial": math.nan}, ids[-1])
+            raise guards.NonFiniteError(6, {"loss/adversarial": math.nan}, notes[-1])
 
     monkeypatch.setattr(guards, "check_finite", find_fault)
     with pytest.raises(UserError, match=r"loss/adversarial is nan at step 6 .* of step 4 is kept"):
-        train.train_and_evaluate(config, tmp_path)
+        train.train_and_evaluate(trained_run.config, copied)
     outcomes = []
     print_outcome = replay.print_outcome
     monkeypatch.setattr(
         replay, "print_outcome", lambda *args: outcomes.append(args) or print_outcome(*args)
     )
-    train.replay_step(tmp_path)
+    train.replay_step(copied)
     ((found, after, scalars),) = outcomes
-    assert_same_bits(after, final_state(config, workdir, 6))
+    assert_same_bits(after, read_state(trained_run.config, trained_run.workdir, 6))
     assert found.state.step == 5
     assert math.isfinite(scalars["loss/adversarial"])
     output = capsys.readouterr().out
     assert "Not finite in the step: nothing, this time" in output
     assert re.search(r"Batch: source images 000\d\d \(record", output)
 
-    # A number of that file that is not finite is told, and a file that is not whole refused.
-    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), found.state.segmenter.params)
-    segmenter = found.state.segmenter.replace(params=params)
-    bad = dataclasses.replace(found, state=found.state.replace(segmenter=segmenter))
-    replay.write(tmp_path / replay.FILE_NAME, bad)
-    train.replay_step(tmp_path)
-    output = capsys.readouterr().out
-    assert "Not finite before the step: \n  .segmenter.params['backbone']" in output
-    assert "loss/cross_entropy" in output.split("Not finite in the step:")[1]
-    data = (tmp_path / replay.FILE_NAME).read_bytes()
-    (tmp_path / replay.FILE_NAME).write_bytes(data[:-100])
-    with pytest.raises(UserError, match=r"replay.npz is damaged .*: train again"):
-        train.replay_step(tmp_path)
-    (tmp_path / replay.FILE_NAME).unlink()
-    with pytest.raises(UserError, match=r"No replay file .*: training leaves one where"):
-        train.replay_step(tmp_path)
+
+# Evaluating.
 
 
-def test_evaluating_a_checkpoint_gives_the_scores_of_training(run):
-    _, workdir, summary, _ = run
-    result = evaluator.evaluate_checkpoint(workdir, None, checkpoint_name="latest", split=None)
-    assert result.summary == summary
-    assert result.stem == "step_6"
+def test_evaluating_a_checkpoint_gives_the_scores_of_training(trained_run):
+    workdir = trained_run.workdir
     best = evaluator.evaluate_checkpoint(workdir, None, checkpoint_name="best", split=None)
-    scores = [read_scores(workdir, step)["mean_iou"] for step in (3, 6)]
-    assert best.summary["mean_iou"] == max(scores)
-
-
-def test_another_split_has_files_of_its_own(run):
-    config, workdir, summary, _ = run
-    result = evaluator.evaluate_checkpoint(workdir, None, checkpoint_name="6", split="test")
-    assert result.save(workdir).name == "step_6_test.json"
-    assert result.summary["split"] == "test"
-    other = config.copy_and_resolve_references()
-    other.evaluation.dataset = "tiny/source"
-    result = evaluator.evaluate_checkpoint(workdir, other, checkpoint_name="6", split=None)
-    assert result.save(workdir).name == "step_6_tiny_source_validation.json"
-    assert read_scores(workdir, 6) == summary
-
-
-def test_a_checkpoint_that_is_not_there_is_one_sentence(run):
-    _, workdir, _, _ = run
-    for name, message in [("5", "No checkpoint '5' in .*: it holds"), ("final", "expected latest")]:
-        with pytest.raises(UserError, match=message):
-            evaluator.evaluate_checkpoint(workdir, None, checkpoint_name=name, split=None)
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_path, caplog):
-    config, workdir, _, _ = run
-    train.train_and_evaluate(stop_at(config, 4), tmp_path)
-    array = max((tmp_path / "checkpoints" / "4").rglob("*"), key=lambda path: path.stat().st_size)
-    array.write_bytes(array.read_bytes()[:-100])
-    with caplog.at_level("WARNING"):
-        train.train_and_evaluate(config, tmp_path)
-    assert (
-        f"checkpoints/4 is damaged ({array.relative_to(tmp_path / 'checkpoints' / '4')} is not"
-        in (caplog.text)
+    assert best.summary == max(
+        (read_scores(workdir, step) for step in (3, 6)), key=lambda scores: scores["mean_iou"]
     )
-    assert "using that of step 3, the one before it" in caplog.text
-    assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
-    assert_same_bits(final_state(config, workdir, 6), final_state(config, tmp_path, 6))
+    assert best.stem == f"step_{best.summary['step']}"
 
 
-def test_steps_are_recorded_for_the_profiler(run, tmp_path):
-    config = run[0].copy_and_resolve_references()
-    with config.unlocked():
-        config.num_steps = config.optimizer.horizon_steps = 12
-        config.evaluation.every_steps = config.checkpoint.every_steps = 12
-    train.train_and_evaluate(config, tmp_path / "run", profile_steps=2)
-    (recorded,) = (tmp_path / "run" / "plugins" / "profile").rglob("*.xplane.pb")
-    data = recorded.read_bytes()
-    assert data.count(b"step_num") >= 1
-    with pytest.raises(UserError, match=r"--profile_steps is 3, and 12 steps are left to train"):
-        train.train_and_evaluate(config, tmp_path / "short", profile_steps=3)
+def test_another_split_or_dataset_has_files_of_its_own(trained_run, copied):
+    result = evaluator.evaluate_checkpoint(copied, None, checkpoint_name="6", split="test")
+    assert result.save(copied).name == "step_6_test.json"
+    assert result.summary["split"] == "test"
+    other = change(trained_run.config, **{"evaluation.dataset": "tiny/source"})
+    result = evaluator.evaluate_checkpoint(copied, other, checkpoint_name="latest", split=None)
+    assert result.save(copied).name == "step_6_tiny_source_validation.json"
+    assert read_scores(copied, 6) == trained_run.summary

@@ -11,6 +11,7 @@ import difflib
 import gc
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ _ENVIRONMENT = {
     # a limit by default.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
+
+# What Python writes before the message of an error that a configuration file may raise.
+_ERROR_NAME = re.compile(r"^(ValueError|TypeError|[\w.]+\.UserError): ")
 
 # Threshold of Python's cyclic garbage collector: allocations minus deallocations.
 _COLLECT_AFTER = 50_000
@@ -187,8 +191,7 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         # ml_collections puts the traceback of the config file into the message; its last line is
         # "ValueError: MESSAGE".
         *_, last_line = str(error).strip().splitlines()
-        message = last_line.removeprefix("ValueError: ").removeprefix("TypeError: ")
-        raise UserError(message) from error
+        raise UserError(_ERROR_NAME.sub("", last_line)) from error
     except OSError as error:
         raise UserError(
             f"The configuration {_config_path(argv)} cannot be read: expected a Python file such "

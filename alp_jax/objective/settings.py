@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from alp_jax.errors import UserError
 from alp_jax.objective.types import SOURCE, Objective, Size, Surroundings, Term, View
 from alp_jax.settings.schema import blocks, new_block, refuse
 
@@ -100,7 +101,10 @@ def check_objective(
         full = f"{name}.terms.{term_name}"
         for view_name in found.views:
             if view_name not in views:
-                refuse(full, f"a term on the view {view_name}", f"a view of {_list(views)}")
+                raise UserError(
+                    f"{full} reads the view {view_name}, which {name}.views lacks: expected one of "
+                    f"{_list(views)}."
+                )
         for head in found.heads:
             if head not in heads:
                 refuse(f"{full}.head", head, f"a head of the network: {_list(heads)}")
@@ -119,12 +123,18 @@ def _check_all_used(
     read = {view_name for found in terms.values() for view_name in found.views}
     for view_name, found in views.items():
         if view_name not in read and not (found.moves_statistics and has_statistics):
-            expected = "a term that reads it, or statistics that it moves (running or batch)"
-            refuse(f"{name}.views.{view_name}", "read by no term", expected)
+            raise UserError(
+                f"{name}.views.{view_name} changes nothing: no term reads it, and its images move "
+                "no statistics; expected a term that reads it, or a network whose batch norm "
+                "follows the images (running or batch)."
+            )
     trained = {head for found in terms.values() for head in found.heads}
     for head in heads:
         if head not in trained:
-            refuse(f"{name}.model: the head {head}", "read by no term", "a term that trains it")
+            raise UserError(
+                f"No term of {name}.terms trains the network's head {head}: expected one with that "
+                "head."
+            )
 
 
 def _list(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -19,14 +19,17 @@ _EVALUATIONS = (
     Curve("soft neighbourhood density (nats)", ("soft_neighbourhood_density",)),
     Curve("information maximisation (0 to 1)", ("information_maximisation",)),
 )
+_COLUMNS = 4
 
 
 def draw_curves(runs: Sequence[ReportRun]) -> Figure:
     """Draws losses above and scores of the target below, over steps, a line for each run."""
-    rows = ((_curves_of_terms(runs), "scalars"), (_EVALUATIONS, "evaluations"))
-    columns = max(len(curves) for curves, _ in rows)
-    figure = Figure(figsize=(3.25 * columns, 5.6), layout="constrained", dpi=110)
-    axes = figure.subplots(len(rows), columns)
+    of_terms = _curves_of_terms(runs)
+    starts = range(0, len(of_terms), _COLUMNS)
+    rows = [(of_terms[start : start + _COLUMNS], "scalars") for start in starts]
+    rows.append((_EVALUATIONS, "evaluations"))
+    figure = Figure(figsize=(3.25 * _COLUMNS, 2.8 * len(rows)), layout="constrained", dpi=110)
+    axes = figure.subplots(len(rows), _COLUMNS, squeeze=False)
     for axis_row, (curves, attribute) in zip(axes, rows, strict=True):
         for axis, curve in zip(axis_row, curves, strict=False):
             _draw_panel(axis, runs, attribute, _make_pick(curve))
@@ -43,8 +46,16 @@ def draw_curves(runs: Sequence[ReportRun]) -> Figure:
 
 
 def _curves_of_terms(runs: Sequence[ReportRun]) -> tuple[Curve, ...]:
-    """Merges the curves of all terms of all runs: first the terms that most runs have."""
-    found = [curve for run in runs for term in run.settings.terms.values() for curve in term.curves]
+    """Merges the curves of all terms of all runs: first the terms that most runs have.
+
+    Of one run, terms with parameters of their own come last, as in the sum of the losses.
+    """
+    found = [
+        curve
+        for run in runs
+        for term in sorted(run.settings.terms.values(), key=lambda term: term.owns_parameters)
+        for curve in term.curves
+    ]
     return tuple(sorted(dict.fromkeys(found), key=found.count, reverse=True))
 
 

@@ -183,9 +183,9 @@ def _settings(runs: Sequence[ReportRun]) -> Section:
     flat = [flatten(to_config(run.settings)) for run in runs]
     names = sorted({name for fields in flat for name in fields})
     rows = [
-        [name, *(str(fields.get(name)) for fields in flat)]
+        [name, *(str(fields.get(name, "-")) for fields in flat)]
         for name in names
-        if len({str(fields.get(name)) for fields in flat}) > 1
+        if len({str(fields.get(name, "-")) for fields in flat}) > 1
     ]
     rows.append(["workdir", *(str(run.workdir) for run in runs)])
     heads = ["field", *(run.name for run in runs)]

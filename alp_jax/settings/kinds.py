@@ -18,9 +18,8 @@ import pathlib
 import pkgutil
 import sys
 import traceback
-import typing
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +50,8 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
       attribute: name of the class in every such file, such as "TERM".
       name: full name of the field that holds the kind, for error messages.
     Raises:
-      UserError: if there is no such file, its import fails, or it lacks the attribute.
+      UserError: if there is no such file, its import fails, it lacks the attribute, or its class is
+        not what the package declares as its BASE.
     """
     module = load_module(package, kind, name=name)
     file = module.__file__
@@ -61,10 +61,16 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
             f"{name} is {kind!r}: expected {file} to end with {attribute} = CLASS, where CLASS is "
             "a class defined in that file."
         )
-    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+    base = getattr(importlib.import_module(package), "BASE", object)
+    if not issubclass(found, base):
         raise UserError(
-            f"{name} is {kind!r}, and {found.__name__} in {file} lacks {', '.join(lacking)}: "
-            "write what its base class asks for."
+            f"{name} is {kind!r}: expected the {attribute} of {file}, {found.__name__}, to be a "
+            f"subclass of {base.__module__}.{base.__qualname__}."
+        )
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UserError(
+            f"{name} is {kind!r}: expected the {attribute} of {file}, {found.__name__}, to define "
+            f"{', '.join(missing)}."
         )
     return found
 
@@ -83,16 +89,25 @@ def load_module(package: str, kind: Any, *, name: str = "kind") -> ModuleType:
         ) from error
 
 
-def get_function(module: ModuleType, attribute: str) -> Callable[..., Any]:
-    """Returns a function from a kind's module.
+def run_function(module: ModuleType, attribute: str, *arguments: Any) -> Any:
+    """Calls a function of a kind's module.
 
     Raises:
-      UserError: if the module has no such function.
+      UserError: if the module has no such function, or the function raises an error.
     """
+    file = str(module.__file__)
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise UserError(f"{module.__file__} has no function {attribute}: expected one there.")
-    return typing.cast(Callable[..., Any], found)
+        raise UserError(f"{file} has no function {attribute}: expected one there.")
+    try:
+        return found(*arguments)
+    except UserError as error:
+        raise UserError(f"{file}{_find_line(file, error)}: {error}") from error
+    except Exception as error:
+        raise UserError(
+            f"{attribute} of {file} fails{_find_line(file, error)} ({describe(error)}): mend that "
+            "file."
+        ) from error
 
 
 def get_kind(cls: type, package: str) -> str:

@@ -197,8 +197,17 @@ def _to_block(settings: Any, package: str) -> ConfigDict:
 
 
 def new_block(package: str, attribute: str, kind: str, **values: Any) -> ConfigDict:
-    """Creates a block for a configuration: the kind's defaults, overridden by `values`."""
-    config = to_config(kinds.load(package, kind, attribute)(**values))
+    """Creates the block of a kind for a configuration: the kind's defaults, and given values.
+
+    Raises:
+      UserError: if there is no such kind, or it has no such field.
+    """
+    cls = kinds.load(package, kind, attribute, name=f"The kind of a {attribute.lower()}")
+    fields = get_fields(cls)
+    for key in values:
+        if key not in fields:
+            raise UserError(describe_unknown(kind, key, fields))
+    config = to_config(cls(**values))
     config.kind = kind
     return config
 

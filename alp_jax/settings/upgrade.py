@@ -42,8 +42,10 @@ def upgrade(config: Fields) -> Fields:
       config: the configuration as it was read; not changed.
     Raises:
       ValueError: if the format is newer than this version's.
-      KeyError, TypeError: if a block or field is missing.
+      KeyError, TypeError: if a block or field is missing, or it is no dict.
     """
+    if not isinstance(config, dict):
+        raise TypeError("it is no JSON object")
     fields = dict(config)
     written = fields.pop("format", 1)
     if written not in (1, FORMAT):

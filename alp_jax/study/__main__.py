@@ -2,7 +2,7 @@
 
 python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/study --seeds=5
 python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/lambda \\
-    --methods=agp_gi,alp_gi --sweep=adversarial_weight:0.001,0.003,0.01,0.03,0.1
+    --methods=agp_gi,alp_gi --sweep=adversarial.weight:0.001,0.003,0.01,0.03,0.1
 python -m alp_jax.study --mode=report --workdir=runs/study
 python -m alp_jax.study --mode=compare --workdir=runs/compared --studies=runs/study,runs/other
 
@@ -29,7 +29,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Python file with get_config(VARIANT), such as configs/toy_cities.py; the variants are taken "
-    "from --methods. --config.FIELD=VALUE overrides a field of every method.",
+    "from --methods. --config.FIELD=VALUE overrides a field of every method that has it.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study: tables, figures and runs.")
 _MODE = flags.DEFINE_enum(
@@ -50,7 +50,7 @@ _SWEEP = flags.DEFINE_string(
     "sweep",
     None,
     "FIELD:VALUE,VALUE,...: a field to vary, such as patch_size:32,48,64 or "
-    "adversarial_weight:0.001,0.01. A method that does not use it is trained once for each seed.",
+    "adversarial.weight:0.001,0.01. A method that lacks it is trained once for each seed.",
 )
 _STARTS = flags.DEFINE_string(
     "starts",

@@ -27,7 +27,7 @@ class Run:
     """One training.
 
     Attributes:
-      method: variant of the configuration.
+      method: name of the variant; of a user's own file, without folder and ending.
       value: of the swept field as JSON has it; None where the method does not use it.
       seed: of the run.
       root: of all runs, or of all starts.
@@ -101,10 +101,8 @@ def create_plan(
     Raises:
       UserError: for an unknown method, field or value.
     """
-    fields_of = {
-        method: flatten(cli.read_config(config_path, method, []))
-        for method in dict.fromkeys(methods)
-    }
+    names = _name_methods(methods)
+    fields_of = {method: flatten(cli.read_config(config_path, method, [])) for method in names}
     _check_overrides(overrides, fields_of)
     field, sweep_flags = _parse_sweep(sweep, fields_of)
     starts: dict[str, Run] = {}
@@ -119,7 +117,7 @@ def create_plan(
                 value = flatten(run_config).get(field) if field else None
                 if value is not None and value not in values:
                     values.append(value)
-                folder = _folder(method, field, value, seed)
+                folder = _folder(names[method], field, value, seed)
                 if folder in runs:
                     continue
                 if run_config.start_variant:
@@ -129,8 +127,25 @@ def create_plan(
                     with run_config.unlocked():
                         run_config.init_from = str(start.workdir)
                 build_settings(run_config)
-                runs[folder] = Run(method, value, seed, workdir, folder, run_config)
+                runs[folder] = Run(names[method], value, seed, workdir, folder, run_config)
     return Plan(tuple(starts.values()), tuple(runs.values()), field, tuple(values))
+
+
+def _name_methods(methods: Sequence[str]) -> dict[str, str]:
+    """Names methods in tables and folders: a user's own file without its folder and ending.
+
+    Raises:
+      UserError: if two files have the same name.
+    """
+    names = {m: pathlib.Path(m).stem if m.endswith(".py") else m for m in methods}
+    for method, name in names.items():
+        same = [other for other in names if names[other] == name]
+        if len(same) > 1:
+            raise UserError(
+                f"--methods has {' and '.join(same)}, which would both be called {name}: rename "
+                f"{method}."
+            )
+    return names
 
 
 def _field_of(flag: str) -> str:

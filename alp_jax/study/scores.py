@@ -124,7 +124,18 @@ class Study:
         """Names a method, with the value of the swept field where it uses it."""
         if value is None or self.about.sweep_field is None:
             return method
-        return f"{method}, {self.about.sweep_field.rsplit('.', 1)[-1]} {describe_value(value)}"
+        return f"{method}, {shorten_field(self.about.sweep_field)} {describe_value(value)}"
+
+
+def shorten_field(field: str) -> str:
+    """Takes the last part of a field's name, with the name of the term or view that it is of.
+
+    "adversarial.weight" for "terms.adversarial.weight", for there is a weight in every term;
+    "patch_size" for "terms.adversarial.patches.patch_size".
+    """
+    parts = field.split(".")
+    is_of_block = len(parts) == 3 and parts[0] in ("terms", "views")
+    return ".".join(parts[-2:] if is_of_block else parts[-1:])
 
 
 def describe_value(value: Any) -> str:

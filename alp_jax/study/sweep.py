@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alp_jax.evaluation import figures
-from alp_jax.study.scores import Study, describe_value
+from alp_jax.study.scores import Study, describe_value, shorten_field
 from alp_jax.study.statistics import mean_and_std
 from alp_jax.workdir import files
 
@@ -154,4 +154,4 @@ def _label(study: Study, axis: Axes, places: list[float], numeric: bool) -> None
 
 def _axis_name(field: str) -> str:
     names = [name for end, name in _AXIS_NAMES.items() if f".{field}".endswith(f".{end}")]
-    return names[0] if names else field.rsplit(".", 1)[-1].replace("_", " ")
+    return names[0] if names else shorten_field(field).replace("_", " ")

@@ -27,7 +27,8 @@ def load(workdir: pathlib.Path) -> RunSettings:
     """Reads the settings of a run; earlier formats are upgraded in memory.
 
     Raises:
-      UserError: if the workdir holds no run, or its file is damaged or of a newer version.
+      UserError: if the workdir holds no run, its file is damaged or of a newer version, or a file of
+        the user's own that it names is not there.
     """
     path = workdir / FILE_NAME
     try:
@@ -46,7 +47,10 @@ def load(workdir: pathlib.Path) -> RunSettings:
             f"{path} cannot be read ({error}): expected the JSON that training wrote; restore it, "
             "or train into another --workdir."
         ) from error
-    return build_settings(fields)
+    try:
+        return build_settings(fields)
+    except UserError as error:
+        raise UserError(f"In {path}: {error}") from error
 
 
 def save(settings: RunSettings, workdir: pathlib.Path) -> None:
