@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax import models
 from alp_jax.command import cli
 from alp_jax.evaluation import label_free, metrics
 from alp_jax.evaluation.predictor import eval_step
-from alp_jax.models import MAIN
+from alp_jax.models import MAIN, Segmenter
 from alp_jax.objective import maps, patches
+from alp_jax.run import assembly
+from alp_jax.workdir.settings import build_settings
 from benchmarks import results
 
 IMAGE_SIZE, LABEL_SIZE, NUM_CLASSES = (512, 1024), (1024, 2048), 19
@@ -65,7 +66,8 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
       images_per_second; confusion_share and network_share of the whole.
     """
     config = cli.read_config(*NETWORKS[network])
-    segmenter = models.create_segmenter(config.model, NUM_CLASSES)
+    config.data.num_classes = NUM_CLASSES
+    segmenter = assembly.create_setup(build_settings(config)).segmenter
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     rng = np.random.default_rng(0)
     image_size, label_size = (
@@ -92,11 +94,11 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
     del logits
     step_ms = _best(evaluate, repeats)
     arrays = labels.ravel(), np.asarray(predictions).ravel()
-    if not np.array_equal(counts, _count_published(*arrays)):
+    if not np.array_equal(counts, count_published(*arrays)):
         raise RuntimeError("The two confusion matrices differ.")
     return {
         "milliseconds": {"step": step_ms, **timer.milliseconds},
-        "numpy_confusion_milliseconds": _best(lambda: _count_published(*arrays), repeats),
+        "numpy_confusion_milliseconds": _best(lambda: count_published(*arrays), repeats),
         "images_per_second": 1e3 / step_ms,
         "confusion_share": timer.milliseconds["confusion"] / step_ms,
         "network_share": timer.milliseconds["network"] / step_ms,
@@ -119,10 +121,10 @@ class _Timer:
         return compiled(*placed)
 
 
-def _apply_network(segmenter: models.Segmenter) -> Callable[..., jax.Array]:
+def _apply_network(segmenter: Segmenter) -> Callable[..., jax.Array]:
     def apply(params: Any, model_state: Any, images: jax.Array) -> jax.Array:
-        logits, _ = segmenter.apply(params, model_state, images, train=False)
-        return logits[MAIN]
+        outputs, _ = segmenter.apply(params, model_state, images, train=False)
+        return outputs.logits[MAIN]
 
     return apply
 
@@ -136,7 +138,7 @@ def _entropy_and_mean_probs(logits: jax.Array) -> tuple[jax.Array, jax.Array, ja
     return entropy, jnp.mean(entropy), jnp.mean(jax.nn.softmax(logits), axis=(0, 1, 2))
 
 
-def _count_published(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+def count_published(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Counts as `fast_hist` of AdaptSegNet, AdvEnt and their like: [C, C] int64, rows = truth."""
     counted = (labels >= 0) & (labels < NUM_CLASSES)
     bins = NUM_CLASSES * labels[counted].astype(int) + predictions[counted]

@@ -252,7 +252,7 @@ class Settings:
         (crops of images), "agp_gi" (whole maps; AdvEnt) or "alp_gi" (patches of maps).
       patch_size: (height, width) of crops and patches; None: there are none.
       aligned_map: "softmax" (AdaptSegNet), "self_information" in nats (Cicek et al.) or
-        "normalized_self_information" (AdvEnt: binary logarithm, over that of the number of classes).
+        "normalized_self_information" (AdvEnt: binary logarithm, over that of the class count).
       game, decision: as in alp_jax/objective/terms/alignment.py.
       cross_entropy_weights, adversarial_weights: by head.
       sgd: "reference" (`RepeatedSGD`) or "clean".
@@ -332,7 +332,7 @@ class Trainer:
           step: from 0.
           images: [B, 3, H, W] of "source" and "target", as the network takes them.
           labels: [B, H, W] of the source.
-          offsets: [B, P, 2] corners of patches in "source" and "target"; empty where there are none.
+          offsets: [B, P, 2] corners of patches in "source" and "target"; {} where there are none.
         Returns:
           Every loss; those of the auxiliary head end in _aux.
         """
@@ -446,7 +446,7 @@ class Trainer:
 
 
 def compute_map(logits: torch.Tensor, kind: str) -> torch.Tensor:
-    """p or -p log p of [B, C, H, W], the latter in nats or as AdvEnt normalises it."""
+    """Computes p or -p log p of [B, C, H, W], the latter in nats or as AdvEnt normalises it."""
     probs = F.softmax(logits, dim=1)
     if kind == "softmax":
         return probs
