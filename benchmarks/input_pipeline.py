@@ -106,6 +106,7 @@ def _num_bytes(folder: pathlib.Path) -> int:
 
 
 def measure(spec: dict[str, Any], workers: int, blocks: int) -> list[dict[str, Any]]:
+    """Measures processes of each kind; returns a row for each."""
     found: dict[str, list[float]] = {kind: [] for kind in ROWS}
     for block in range(blocks):
         for kind in ROWS if block % 2 == 0 else reversed(ROWS):

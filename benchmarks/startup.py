@@ -79,6 +79,7 @@ def _print_table(medians: dict[str, dict[str, float]]) -> None:
 
 
 def spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
+    """Starts the command in a process of its own; returns the seconds of each phase."""
     command = [sys.executable, "-m", "benchmarks.startup", f"--data_dir={data_dir}"]
     result = subprocess.run(
         [*command, f"--child_since={time.time()}"],

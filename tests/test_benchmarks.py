@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from alp_jax.workdir.settings import build_settings
-
 from benchmarks import (
     convolution,
     evaluation,

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from alp_jax.objective.choices import Objective
 
 from alp_jax import models
 from alp_jax.evaluation import predictor
 from alp_jax.objective import losses, optim, patches, state, steps
-from alp_jax.objective.choices import Objective
 from alp_jax.run import assembly
 from benchmarks import paper_step
 from tests import reference, tiny
