@@ -94,11 +94,11 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
     del logits
     step_ms = _best(evaluate, repeats)
     arrays = labels.ravel(), np.asarray(predictions).ravel()
-    if not np.array_equal(counts, _count_published(*arrays)):
+    if not np.array_equal(counts, count_published(*arrays)):
         raise RuntimeError("The two confusion matrices differ.")
     return {
         "milliseconds": {"step": step_ms, **timer.milliseconds},
-        "numpy_confusion_milliseconds": _best(lambda: _count_published(*arrays), repeats),
+        "numpy_confusion_milliseconds": _best(lambda: count_published(*arrays), repeats),
         "images_per_second": 1e3 / step_ms,
         "confusion_share": timer.milliseconds["confusion"] / step_ms,
         "network_share": timer.milliseconds["network"] / step_ms,
@@ -137,7 +137,7 @@ def _entropy_and_mean_probs(logits: jax.Array) -> tuple[jax.Array, jax.Array, ja
     return entropy, jnp.mean(entropy), jnp.mean(jax.nn.softmax(logits), axis=(0, 1, 2))
 
 
-def _count_published(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+def count_published(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Counts like `fast_hist` of AdaptSegNet and AdvEnt: [C, C] int64, rows = truth."""
     counted = (labels >= 0) & (labels < NUM_CLASSES)
     bins = NUM_CLASSES * labels[counted].astype(int) + predictions[counted]

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         spec = _prepare(pathlib.Path(folder), flags.frames) | {"pairs": flags.pairs}
         rows = []
         for workers in flags.workers:
-            rows += _measure(spec, workers, flags.blocks)
+            rows += measure(spec, workers, flags.blocks)
             for row in rows[-len(ROWS) :]:
                 _print_row(row, first=row is rows[0])
         content = {"processor": results.processor(), "bytes_per_pair": spec["bytes_per_pair"]}
@@ -110,11 +110,12 @@ def _num_bytes(folder: pathlib.Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _measure(spec: dict[str, Any], workers: int, blocks: int) -> list[dict[str, Any]]:
+def measure(spec: dict[str, Any], workers: int, blocks: int) -> list[dict[str, Any]]:
+    """Measures processes of each kind; returns a row for each."""
     found: dict[str, list[float]] = {kind: [] for kind in ROWS}
     for block in range(blocks):
         for kind in ROWS if block % 2 == 0 else reversed(ROWS):
-            found[kind].append(_spawn(spec | {"kind": kind, "workers": workers}))
+            found[kind].append(spawn(spec | {"kind": kind, "workers": workers}))
     published = float(np.median(found[PUBLISHED]))
     return [
         {
@@ -139,7 +140,7 @@ def _print_row(row: dict[str, Any], *, first: bool) -> None:
     )
 
 
-def _spawn(spec: dict[str, Any]) -> float:
+def spawn(spec: dict[str, Any]) -> float:
     """Measures pairs per second in a separate process, on the first `workers` cores."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.input_pipeline", "--child"],
@@ -176,16 +177,18 @@ def _iterate_published(spec: dict[str, Any]) -> Iterator[Any]:
 def _iterate_ours(spec: dict[str, Any]) -> Iterator[Any]:
     from alp_jax.data import pipeline
     from alp_jax.data.labels import load_label_set
-    from configs import default
+    from alp_jax.data.settings import DataSettings
 
-    config = default.get_config().data.copy_and_resolve_references()
-    config.data_dir = spec["data_dir"]
-    config.source, config.target = spec["datasets"][spec["kind"]]
+    source, target = spec["datasets"][spec["kind"]]
+    settings = DataSettings(data_dir=spec["data_dir"], source=source, target=target)
     batches = pipeline.create_train_batches(
-        config, seed=0, label_set=load_label_set(config.label_set), use_target=True
+        settings,
+        seed=0,
+        label_set=load_label_set(settings.label_set),
+        domains=pipeline.DOMAINS,
     )
     return pipeline.iterate(
-        batches, 0, num_workers=spec["workers"], prefetch_batches=config.prefetch_batches
+        batches, 0, num_workers=spec["workers"], prefetch_batches=settings.prefetch_batches
     )
 
 

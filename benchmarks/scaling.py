@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = []
         print(f"{name:>9} {'seconds':>9} {'temporaries a device':>22}")
         for spec in specs:
-            rows.append(spec | _spawn(spec, flags.steps))
+            rows.append(spec | spawn(spec, flags.steps))
             row = rows[-1]
             print(f"{row[name]:9} {row['seconds']:9.2f} {row['temporary_bytes'] / 2**20:18.0f} MiB")
         exponents = {key: fit_exponent(rows, name, key) for key in ("seconds", "temporary_bytes")}
@@ -72,7 +72,7 @@ def fit_exponent(rows: Sequence[dict[str, float]], work: str, cost: str) -> floa
     return float(slope)
 
 
-def _spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
+def spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
     """Measures one point in a separate process with the point's number of virtual devices."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling", "--child"],
@@ -86,32 +86,25 @@ def _spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
 
 def _child() -> int:
     spec = pickle.load(sys.stdin.buffer)
-    found = _measure(**spec)
+    found = measure(**spec)
     sys.stdout.buffer.write(pickle.dumps(found))
     return 0
 
 
-def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
+def measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
+    """Times steps of this process, on so many of its devices."""
     import jax
 
-    from alp_jax.data.labels import load_label_set
     from alp_jax.devices import mesh
     from alp_jax.run import assembly
     from benchmarks import paper_step
 
-    config = paper_step.create_config(scale=scale, batch_size=batch_size)
-    with config.unlocked():
-        config.mesh.data, config.mesh.space = devices, 1
-    chips = assembly.create_mesh(config)
-    step, (_, shapes, _) = paper_step.describe(config)
-    rng = np.random.default_rng(0)
-    limits = {"source_labels": load_label_set(config.data.label_set).num_classes}
-    batch = {
-        name: rng.integers(0, limits.get(name, 256), leaf.shape, np.uint8)
-        for name, leaf in shapes.items()
-    }
+    settings = paper_step.create_settings(scale=scale, batch_size=batch_size, data=devices, space=1)
+    chips = assembly.create_mesh(settings)
+    step, _ = paper_step.describe(settings)
+    batch = paper_step.draw_batch(settings)
     placed = mesh.place_batch(batch, chips, batch_size=batch_size)
-    state = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0), chips)
+    state = assembly.create_train_state(assembly.create_setup(settings), jax.random.key(0), chips)
     key = mesh.copy_everywhere(jax.random.key(1), chips)
     program = step.lower(state, placed, key).compile(assembly.COMPILER_OPTIONS["cpu"])
 
@@ -121,7 +114,7 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
         jax.block_until_ready((state, scalars))
 
     seconds = float(np.median(results.time_calls(advance, steps)))
-    pixels = sum(batch[f"{domain}_images"][..., 0].size for domain in ("source", "target"))
+    pixels = sum(sample.images[..., 0].size for sample in batch.values())
     return {
         "seconds": seconds,
         "temporary_bytes": program.memory_analysis().temp_size_in_bytes,

@@ -33,7 +33,7 @@ PHASES = {
     "other": "everything else",
 }
 # Durations that JAX reports, summed over all programs.
-_EVENTS = {
+EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
     "/jax/core/compile/backend_compile_duration": "compiling or loading",
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     for _ in range(flags.repeats):
         with tempfile.TemporaryDirectory(prefix="startup") as cache_dir:
             for kind, row in rows.items():
-                row.append(_spawn(flags.data_dir, cache_dir))
+                row.append(spawn(flags.data_dir, cache_dir))
                 print(f"{kind}: {row[-1]['total']:.1f} s", file=sys.stderr)
     medians = {
         kind: {name: float(np.median([one[name] for one in row])) for name in row[0]}
@@ -73,12 +73,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _print_table(medians: dict[str, dict[str, float]]) -> None:
     print(f"{'seconds':28} {'cold':>7} {'warm':>7}")
     names = PHASES | {"total": "command to first step"}
-    names |= {name: f"  of all, JAX: {name}" for name in _EVENTS.values()}
+    names |= {name: f"  of all, JAX: {name}" for name in EVENTS.values()}
     for key, name in names.items():
         print(f"{name:36} {medians['cold'][key]:7.2f} {medians['warm'][key]:7.2f}")
 
 
-def _spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
+def spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
+    """Starts the command in a process of its own; returns the seconds of each phase."""
     command = [sys.executable, "-m", "benchmarks.startup", f"--data_dir={data_dir}"]
     result = subprocess.run(
         [*command, f"--child_since={time.time()}"],
@@ -109,11 +110,11 @@ def _child(data_dir: str, since: float) -> int:
     from alp_jax.run import assembly, train
 
     seconds = dict.fromkeys(PHASES, 0.0) | {"imports": time.time() - since}
-    seconds |= dict.fromkeys(_EVENTS.values(), 0.0)
+    seconds |= dict.fromkeys(EVENTS.values(), 0.0)
 
     def count_event(event: str, duration: float, **_: Any) -> None:
-        if event in _EVENTS:
-            seconds[_EVENTS[event]] += duration
+        if event in EVENTS:
+            seconds[EVENTS[event]] += duration
 
     def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

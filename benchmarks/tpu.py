@@ -91,9 +91,9 @@ def _measure(
     from alp_jax.devices import mesh
     from benchmarks import paper_step
 
-    config = paper_step.create_config(batch_size=data, **options)
+    options = {"batch_size": data, **options}
     jax.config.update("jax_optimization_level", EFFORT.get(name, "UNKNOWN"))
-    step, (state, batch, rng) = paper_step.describe(config)
+    step, (state, batch, rng) = paper_step.describe(paper_step.create_settings(**options))
     devices = topologies.get_topology_desc(topology, platform="tpu").devices[: data * space]
     chips = jax.sharding.Mesh(np.array(devices).reshape(data, space), (mesh.DATA, mesh.SPACE))
 
@@ -112,7 +112,7 @@ def _measure(
         moved = traffic.count(path.read_text())
     memory = program.memory_analysis()
     peak, bandwidth = PEAKS[topology.partition(":")[0]]
-    flop = paper_step.count_flop(config) / (data * space)
+    flop = paper_step.count_flop(**options) / (data * space)
     return {
         "variant": name,
         "compile_seconds": seconds,

@@ -45,7 +45,7 @@ DTYPES = ("float32", "bfloat16")
 # With channels last, oneDNN computes a full-size gradient with its reference code on AVX2.
 FORMATS = ("contiguous_format", "channels_last")
 # Side of the square matrices that measure the attainable rate, by platform.
-_MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
+MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             "steps": flags.steps,
             "formats": flags.torch_formats,
         }
-        attainable = _spawn("matmul", setting, cores)
+        attainable = spawn("matmul", setting, cores)
         for scale in flags.scales:
             spec = _create_spec(scale) | setting
             rows.append(_measure(spec, cores, flags.blocks, attainable))
@@ -85,7 +85,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="divisors of both sides of the images",
     )
     add("--cores", type=results.numbers, default=[2], help="numbers of cores")
-    add("--platform", choices=list(_MATMUL_SIZES), default="cpu", help="where the steps run")
+    add("--platform", choices=list(MATMUL_SIZES), default="cpu", help="where the steps run")
     for name, choices, what in (
         ("--dtypes", DTYPES, "of activations"),
         ("--torch_formats", FORMATS, "of PyTorch's images and kernels in memory"),
@@ -118,12 +118,12 @@ def _measure(
         tempfile.TemporaryDirectory() as cache_dir,
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
-        counting = pool.submit(_spawn, "flop", spec, cores)  # Neither of these two is timed.
-        compiling = _spawn("alp_jax", spec, cores, cache_dir)
+        counting = pool.submit(spawn, "flop", spec, cores)  # Neither of these two is timed.
+        compiling = spawn("alp_jax", spec, cores, cache_dir)
         flop = counting.result()["flop"]
         for block in range(blocks):
             for side in SIDES if block % 2 == 0 else SIDES[::-1]:
-                found[side].append(_spawn(side, spec, cores, cache_dir))
+                found[side].append(spawn(side, spec, cores, cache_dir))
     seconds = {side: [s for one in found[side] for s in one["seconds"]] for side in SIDES}
     median = {side: float(np.median(seconds[side])) for side in SIDES}
     rate = attainable["flop_per_second"]
@@ -167,21 +167,21 @@ def _create_spec(scale: int) -> dict[str, Any]:
     """Returns the input of a measured process; the PyTorch side must not import JAX."""
     from alp_jax.data.labels import load_label_set
     from benchmarks import paper_step
-    from tests import parity
+    from tests import torch_run
 
-    config = paper_step.create_config(scale=scale)
+    settings = paper_step.create_settings(scale=scale)
     return {
         "scale": scale,
-        "source_size": config.data.source_size,
-        "target_size": config.data.target_size,
-        "segmenter": parity.torch_segmenter_arguments(config),
-        "settings": parity.create_torch_settings(config),
-        "discriminator_widths": tuple(config.discriminator.widths),
-        "num_classes": load_label_set(config.data.label_set).num_classes,
+        "source_size": settings.data.source_size,
+        "target_size": settings.data.target_size,
+        "segmenter": torch_run.torch_segmenter_arguments(settings),
+        "settings": torch_run.create_torch_settings(settings),
+        "discriminator_widths": settings.terms["adversarial"].widths,
+        "num_classes": load_label_set(settings.data.label_set).num_classes,
     }
 
 
-def _spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> dict[str, Any]:
+def spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> dict[str, Any]:
     """Runs a role in a separate process on the first allowed cores; returns its result."""
     spec = spec | {"cores": sorted(os.sched_getaffinity(0))[:cores]}
     environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -203,10 +203,14 @@ def _spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> 
 def _child(role: str) -> int:
     spec = pickle.load(sys.stdin.buffer)
     os.sched_setaffinity(0, spec["cores"])
-    roles = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul, "flop": _count_flop}
-    found = roles[role](spec)
-    print(json.dumps(found))
+    print(json.dumps(run_role(role, spec)))
     return 0
+
+
+def run_role(role: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Measures one side's steps, the machine's matrix products or the arithmetic of a step."""
+    roles = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul, "flop": _count_flop}
+    return roles[role](spec)
 
 
 def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -237,12 +241,18 @@ _OF_PROCESS = Memory(
 def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
     import jax
 
+    from alp_jax.data.samples import Sample
     from alp_jax.run import assembly
+    from benchmarks import paper_step
 
-    statics = assembly.create_statics(_create_config(spec))
-    batch, rng = _make_batch(spec), jax.random.key(0)
-    state = assembly.create_train_state(statics, rng)
-    step = assembly.compile_train_step(statics, state, batch, rng)
+    setup = assembly.create_setup(paper_step.create_settings(**_get_options(spec)))
+    arrays, rng = _make_batch(spec), jax.random.key(0)
+    batch = {
+        "source": Sample(arrays["source_images"], arrays["source_labels"]),
+        "target": Sample(arrays["target_images"]),
+    }
+    state = assembly.create_train_state(setup, rng)
+    step = assembly.compile_train_step(setup, state, batch, rng)
 
     def advance() -> None:
         nonlocal state
@@ -271,16 +281,15 @@ def _time_steps(step: Callable[[], object], count: int, memory: Memory) -> dict[
     }
 
 
-def _create_config(spec: dict[str, Any]) -> Any:
-    from benchmarks import paper_step
-
-    return paper_step.create_config(scale=spec["scale"], activation_dtype=spec["dtype"])
+def _get_options(spec: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `paper_step.create_settings`."""
+    return {"scale": spec["scale"], "activation_dtype": spec["dtype"]}
 
 
 def _count_flop(spec: dict[str, Any]) -> dict[str, Any]:
     from benchmarks import paper_step
 
-    return {"flop": paper_step.count_flop(_create_config(spec))}
+    return {"flop": paper_step.count_flop(**_get_options(spec))}
 
 
 def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
@@ -344,7 +353,7 @@ def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
     """Measures the machine's attainable rate: the fastest of PyTorch's matrix products."""
     import torch
 
-    device, size = _set_torch_up(spec), _MATMUL_SIZES[spec["platform"]]
+    device, size = _set_torch_up(spec), MATMUL_SIZES[spec["platform"]]
     torch.backends.cuda.matmul.allow_tf32 = True  # As in PyTorch's convolutions and all of ours.
     left, right = torch.randn(2, size, size, dtype=getattr(torch, spec["dtype"]), device=device)
 

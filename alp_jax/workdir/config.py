@@ -27,8 +27,8 @@ def load(workdir: pathlib.Path) -> RunSettings:
     """Reads the settings of a run; earlier formats are upgraded in memory.
 
     Raises:
-      UserError: if the workdir holds no run, its file is damaged or of a newer version, or a file of
-        the user's own that it names is not there.
+      UserError: if the workdir holds no run, its file is damaged or of a newer version, or a file
+        of the user that it names is missing.
     """
     path = workdir / FILE_NAME
     try:
