@@ -219,7 +219,7 @@ def test_a_head_that_nothing_trains_is_named():
     run_config = default.get_config("alp_gi")
     with run_config.unlocked():
         run_config.model.heads.aux = head("aspp", stage=-2)
-    with pytest.raises(UserError, match="No term .* trains the network's head aux"):
+    with pytest.raises(UserError, match=r"No term .* trains the network's head aux"):
         build_settings(run_config)
 
 
