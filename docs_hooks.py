@@ -1,12 +1,12 @@
-"""What the documentation makes of the code: mkdocs hooks.
+"""Generates parts of the documentation from the code: hooks of mkdocs.
 
-In a page, a line of one of these forms is replaced:
+A line of one of these forms in a page is replaced:
 
-  {{ include data_prep/README.md }}       a file of the project, its links to code as plain names
-  {{ configuration }}                     every field, from its declaration
-  {{ roofline docs/results/tpu }}         the JSON files of benchmarks.tpu in a folder, as a table
+  {{ include data_prep/README.md }}       content of a file, with links to code as plain names
+  {{ configuration }}                     tables of all fields, from their declarations
+  {{ roofline docs/results/tpu }}         table of the JSON files of benchmarks.tpu in a folder
 
-Formulas become MathML, which browsers draw themselves.
+Formulas become MathML, which browsers render without scripts.
 """
 
 import html
@@ -27,7 +27,7 @@ _FORMULA = re.compile(
 )
 _ARGUMENTS = re.compile(r" +(\w+(?:, \w+)+): ")
 _SECTION = re.compile(r"^( *(?:Args|Returns|Raises|Yields|Attributes):)$", re.MULTILINE)
-_NUM_STEPS = 150_000  # Of the paper.
+_NUM_STEPS = 150_000  # Steps of a run of the paper.
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -45,7 +45,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Turns formulas into MathML."""
+    """Converts formulas to MathML."""
 
     def replace(match: re.Match[str]) -> str:
         display = "block" if match["tag"] == "div" else "inline"
@@ -55,13 +55,13 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def include(path: str) -> str:
-    """Reads a Markdown file without its heading; links to what is no page become plain names."""
+    """Returns a Markdown file without its heading; links outside the pages become plain names."""
     text = (ROOT / path).read_text()
     return _LINK_OUT.sub(r"`\1`", text.split("\n", 1)[1])
 
 
 def describe_configuration() -> str:
-    """Writes a table for each part of the configuration of the paper's method."""
+    """Returns a table for each block of the configuration of the paper's method."""
     from alp_jax.settings.schema import describe
     from alp_jax.workdir.settings import build_settings
     from configs import default
@@ -79,9 +79,9 @@ def describe_configuration() -> str:
 
 
 def roofline(folder: str) -> str:
-    """Writes what `benchmarks.tpu` measured, with the hours that the paper's steps take at least.
+    """Returns a table of the results of `benchmarks.tpu`, with a lower bound of a run's hours.
 
-    Where there is no such file, it says how one is made.
+    If the folder has no such results, returns the command that makes them.
     """
     lines = [
         "| chips | activations | temporaries, GB | moved, GB | of it memory, GB "
@@ -118,7 +118,7 @@ def roofline(folder: str) -> str:
 
 
 class HouseStyle(griffe.Extension):
-    """Makes of our docstrings what the reference's parser reads."""
+    """Converts our docstrings to the form that the reference's parser accepts."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Changes a docstring before it is parsed."""
@@ -129,7 +129,7 @@ class HouseStyle(griffe.Extension):
 
 
 def fence(docstring: str) -> str:
-    """Puts fences around the paragraphs of a module's docstring that are indented, its code."""
+    """Puts code fences around the indented paragraphs of a module's docstring."""
     lines: list[str] = []
     inside = False
     for line in docstring.splitlines():
@@ -147,9 +147,9 @@ def fence(docstring: str) -> str:
 
 
 def separate_arguments(docstring: str) -> str:
-    """Writes "a, b: what both are" once for each of them."""
+    """Repeats an entry "a, b: text" of a docstring for each of its arguments."""
     lines: list[str] = []
-    entry: list[str] = []  # Of several arguments, with its further lines.
+    entry: list[str] = []  # Lines of an entry for several arguments.
     names: list[str] = []
 
     def flush() -> None:

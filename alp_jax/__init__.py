@@ -4,7 +4,7 @@ For notebooks and scripts:
 
   import alp_jax
 
-  alp_jax.set_up_notebook()                       # log lines, kept compiled programs
+  alp_jax.set_up_notebook()                       # log lines, compilation cache
   print(alp_jax.describe_devices())
   config = alp_jax.read_config("configs/toy_cities.py", "alp_gi")
   alp_jax.train_and_evaluate(config, "runs/alp")
@@ -12,7 +12,7 @@ For notebooks and scripts:
   segmenter = alp_jax.load_segmenter("runs/alp")
   predictions = segmenter.predict([image])
 
-Names are imported when they are first used: `import alp_jax` itself takes no time.
+Names are imported lazily, at their first use: `import alp_jax` itself takes no time.
 """
 
 import importlib
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from alp_jax.command.cli import read_config, set_up_notebook
-    from alp_jax.data.labels import LABEL_SETS
+    from alp_jax.data.labels import load_label_set
     from alp_jax.errors import UserError
     from alp_jax.evaluation.evaluator import evaluate_checkpoint
     from alp_jax.evaluation.folders import predict_to_folder
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from alp_jax.run.train import train_and_evaluate
 
 __all__ = [
-    "LABEL_SETS",
     "Prediction",
     "UserError",
     "describe_devices",
@@ -48,6 +47,7 @@ __all__ = [
     "draw_predictions",
     "evaluate_checkpoint",
     "export_segmenter",
+    "load_label_set",
     "load_segmenter",
     "predict_to_folder",
     "print_scores",
@@ -59,7 +59,7 @@ __all__ = [
 
 _MODULES = {
     "alp_jax.command.cli": ("read_config", "set_up_notebook"),
-    "alp_jax.data.labels": ("LABEL_SETS",),
+    "alp_jax.data.labels": ("load_label_set",),
     "alp_jax.errors": ("UserError",),
     "alp_jax.evaluation.evaluator": ("evaluate_checkpoint",),
     "alp_jax.export.program": ("export_segmenter",),

@@ -1,4 +1,4 @@
-"""The exceptions that are meant for the person at the keyboard."""
+"""Exceptions whose messages are written for the user."""
 
 import os
 import re
@@ -7,24 +7,24 @@ import re
 class UserError(ValueError):
     """Wrong input. The message is one sentence: what was given, what is expected, what to do.
 
-    The command line prints the message without a traceback and exits with status 2. Anything else
-    that escapes is a bug of ours and keeps its traceback.
+    The command line prints the message without a traceback and exits with status 2. Any other
+    uncaught exception is a bug of ours and keeps its traceback.
     """
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGINT ended the work in order; the message says what the same command does.
+    """Orderly end after SIGTERM or SIGINT; the message says how to continue.
 
-    The command line prints the message and exits with status 75. As a KeyboardInterrupt it passes
-    through whatever handles errors.
+    The command line prints the message and exits with status 75. It is a KeyboardInterrupt, so
+    `except Exception` does not catch it.
     """
 
 
 def describe(error: BaseException) -> str:
-    """Says in a few words what a library complains of: the system's reason, or the first line."""
+    """Summarises a library's error: the operating system's reason, or the message's first line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # TensorStore names every file on the way before the reason.
+    # TensorStore's message lists file names before the reason.
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code:
         return os.strerror(int(code[1]))

@@ -1,31 +1,31 @@
 """Trains a segmenter, evaluates a checkpoint, predicts images, or writes a report of runs.
 
-Train, or continue, a run; everything goes into the workdir:
+Train, or continue, a run; all of its files go into the workdir:
 
 python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/alp
 
-Score a checkpoint on a split, and write predictions as the Cityscapes benchmark takes them:
+Score a checkpoint on a split, and write predictions in the format of the Cityscapes benchmark:
 
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --checkpoint=best --split=test
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --predictions=submission
 
-Average the mirrored image, scales, or another run's predictions:
+Average predictions with those of the mirrored image, of other scales, or of another run:
 
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --flip --scales=0.9,1,1.2
 python -m alp_jax.main --mode=evaluate --workdir=runs/alp --ensemble=runs/agp
 
-Label any images; one page of runs:
+Predict any images; write one HTML page about several runs:
 
 python -m alp_jax.main --mode=predict --workdir=runs/alp --input=frames --output=predictions
 python -m alp_jax.main --mode=report --workdir=runs/alp --compare=runs/source_only,runs/agp
 
-Look at a step again whose loss or gradient was not finite:
+Run a step with a non-finite loss or gradient again:
 
 python -m alp_jax.main --mode=replay --workdir=runs/alp
 
-Exit status: 0; 1 when some images could not be predicted; 2 for wrong input, with one sentence; 75
-when SIGTERM or SIGINT (Ctrl-C) stopped it, after the step was finished and saved: the same command
-continues. A second signal exits at once.
+Exit status: 0; 1 if some images could not be predicted; 2 for wrong input, described in one
+sentence; 75 if SIGTERM or SIGINT (Ctrl-C) stopped the run, after its step was finished and saved:
+the same command continues. A second signal exits at once.
 """
 
 import logging
@@ -46,9 +46,9 @@ logger = logging.getLogger(__name__)
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Python file with get_config(), and after a colon its variant: "
-    "configs/toy_cities.py:alp_gi. --config.FIELD=VALUE overrides a field; make docs lists them "
-    "all, in site/configuration.html. evaluate: the workdir's own when not given.",
+    "Python file with get_config(), a colon, and its variant: configs/toy_cities.py:alp_gi. "
+    "--config.FIELD=VALUE overrides a field; docs/configuration.md lists all of them. evaluate: "
+    "the workdir's own configuration when not given.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -61,40 +61,40 @@ _MODE = flags.DEFINE_enum(
     "train",
     ["train", "evaluate", "predict", "report", "replay"],
     "train: train, or continue, a run. evaluate: score a checkpoint on a split. predict: label any "
-    "images. report: one HTML page of runs. replay: run the step again that gave a loss or "
-    "gradient that is not finite.",
+    "images. report: one HTML page of runs. replay: run a step with a non-finite loss or gradient "
+    "again.",
 )
 _PROFILE_STEPS = flags.DEFINE_integer(
     "profile_steps",
     0,
-    "train: steps to record for TensorBoard's profiler, after ten that are not recorded.",
+    "train: steps to record for TensorBoard's profiler, after ten unrecorded ones.",
     lower_bound=0,
 )
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
-    "evaluate, predict: the checkpoint. latest, best (chosen by mean IoU on the evaluation split, "
-    "so with target labels), or the number of a step.",
+    "evaluate, predict: the checkpoint: latest, best (highest mean IoU on the evaluation split, so "
+    "chosen with target labels), or the number of a step.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "evaluate, report: the split; that of config.evaluation when not given."
+    "split", None, "evaluate, report: the split; config.evaluation.split when not given."
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions",
     None,
-    "evaluate: folder to write predictions to, NAME_labelIds.png with Cityscapes label ids at the "
-    "labels' resolution, the format of its benchmark.",
+    "evaluate: folder for predictions, NAME.png with label ids at the labels' resolution; with "
+    "Cityscapes' label sets NAME_labelIds.png, the format of its benchmark.",
 )
 _INPUT = flags.DEFINE_string(
     "input",
     None,
-    "predict: the images. A folder, one image, a video, or a pattern in quotes such as "
+    "predict: the images: a folder, one image, a video, or a quoted pattern such as "
     "'frames/*.png'.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: folder to write to. label_ids/, colour/, overlay/, entropy/ and, with "
+    "predict: folder for the results: label_ids/, colour/, overlay/, entropy/ and, with "
     "--probabilities, probabilities/; legend.png and predictions.json beside them.",
 )
 _PROBABILITIES = flags.DEFINE_bool(
@@ -121,14 +121,14 @@ _FLIP = flags.DEFINE_bool(
 _SCALES = flags.DEFINE_list(
     "scales",
     ["1"],
-    "evaluate, predict: average predictions of the image at these scales of the network's size, "
-    "such as 0.9,1,1.2.",
+    "evaluate, predict: average predictions at these scales, relative to the network's size: "
+    "0.9,1,1.2.",
 )
 _WINDOW = flags.DEFINE_list(
     "window",
     None,
-    "evaluate, predict: HEIGHT,WIDTH of a window that slides over the image at the network's size; "
-    "the whole image when not given.",
+    "evaluate, predict: HEIGHT,WIDTH of a window that slides over the image at the network's size, "
+    "pixels; the whole image when not given.",
 )
 _STRIDE = flags.DEFINE_list(
     "stride",
@@ -138,11 +138,13 @@ _STRIDE = flags.DEFINE_list(
 _ENSEMBLE = flags.DEFINE_list(
     "ensemble",
     [],
-    "evaluate, predict: workdirs of other runs, or WORKDIR:CHECKPOINT, whose probabilities are "
-    "averaged with those of --workdir.",
+    "evaluate, predict: workdirs of other runs, or WORKDIR:CHECKPOINT, to average probabilities "
+    "with; --workdir is the first member.",
 )
 _ENSEMBLE_WEIGHTS = flags.DEFINE_list(
-    "ensemble_weights", [], "Weights in that average, of --workdir first; equal when not given."
+    "ensemble_weights",
+    [],
+    "evaluate, predict: weights of the ensemble's members, --workdir first; equal when not given.",
 )
 _COMPARE = flags.DEFINE_list(
     "compare",
@@ -152,11 +154,13 @@ _COMPARE = flags.DEFINE_list(
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "Join the other processes of this run: each is started with the same command. On TPU pods, and "
-    "under Slurm or MPI, that is all; elsewhere give the three flags below, too.",
+    "Join the other processes of this run; start each with the same command. On TPU pods, and "
+    "under Slurm or MPI, this flag is enough; elsewhere give the three flags below, too.",
 )
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, free there.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this run.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, a free port there."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of this run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
@@ -174,7 +178,7 @@ def main() -> int:
             "--input=frames --output=predictions."
         )
     inference = _parse_inference()
-    # Imported here so that --help and wrong flags answer at once.
+    # Imported here so that --help and errors in flags appear at once.
     from alp_jax.devices import processes
     from alp_jax.devices.summary import summarise_devices
 
@@ -194,7 +198,7 @@ def main() -> int:
         case "evaluate":
             return _evaluate(workdir, inference)
         case "predict":
-            # One device predicts: the other processes have nothing to do.
+            # Prediction uses one device: the other processes have nothing to do.
             return _predict(workdir, inference) if processes.is_primary() else 0
         case "report":
             return _report(workdir)
@@ -203,7 +207,7 @@ def main() -> int:
 
 
 def _parse_inference() -> dict[str, Any]:
-    """Reads the flags about averaged predictions: keywords of load_segmenter."""
+    """Returns the flags about averaged predictions as keyword arguments of load_segmenter."""
     given = [
         name
         for name in ("flip", "scales", "window", "stride", "ensemble", "ensemble_weights")
@@ -284,7 +288,7 @@ def _evaluate(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
 
 
 def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
-    """Predicts; returns cli.EXIT_INCOMPLETE if some image could not be."""
+    """Predicts images; returns cli.EXIT_INCOMPLETE if some image could not be predicted."""
     from alp_jax.evaluation import folders
     from alp_jax.evaluation.predictor import Recipe
     from alp_jax.evaluation.segmenter import load_segmenter
@@ -303,15 +307,14 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
     )
     if result.num_stretched:
         logger.info(
-            "%d images have other proportions than the %dx%d that the network was trained on, and "
-            "were stretched, as in training; --proportions=keep mirrors them to fill the rest.",
+            "%d images have other proportions than the network's %dx%d and were stretched, as in "
+            "training; --proportions=keep scales them to fit and mirrors them to fill the rest.",
             result.num_stretched,
             *segmenter.size,
         )
     seconds = time.monotonic() - started
     logger.info(
-        "Predicted %d images in %.0f s (%.3g a second). Look at %s, colours: %s; ids of classes "
-        "are in %s.",
+        "Predicted %d images in %.0f s (%.3g images/s). Pictures: %s, colours: %s, label ids: %s.",
         len(result.written),
         seconds,
         len(result.written) / seconds,
@@ -328,7 +331,7 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
 
 
 def _replay(workdir: pathlib.Path) -> int:
-    """Runs the step again that gave a non-finite loss or gradient."""
+    """Runs a step with a non-finite loss or gradient again."""
     from alp_jax.run import train
 
     train.replay_step(workdir)
@@ -336,7 +339,7 @@ def _replay(workdir: pathlib.Path) -> int:
 
 
 def _report(workdir: pathlib.Path) -> int:
-    """Writes the page into the workdir; runs are called by their folders."""
+    """Writes the report into the workdir; runs are named after their folders."""
     from alp_jax.report import writing
 
     runs = [pathlib.Path(path).expanduser() for path in _COMPARE.value] + [workdir]

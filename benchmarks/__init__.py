@@ -1,1 +1,1 @@
-"""Speed, measured as ratios: against PyTorch, or against what the machine attains."""
+"""Measures speed as ratios: to PyTorch, or to the rates that the machine attains."""

@@ -1,4 +1,4 @@
-"""Times the forms of `alp_jax.models.convolution` against XLA's own convolution, on one core.
+"""Times the forms of `alp_jax.models.ops.convolution` against XLA's own convolution, on one core.
 
   taskset -c 0 python -m benchmarks.convolution
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alp_jax.models.convolution import convolve
+from alp_jax.models.ops.convolution import convolve
 from benchmarks import results
 
 # Name: channels, features, kernel size, dilation, height and width of the map.

@@ -1,12 +1,12 @@
-"""Images a second of evaluation at full resolution, and the share of each part of it.
+"""Measures evaluation at full resolution: images per second, and the time of each part.
 
   taskset -c 0 python -m benchmarks.evaluation --networks=small,full
 
-Images of 512x1024 are scored at 1024x2048, as Cityscapes: the network of configs/toy_cities.py
-(small) or the paper's (full), 19 classes, random weights. The whole step is `eval_step` and the
-transfer of its sums; its parts are timed as programs of their own, each on what the one before
-returned, so that they need not add up to the whole. Published code counts the confusion matrix by
-numpy's bincount. Best of --repeats.
+Images of 512x1024 are scored at 1024x2048, as for Cityscapes, with 19 classes and random weights.
+The network is that of configs/toy_cities.py (small) or the paper's (full). The whole step is
+`eval_step` and the transfer of its sums to the host. Each part is timed as a separate program on
+the output of the previous part, so the parts need not add up to the whole. Published code computes
+the confusion matrix with numpy's bincount, which is timed, too. Times are the best of --repeats.
 """
 
 import functools
@@ -30,15 +30,15 @@ from benchmarks import results
 
 IMAGE_SIZE, LABEL_SIZE, NUM_CLASSES = (512, 1024), (1024, 2048), 19
 NETWORKS = {"small": ("configs/toy_cities.py", "alp_gi"), "full": ("configs/default.py", "alp_gi")}
-# Outputs that the host adds up; predictions and entropy stay on the device but for a few pictures.
+# Outputs that the host sums; predictions and entropy stay on the device, except for a few pictures.
 _SUMS = ("confusion", "entropy_total", "probs_total", "density_total", "num_images")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the times; writes them to --output as JSON."""
     parser = results.create_parser("evaluation", __doc__)
     add = parser.add_argument
-    add("--networks", default="small", help="of small and full, with commas between")
+    add("--networks", default="small", help="small, full, or small,full")
     add("--repeats", type=int, default=5)
     flags = parser.parse_args(arguments)
     rows = []
@@ -55,15 +55,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
-    """Times the step and its parts.
+    """Times the evaluation step and its parts.
 
     Args:
-      network: of NETWORKS.
-      repeats: of which the best counts.
+      network: a key of NETWORKS.
+      repeats: number of timed calls; the fastest one counts.
       scale: divisor of the sides of images and labels.
     Returns:
-      milliseconds of the whole ("step"), of each part, of numpy's count ("numpy_confusion");
-      images_per_second; confusion_share and network_share of the whole.
+      milliseconds of the whole ("step") and of each part; numpy_confusion_milliseconds;
+      images_per_second; confusion_share and network_share, fractions of the whole.
     """
     config = cli.read_config(*NETWORKS[network])
     segmenter = models.create_segmenter(build_settings(config).model, NUM_CLASSES)
@@ -94,11 +94,11 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
     del logits
     step_ms = _best(evaluate, repeats)
     arrays = labels.ravel(), np.asarray(predictions).ravel()
-    if not np.array_equal(counts, _count_published(*arrays)):
+    if not np.array_equal(counts, count_published(*arrays)):
         raise RuntimeError("The two confusion matrices differ.")
     return {
         "milliseconds": {"step": step_ms, **timer.milliseconds},
-        "numpy_confusion_milliseconds": _best(lambda: _count_published(*arrays), repeats),
+        "numpy_confusion_milliseconds": _best(lambda: count_published(*arrays), repeats),
         "images_per_second": 1e3 / step_ms,
         "confusion_share": timer.milliseconds["confusion"] / step_ms,
         "network_share": timer.milliseconds["network"] / step_ms,
@@ -106,14 +106,14 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
 
 
 class _Timer:
-    """Compiles and times the parts, keeping what each returned."""
+    """Compiles and times the parts of a step, and stores the times by name."""
 
     def __init__(self, repeats: int):
         self._repeats = repeats
         self.milliseconds: dict[str, float] = {}
 
     def run(self, name: str, part: Callable[..., Any], *arrays: Any) -> Any:
-        """Returns what the part does of the arrays."""
+        """Times a part on the given arrays; returns its output."""
         compiled, placed = jax.jit(part), jax.device_put(arrays)
         self.milliseconds[name] = _best(
             lambda: jax.block_until_ready(compiled(*placed)), self._repeats
@@ -137,8 +137,8 @@ def _entropy_and_mean_probs(logits: jax.Array) -> tuple[jax.Array, jax.Array, ja
     return entropy, jnp.mean(entropy), jnp.mean(jax.nn.softmax(logits), axis=(0, 1, 2))
 
 
-def _count_published(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Counts as `fast_hist` of AdaptSegNet, AdvEnt and their like: [C, C] int64, rows = truth."""
+def count_published(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Counts like `fast_hist` of AdaptSegNet and AdvEnt: [C, C] int64, rows = truth."""
     counted = (labels >= 0) & (labels < NUM_CLASSES)
     bins = NUM_CLASSES * labels[counted].astype(int) + predictions[counted]
     return np.bincount(bins, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)

@@ -1,14 +1,14 @@
-"""Pairs a second that the input pipeline delivers, against published code's loader.
+"""Measures the pairs per second of the input pipeline, and of published code's loader.
 
   python -m benchmarks.input_pipeline --workers=1,2
 
 A pair is a source image of 720x1280 with its label and a target image of 512x1024, the paper's
-sizes, from frames of 1052x1914 and 1024x2048 (`benchmarks.street_frames`). Published code is
-PyTorch's DataLoader with AdvEnt's datasets over the raw PNG files (`benchmarks.published_loader`);
-ours reads the records that `data_prep` makes of the same files: as they are, which holds the same
-PNG files, and prepared with --size, as README.md says. All have the same number of worker processes
-on as many cores, and files in the memory of the operating system. Processes alternate; the numbers
-are medians.
+sizes, made from frames of 1052x1914 and 1024x2048 (`benchmarks.street_frames`). Published code is
+PyTorch's DataLoader with AdvEnt's datasets over the raw PNG files (`benchmarks.published_loader`).
+Ours reads the records that `data_prep` prepares from the same files: at full size, which stores the
+same PNG files, and with --size, as README.md recommends. All have the same number of worker
+processes, as many cores, and their files in the page cache. Processes of the different loaders
+alternate; the numbers are medians.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SOURCE_SIZE, TARGET_SIZE = (720, 1280), (512, 1024)
 PUBLISHED = "published"
 _REPEATS = 4
-# Name of a row: what it measures.
+# Name of a row -> the loader that it measures.
 ROWS = {
     PUBLISHED: "PyTorch and Pillow, PNG files",
     "full_size": "records, full size",
@@ -41,7 +41,7 @@ ROWS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the rates; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child:
         return _child()
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         spec = _prepare(pathlib.Path(folder), flags.frames) | {"pairs": flags.pairs}
         rows = []
         for workers in flags.workers:
-            rows += _measure(spec, workers, flags.blocks)
+            rows += measure(spec, workers, flags.blocks)
             for row in rows[-len(ROWS) :]:
                 _print_row(row, first=row is rows[0])
         content = {"processor": results.processor(), "bytes_per_pair": spec["bytes_per_pair"]}
@@ -61,20 +61,25 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("input_pipeline", __doc__)
     add = parser.add_argument
-    add("--workers", type=results.numbers, default=[1, 2], help="worker processes, and cores")
-    add("--frames", type=int, default=12, help="pairs of frames that are generated, each 4 times")
-    add("--pairs", type=int, default=40, help="timed in each process")
-    add("--blocks", type=int, default=3, help="processes of each kind, one kind after the other")
+    add(
+        "--workers",
+        type=results.numbers,
+        default=[1, 2],
+        help="numbers of worker processes and cores",
+    )
+    add("--frames", type=int, default=12, help="distinct pairs of frames; each is written 4 times")
+    add("--pairs", type=int, default=40, help="timed pairs in each process")
+    add("--blocks", type=int, default=3, help="processes of each loader; the loaders alternate")
     add("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def _prepare(folder: pathlib.Path, distinct: int) -> dict[str, Any]:
-    """Writes raw files and prepares them with the commands; returns what a process must know."""
+    """Writes raw files and prepares them with the commands; returns the child processes' input."""
     from benchmarks import street_frames
     from data_prep import cityscapes, gta5
 
-    # Grain's shuffle takes milliseconds for a dataset of ten, which no real one is.
+    # Frames are repeated, since Grain's shuffle takes milliseconds for a dataset as small as ten.
     count = _REPEATS * distinct
     raw = street_frames.write(folder / "raw", count, distinct=distinct)
     data_dir = folder / "datasets"
@@ -105,11 +110,12 @@ def _num_bytes(folder: pathlib.Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _measure(spec: dict[str, Any], workers: int, blocks: int) -> list[dict[str, Any]]:
+def measure(spec: dict[str, Any], workers: int, blocks: int) -> list[dict[str, Any]]:
+    """Measures processes of each kind; returns a row for each."""
     found: dict[str, list[float]] = {kind: [] for kind in ROWS}
     for block in range(blocks):
         for kind in ROWS if block % 2 == 0 else reversed(ROWS):
-            found[kind].append(_spawn(spec | {"kind": kind, "workers": workers}))
+            found[kind].append(spawn(spec | {"kind": kind, "workers": workers}))
     published = float(np.median(found[PUBLISHED]))
     return [
         {
@@ -134,8 +140,8 @@ def _print_row(row: dict[str, Any], *, first: bool) -> None:
     )
 
 
-def _spawn(spec: dict[str, Any]) -> float:
-    """Measures in a process of its own on the first cores: pairs a second."""
+def spawn(spec: dict[str, Any]) -> float:
+    """Measures pairs per second in a separate process, on the first `workers` cores."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.input_pipeline", "--child"],
         input=pickle.dumps(spec),
@@ -151,7 +157,7 @@ def _spawn(spec: dict[str, Any]) -> float:
 def _child() -> int:
     spec = pickle.load(sys.stdin.buffer)
     iterator = (_iterate_published if spec["kind"] == PUBLISHED else _iterate_ours)(spec)
-    # Once the workers run, and what they read ahead while they started is used up.
+    # Starts the workers, and uses up what they prefetched before all of them were running.
     for _ in range(8 * spec["workers"] + 8):
         next(iterator)
     started = time.perf_counter()
@@ -170,17 +176,19 @@ def _iterate_published(spec: dict[str, Any]) -> Iterator[Any]:
 
 def _iterate_ours(spec: dict[str, Any]) -> Iterator[Any]:
     from alp_jax.data import pipeline
-    from alp_jax.data.labels import LABEL_SETS
-    from configs import default
+    from alp_jax.data.labels import load_label_set
+    from alp_jax.data.settings import DataSettings
 
-    config = default.get_config().data.copy_and_resolve_references()
-    config.data_dir = spec["data_dir"]
-    config.source, config.target = spec["datasets"][spec["kind"]]
+    source, target = spec["datasets"][spec["kind"]]
+    settings = DataSettings(data_dir=spec["data_dir"], source=source, target=target)
     batches = pipeline.create_train_batches(
-        config, seed=0, label_set=LABEL_SETS[config.num_classes], use_target=True
+        settings,
+        seed=0,
+        label_set=load_label_set(settings.label_set),
+        domains=pipeline.DOMAINS,
     )
     return pipeline.iterate(
-        batches, 0, num_workers=spec["workers"], prefetch_batches=config.prefetch_batches
+        batches, 0, num_workers=spec["workers"], prefetch_batches=settings.prefetch_batches
     )
 
 

@@ -1,65 +1,98 @@
-"""The step that the benchmarks measure: the paper's network, sizes and losses, by shapes alone."""
+"""Defines the step that benchmarks measure: the paper's network, sizes and losses, as shapes."""
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+import numpy as np
 
-from alp_jax.objective import steps
+from alp_jax.data.labels import load_label_set
+from alp_jax.data.samples import Batch, Sample
+from alp_jax.objective import step
 from alp_jax.run import assembly
-from alp_jax.settings import validation
+from alp_jax.workdir.settings import RunSettings, build_settings
 from configs import default
 
 SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE = (720, 1280), (512, 1024), (256, 256)
 
 
-def create_config(
-    *, scale: int = 1, batch_size: int = 1, activation_dtype: str = "float32", **model_options: Any
-) -> ml_collections.ConfigDict:
-    """Creates ALP-GI's configuration, with the sides of images and patches divided by `scale`.
+def create_settings(
+    *,
+    scale: int = 1,
+    batch_size: int = 1,
+    activation_dtype: str = "float32",
+    data: int = 0,
+    space: int = 0,
+    **model_options: Any,
+) -> RunSettings:
+    """Creates ALP-GI's settings, with the sides of images and patches divided by `scale`.
 
+    Args:
+      scale: divisor of the sides.
+      batch_size: images of each domain.
+      activation_dtype: of the segmenter and the discriminator.
+      data, space: sizes of the mesh.
+      model_options: other fields of `config.model`.
     Raises:
-      UserError: of a scale that leaves the discriminator nothing to decide, say.
+      UserError: if the configuration is invalid, such as patches too small for the discriminator.
     """
+    source_size, target_size, patch_size = (
+        tuple(side // scale for side in size) for size in (SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE)
+    )
     config = default.get_config("alp_gi")
     with config.unlocked():
-        config.data.source_size, config.data.target_size, config.objective.patch_size = (
-            tuple(side // scale for side in size) for size in (SOURCE_SIZE, TARGET_SIZE, PATCH_SIZE)
+        config.data.update(source_size=source_size, target_size=target_size, batch_size=batch_size)
+        config.mesh.update(data=data, space=space)
+        default.set_everywhere(
+            config.terms, patch_size=patch_size, activation_dtype=activation_dtype
         )
-        config.data.batch_size = batch_size
-        config.model.activation_dtype = activation_dtype
-        config.discriminator.activation_dtype = activation_dtype
-        config.model.update(model_options)
-    validation.validate(config)
-    return config
+        config.model.update(model_options, activation_dtype=activation_dtype)
+    return build_settings(config)
 
 
-def describe(config: ml_collections.ConfigDict) -> tuple[Any, tuple[Any, Any, Any]]:
-    """Describes the jitted step, its state donated, and the shapes of (state, batch, rng)."""
-    statics = assembly.create_statics(config)
+def describe(settings: RunSettings) -> tuple[Any, tuple[Any, Batch, Any]]:
+    """Returns the jitted step, whose state is donated, and the shapes of (state, batch, rng)."""
+    setup = assembly.create_setup(settings)
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(functools.partial(assembly.create_train_state, statics), rng)
-    batch_size = config.data.batch_size
-    source = (batch_size, *config.data.source_size)
-    target = (batch_size, *config.data.target_size)
+    state = jax.eval_shape(functools.partial(assembly.create_train_state, setup), rng)
+
+    def describe_pixels(domain: str, *channels: int) -> jax.ShapeDtypeStruct:
+        size = settings.data.domain(domain).size
+        return jax.ShapeDtypeStruct((settings.data.batch_size, *size, *channels), jnp.uint8)
+
     batch = {
-        "source_images": jax.ShapeDtypeStruct((*source, 3), jnp.uint8),
-        "source_labels": jax.ShapeDtypeStruct(source, jnp.uint8),
-        "target_images": jax.ShapeDtypeStruct((*target, 3), jnp.uint8),
+        "source": Sample(describe_pixels("source", 3), describe_pixels("source")),
+        "target": Sample(describe_pixels("target", 3)),
     }
-    step = jax.jit(functools.partial(steps.train_step, **statics), donate_argnums=0)
-    return step, (state, batch, rng)
+    train_step = jax.jit(functools.partial(step.train_step, setup=setup), donate_argnums=0)
+    return train_step, (state, batch, rng)
 
 
-def count_flop(config: ml_collections.ConfigDict) -> float:
-    """Counts the arithmetic of a step as a direct convolution needs it.
+def draw_batch(settings: RunSettings) -> Batch:
+    """Draws random images, and random labels for the source."""
+    rng = np.random.default_rng(0)
+    _, (_, shapes, _) = describe(settings)
+    num_classes = load_label_set(settings.data.label_set).num_classes
 
-    Of the program for a TPU, since the CPU's has other algorithms, with all blocks written out,
-    since XLA counts the body of a loop once. Nothing is compiled.
+    def draw(sample: Sample) -> Sample:
+        images, labels = rng.integers(0, 256, sample.images.shape, np.uint8), sample.labels
+        if labels is not None:
+            labels = rng.integers(0, num_classes, labels.shape, np.uint8)
+        return Sample(images, labels)
+
+    return {domain: draw(sample) for domain, sample in shapes.items()}
+
+
+def count_flop(**options: Any) -> float:
+    """Counts the floating-point operations of a step with direct convolutions.
+
+    Counts in the program lowered for a TPU, since the CPU's has other algorithms, and without scans
+    over blocks, since XLA counts the body of a loop once. Nothing is compiled.
+
+    Args:
+      options: of `create_settings`.
     """
-    with config.unlocked():
-        config.model.scan_blocks = False
-    step, arguments = describe(config)
-    return step.trace(*arguments).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+    train_step, arguments = describe(create_settings(**options | {"scan_blocks": False}))
+    lowered = train_step.trace(*arguments).lower(lowering_platforms=("tpu",))
+    return lowered.cost_analysis()["flops"]

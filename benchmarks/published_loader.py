@@ -1,8 +1,9 @@
-"""What published code does with a pair of frames: AdvEnt's datasets, in a PyTorch DataLoader.
+"""Loads pairs of frames like published code: AdvEnt's datasets in a PyTorch DataLoader.
 
-Restated from its `base_dataset.py`, `gta5.py` and `cityscapes.py`: Pillow decodes and resizes, a
-loop over the classes maps label ids, channels are turned to BGR, the mean is subtracted, and images
-are float32 [3, H, W]. Its loader of target images also reads their labels; this one does not.
+Restated from AdvEnt's `base_dataset.py`, `gta5.py` and `cityscapes.py`: Pillow decodes and resizes,
+a loop over the classes maps label ids, channels are reversed to BGR, the mean is subtracted, and
+images are float32 [3, H, W]. AdvEnt's loader of target images also reads their labels; this one
+does not.
 """
 
 import pathlib
@@ -14,10 +15,11 @@ import torch
 from PIL import Image
 from torch.utils import data
 
-from alp_jax.data.labels import CITYSCAPES_CLASSES
+from alp_jax.data.labels import load_label_set
 
 MEAN = np.array((104.00698793, 116.66876762, 122.67891434), np.float32)
-TRAIN_IDS = {c.cityscapes_id: train_id for train_id, c in enumerate(CITYSCAPES_CLASSES)}
+_CLASSES = load_label_set("cityscapes_19").classes
+TRAIN_IDS = {c.label_id: train_id for train_id, c in enumerate(_CLASSES)}
 
 
 class PublishedPairs(data.Dataset):
@@ -43,7 +45,7 @@ class PublishedPairs(data.Dataset):
         return len(self._source)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(source image, its label [H, W] float32 train ids, target image)."""
+        """Returns (source image, its label [H, W] float32 train ids, target image)."""
         source = self._source[index]
         image = _load(source, self._source_size, Image.Resampling.BICUBIC, rgb=True)
         path = source.parents[1] / "labels" / source.name
@@ -69,7 +71,7 @@ def _preprocess(image: np.ndarray) -> np.ndarray:
 
 
 def iterate(pairs: PublishedPairs, num_workers: int) -> Iterator[Any]:
-    """Endless batches of one pair, shuffled anew every epoch, as published code loops over them."""
+    """Yields batches of one pair without end, reshuffled every epoch, like published code."""
     torch.manual_seed(0)
     loader = data.DataLoader(pairs, batch_size=1, shuffle=True, num_workers=num_workers)
     while True:

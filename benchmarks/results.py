@@ -1,4 +1,4 @@
-"""What the benchmarks share: their flags, repeated timing, and the JSON that they write."""
+"""Shared parts of the benchmarks: flags, repeated timing, and JSON output."""
 
 import argparse
 import json
@@ -21,12 +21,12 @@ def create_parser(name: str, description: str | None) -> argparse.ArgumentParser
 
 
 def numbers(text: str) -> list[int]:
-    """The type of a flag that lists numbers: 1,2."""
+    """Parses a flag with a list of integers: 1,2."""
     return [int(part) for part in text.split(",")]
 
 
 def processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """Returns the processor's name; "unknown" where Linux does not give it."""
     path = pathlib.Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():
         if line.startswith("model name"):
@@ -35,8 +35,9 @@ def processor() -> str:
 
 
 def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[str, Any]) -> None:
-    """Writes the content with the command and versions; creates the folder."""
-    # Here: a process that measures PyTorch imports no JAX, one that sets JAX up does that before.
+    """Writes the content as JSON, with the command and versions; creates the folder."""
+    # Imported here: processes that measure PyTorch must not import JAX, and others must first set
+    # JAX's environment.
     from alp_jax.command import versions
     from alp_jax.workdir import files
 
@@ -47,7 +48,7 @@ def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[
 
 
 def time_calls(step: Callable[[], object], count: int, *, unmeasured: int = 1) -> list[float]:
-    """Seconds of each call, after some that are not counted."""
+    """Returns the seconds of each call, after `unmeasured` warm-up calls."""
     for _ in range(unmeasured):
         step()
     seconds = []

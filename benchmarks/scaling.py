@@ -2,11 +2,12 @@
 
   python -m benchmarks.scaling --output=benchmarks/scaling.json
 
-The step is the paper's (`benchmarks.paper_step`) at a fraction of its size. One thing grows in each
-table, each point in a process of its own: the sides of the images, the images in a batch, and the
-devices over which a batch is spread. Devices are virtual here, all on the same cores, so that their
-time should stay as it is, and the memory of each go down. Below each table stand the exponents of
-time and memory: the slope of their logarithms over that of the work, by least squares.
+The step is the paper's (`benchmarks.paper_step`) at a fraction of its size. Each table varies one
+quantity: the sides of the images, the number of images in a batch, or the number of devices that
+share a batch. Each point is measured in a separate process. The devices are virtual, all on the
+same cores: with more of them, time should stay constant and the memory of each should fall. Below
+each table are the exponents of time and memory: the slope of log(cost) over log(work), by least
+squares.
 """
 
 import argparse
@@ -24,12 +25,13 @@ from benchmarks import results
 SCALES = (8, 6, 4, 3)
 BATCH_SIZES = (1, 2, 4)
 DEVICES = (1, 2, 4, 8)
-# Where the others grow: eighths of the paper's sides, and as many images as devices.
+# Divisor of the paper's sides in the tables of images and of devices. The batch of the latter has
+# as many images as the largest number of devices.
 _SCALE = 8
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the tables; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child:
         return _child()
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = []
         print(f"{name:>9} {'seconds':>9} {'temporaries a device':>22}")
         for spec in specs:
-            rows.append(spec | _spawn(spec, flags.steps))
+            rows.append(spec | spawn(spec, flags.steps))
             row = rows[-1]
             print(f"{row[name]:9} {row['seconds']:9.2f} {row['temporary_bytes'] / 2**20:18.0f} MiB")
         exponents = {key: fit_exponent(rows, name, key) for key in ("seconds", "temporary_bytes")}
@@ -57,21 +59,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("scaling", __doc__)
-    parser.add_argument("--steps", type=int, default=3, help="timed, after one that is not")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps, after one warm-up step")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def fit_exponent(rows: Sequence[dict[str, float]], work: str, cost: str) -> float:
-    """The b of cost = a * work^b, by least squares of the logarithms."""
+    """Fits cost = a * work^b by least squares of the logarithms; returns b."""
     slope, _ = np.polyfit(
         np.log([row[work] for row in rows]), np.log([row[cost] for row in rows]), deg=1
     )
     return float(slope)
 
 
-def _spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
-    """Measures one point in a process of its own, which has as many devices as it says."""
+def spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
+    """Measures one point in a separate process with the point's number of virtual devices."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling", "--child"],
         input=pickle.dumps(spec | {"steps": steps}),
@@ -84,31 +86,25 @@ def _spawn(spec: dict[str, int], steps: int) -> dict[str, Any]:
 
 def _child() -> int:
     spec = pickle.load(sys.stdin.buffer)
-    found = _measure(**spec)
+    found = measure(**spec)
     sys.stdout.buffer.write(pickle.dumps(found))
     return 0
 
 
-def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
+def measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[str, Any]:
+    """Times steps of this process, on so many of its devices."""
     import jax
 
     from alp_jax.devices import mesh
     from alp_jax.run import assembly
     from benchmarks import paper_step
 
-    config = paper_step.create_config(scale=scale, batch_size=batch_size)
-    with config.unlocked():
-        config.mesh.data, config.mesh.space = devices, 1
-    chips = assembly.create_mesh(config)
-    step, (_, shapes, _) = paper_step.describe(config)
-    rng = np.random.default_rng(0)
-    limits = {"source_labels": config.data.num_classes}
-    batch = {
-        name: rng.integers(0, limits.get(name, 256), leaf.shape, np.uint8)
-        for name, leaf in shapes.items()
-    }
+    settings = paper_step.create_settings(scale=scale, batch_size=batch_size, data=devices, space=1)
+    chips = assembly.create_mesh(settings)
+    step, _ = paper_step.describe(settings)
+    batch = paper_step.draw_batch(settings)
     placed = mesh.place_batch(batch, chips, batch_size=batch_size)
-    state = assembly.create_train_state(assembly.create_statics(config), jax.random.key(0), chips)
+    state = assembly.create_train_state(assembly.create_setup(settings), jax.random.key(0), chips)
     key = mesh.copy_everywhere(jax.random.key(1), chips)
     program = step.lower(state, placed, key).compile(assembly.COMPILER_OPTIONS["cpu"])
 
@@ -118,7 +114,7 @@ def _measure(*, scale: int, batch_size: int, devices: int, steps: int) -> dict[s
         jax.block_until_ready((state, scalars))
 
     seconds = float(np.median(results.time_calls(advance, steps)))
-    pixels = sum(batch[f"{domain}_images"][..., 0].size for domain in ("source", "target"))
+    pixels = sum(sample.images[..., 0].size for sample in batch.values())
     return {
         "seconds": seconds,
         "temporary_bytes": program.memory_analysis().temp_size_in_bytes,

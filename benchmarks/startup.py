@@ -1,10 +1,10 @@
-"""Seconds from the command to the first step of `make demo`'s training, by phase.
+"""Measures the seconds from the command to the first train step of `make demo`, by phase.
 
   python -m benchmarks.startup --data_dir=datasets
 
-The command is that of the demo's first run (configs/toy_cities.py:warmup) in a process of its own:
-with an empty folder of compiled programs (cold), then with what that left behind (warm). It needs
-the data that `make demo` renders.
+Runs the command of the demo's first run (configs/toy_cities.py:warmup) in a separate process, first
+with an empty compilation cache (cold), then with the cache that the first start filled (warm). It
+needs the data that `make demo` renders.
 """
 
 import argparse
@@ -32,8 +32,8 @@ PHASES = {
     "first_step": "first step",
     "other": "everything else",
 }
-# JAX's own measurements, over all programs.
-_EVENTS = {
+# Durations that JAX reports, summed over all programs.
+EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
     "/jax/core/compile/backend_compile_duration": "compiling or loading",
@@ -41,7 +41,7 @@ _EVENTS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the phases; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child_since:
         return _child(flags.data_dir, flags.child_since)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     for _ in range(flags.repeats):
         with tempfile.TemporaryDirectory(prefix="startup") as cache_dir:
             for kind, row in rows.items():
-                row.append(_spawn(flags.data_dir, cache_dir))
+                row.append(spawn(flags.data_dir, cache_dir))
                 print(f"{kind}: {row[-1]['total']:.1f} s", file=sys.stderr)
     medians = {
         kind: {name: float(np.median([one[name] for one in row])) for name in row[0]}
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = results.create_parser("startup", __doc__)
     parser.add_argument("--data_dir", default="datasets", help="folder of the prepared datasets")
-    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts")
+    parser.add_argument("--repeats", type=int, default=3, help="number of cold and of warm starts")
     parser.add_argument("--child_since", type=float, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -73,12 +73,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _print_table(medians: dict[str, dict[str, float]]) -> None:
     print(f"{'seconds':28} {'cold':>7} {'warm':>7}")
     names = PHASES | {"total": "command to first step"}
-    names |= {name: f"  of all, JAX: {name}" for name in _EVENTS.values()}
+    names |= {name: f"  of all, JAX: {name}" for name in EVENTS.values()}
     for key, name in names.items():
         print(f"{name:36} {medians['cold'][key]:7.2f} {medians['warm'][key]:7.2f}")
 
 
-def _spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
+def spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
+    """Starts the command in a process of its own; returns the seconds of each phase."""
     command = [sys.executable, "-m", "benchmarks.startup", f"--data_dir={data_dir}"]
     result = subprocess.run(
         [*command, f"--child_since={time.time()}"],
@@ -91,11 +92,11 @@ def _spawn(data_dir: str, cache_dir: str) -> dict[str, float]:
 
 
 class _FirstStepError(Exception):
-    """The first step has ended."""
+    """Raised after the first step, to end training."""
 
 
 def _child(data_dir: str, since: float) -> int:
-    """Trains as `alp_jax.main` does, until the first step has ended."""
+    """Trains like `alp_jax.main` until the first step has ended, and prints the phases as JSON."""
     from alp_jax.command import cli
 
     cli.set_environment()
@@ -109,11 +110,11 @@ def _child(data_dir: str, since: float) -> int:
     from alp_jax.run import assembly, train
 
     seconds = dict.fromkeys(PHASES, 0.0) | {"imports": time.time() - since}
-    seconds |= dict.fromkeys(_EVENTS.values(), 0.0)
+    seconds |= dict.fromkeys(EVENTS.values(), 0.0)
 
     def count_event(event: str, duration: float, **_: Any) -> None:
-        if event in _EVENTS:
-            seconds[_EVENTS[event]] += duration
+        if event in EVENTS:
+            seconds[EVENTS[event]] += duration
 
     def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Raw GTA5 and Cityscapes folders with generated frames, in the published sizes and formats.
+"""Generates raw GTA5 and Cityscapes folders, with frames of the published sizes and formats.
 
 Frames are ellipses of random classes with shading and noise. The speed of an input pipeline depends
-on how well files compress: the noise is chosen so that a frame of 1024x2048 has 2.2 MB as PNG and
-takes as long to decode as a frame of Cityscapes, of 2.1 to 2.2 MB.
+on how well files compress. The noise is chosen so that a frame of 1024x2048 has 2.2 MB as PNG and
+takes as long to decode as a frame of Cityscapes, which has 2.1 to 2.2 MB.
 """
 
 import pathlib
@@ -10,13 +10,14 @@ import pathlib
 import cv2
 import numpy as np
 
-from alp_jax.data.labels import CITYSCAPES_CLASSES
+from alp_jax.data.labels import load_label_set
 from tests.data_prep import raw_files
 
 SOURCE_SIZE, TARGET_SIZE = (1052, 1914), (1024, 2048)
-_IDS = [c.cityscapes_id for c in CITYSCAPES_CLASSES]
+_IDS = [c.label_id for c in load_label_set("cityscapes_19").classes]
 _NUM_SHAPES = 120
-_QUIET, _SPREAD = 0.25, 1.0  # Noise of the quietest shape in grey levels; spread of its logarithm.
+# Noise of the least noisy shape, grey levels; spread of the noise's logarithm over shapes.
+_QUIET, _SPREAD = 0.25, 1.0
 
 
 def make_frame(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -45,12 +46,12 @@ def make_frame(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray
 def write(
     root: pathlib.Path, count: int, *, distinct: int, scale: int = 1
 ) -> tuple[pathlib.Path, pathlib.Path]:
-    """Writes pairs as both datasets are published, the target's without labels.
+    """Writes pairs in the published layout of both datasets, without target labels.
 
     Args:
       root: folder to write to.
-      count: pairs.
-      distinct: of them that differ; the others repeat these in turn.
+      count: number of pairs.
+      distinct: number of distinct pairs; the others repeat these in turn.
       scale: divisor of both sides.
     Returns:
       the raw folders of GTA5 and Cityscapes.

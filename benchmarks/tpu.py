@@ -1,16 +1,17 @@
-"""Compiles the full-size train step for a TPU, without one, and prints what its compiler says.
+"""Compiles the full-size train step for a TPU, without having one, and prints its cost.
 
   pip install --no-deps --target=libtpu libtpu
   PYTHONPATH=libtpu python -m benchmarks.tpu --topology=v5e:1x1
 
-(Installed in the environment itself, libtpu makes JAX look for a TPU at every start.)
+(If libtpu is installed in the environment itself, JAX looks for a TPU at every start.)
 
 The step is the paper's (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels, batch of one).
-Of several chips (--data, --space) the same images are a batch of `data`, their rows over `space`.
+On several chips (--data, --space) the batch has `data` such images, and their rows are sharded over
+`space` chips.
 
-Temporaries are the compiler's own figure, bytes are counted in the program's text
-(`benchmarks.traffic`), and arithmetic in the program before it is compiled. The roofline time is
-the larger of bytes through the chip's memory / bandwidth and arithmetic / peak rate.
+The compiler reports the size of temporaries. Bytes are counted in the compiled program's text
+(`benchmarks.traffic`), and floating-point operations in the program before compilation. The
+roofline time is the larger of (bytes through main memory / bandwidth) and (operations / peak rate).
 """
 
 import argparse
@@ -24,9 +25,9 @@ from typing import Any
 
 from benchmarks import results, traffic
 
-# Published peaks of one chip: bfloat16 FLOP/s, bytes/s of its memory.
+# Published peak rates of one chip: bfloat16 FLOP/s, memory bytes/s.
 PEAKS = {"v5e": (197e12, 819e9), "v6e": (918e12, 1640e9)}
-# Fields of `config.model`; activations in bfloat16 are the discriminator's, too.
+# Name -> fields of `config.model`; the activation type also applies to the discriminator.
 VARIANTS: dict[str, dict[str, Any]] = {
     "float32, written out": {"activation_dtype": "float32", "scan_blocks": False},
     "float32": {"activation_dtype": "float32"},
@@ -35,15 +36,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bfloat16, rematerialised": {"activation_dtype": "bfloat16", "rematerialise": True},
     "bfloat16, written out, O1": {"activation_dtype": "bfloat16", "scan_blocks": False},
 }
-# The compiler's effort, `JAX_OPTIMIZATION_LEVEL`.
+# Variant -> `JAX_OPTIMIZATION_LEVEL`, the compiler's effort.
 EFFORT = {"bfloat16, written out, O1": "O1"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compiles each variant and prints a line for it; writes JSON where --output says."""
+    """Compiles each variant and prints a line for it; writes the lines to --output as JSON."""
     flags = _parse(arguments)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # Or JAX itself looks for a TPU.
-    # libtpu asks the machine of a cloud for its place unless it is told.
+    os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX itself looks for a TPU.
+    # libtpu queries the cloud's metadata server unless these variables are set.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -82,7 +83,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _measure(
     name: str, options: dict[str, Any], topology: str, data: int, space: int
 ) -> dict[str, Any]:
-    """Compiles the step, its state donated, and describes the program."""
+    """Compiles the step with donated state; returns the cost of the program."""
     import jax
     import numpy as np
     from jax.experimental import topologies
@@ -90,9 +91,9 @@ def _measure(
     from alp_jax.devices import mesh
     from benchmarks import paper_step
 
-    config = paper_step.create_config(batch_size=data, **options)
+    options = {"batch_size": data, **options}
     jax.config.update("jax_optimization_level", EFFORT.get(name, "UNKNOWN"))
-    step, (state, batch, rng) = paper_step.describe(config)
+    step, (state, batch, rng) = paper_step.describe(paper_step.create_settings(**options))
     devices = topologies.get_topology_desc(topology, platform="tpu").devices[: data * space]
     chips = jax.sharding.Mesh(np.array(devices).reshape(data, space), (mesh.DATA, mesh.SPACE))
 
@@ -102,7 +103,7 @@ def _measure(
     state, rng = jax.tree.map(lambda leaf: place(leaf, mesh.replicate(chips)), (state, rng))
     batch = jax.tree.map(lambda leaf: place(leaf, mesh.spread(chips, leaf.ndim)), batch)
     with tempfile.TemporaryDirectory() as folder:
-        # Not `as_text()` of the program: JAX cannot read back all that libtpu compiles for a v6e.
+        # Not the program's `as_text()`: JAX cannot parse every program that libtpu makes for a v6e.
         dump: dict[str, str | bool] = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         started = time.monotonic()
         program = step.lower(state, batch, rng).compile(compiler_options=dump)
@@ -111,7 +112,7 @@ def _measure(
         moved = traffic.count(path.read_text())
     memory = program.memory_analysis()
     peak, bandwidth = PEAKS[topology.partition(":")[0]]
-    flop = paper_step.count_flop(config) / (data * space)
+    flop = paper_step.count_flop(**options) / (data * space)
     return {
         "variant": name,
         "compile_seconds": seconds,
@@ -121,7 +122,7 @@ def _measure(
         "bytes_moved": moved.moved,
         "bytes_of_memory": moved.memory,
         "bytes_exchanged": moved.exchanged,
-        # Of a program without loops; it counts the body of one once.
+        # Right only for a program without loops: XLA counts the body of a loop once.
         "bytes_accessed_by_xla": program.cost_analysis()["bytes accessed"],
         "flop": flop,
         "roofline_seconds": max(moved.memory / bandwidth, flop / peak),

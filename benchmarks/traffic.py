@@ -1,18 +1,19 @@
-"""Counts the bytes that a compiled TPU program moves, from its text.
+"""Counts the bytes that a compiled TPU program moves, from the program's text.
 
 Synopsis:
 
   traffic = count(compiled.as_text())
-  traffic.moved, traffic.memory         # by one chip
-  traffic.exchanged                     # with other chips
+  traffic.moved, traffic.memory         # bytes of one chip
+  traffic.exchanged                     # bytes received from other chips
 
-`moved` is what every instruction reads and writes, wherever that lies, as XLA's own cost analysis
-has it, with three corrections: the body of a loop counts as often as it runs, and of values that
-are stacked over its turns one turn's part each time; an asynchronous copy counts as one read and
-one write (XLA counts its operand three times); and what moves nothing (buffers that are allocated,
-parts that are put side by side) as nothing. `memory` is the part of it that goes
-through the chip's main memory (HBM): layouts marked S(1) lie in the memory on the chip (VMEM).
-`exchanged` is what a chip gets from collectives: the size of their results.
+`moved` counts the bytes that every instruction reads and writes, in any memory, like XLA's own cost
+analysis, with three corrections. The body of a loop counts once per iteration, and an array stacked
+over the iterations counts one slice per iteration. An asynchronous copy counts as one read and one
+write (XLA counts its operand three times). Instructions that move nothing (allocations, buffers
+placed side by side) count as 0.
+
+`memory` is the part of `moved` that goes through the chip's main memory (HBM): layouts marked S(1)
+lie in on-chip memory (VMEM). `exchanged` is the size of the results of collectives.
 """
 
 import functools
@@ -26,9 +27,9 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2} 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
-# The limit of a loop from 0, in its condition.
+# Upper limit of a loop that counts from 0, in the loop's condition.
 _LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
-# What moves nothing, or is counted where it starts.
+# Operations that move nothing, or are counted at their start.
 _FREE = {
     "parameter",
     "get-tuple-element",
@@ -53,7 +54,7 @@ _COLLECTIVES = (
 
 
 class Traffic(NamedTuple):
-    """Bytes."""
+    """Bytes moved, bytes through main memory, and bytes exchanged; see above."""
 
     moved: int
     memory: int
@@ -114,19 +115,19 @@ def count(text: str) -> Traffic:
 
 
 def _count_collective(instruction: _Instruction, others: dict[str, _Instruction]) -> Traffic:
-    """Reads its operands and writes its results, where an asynchronous one starts."""
+    """Counts a collective's operands as read and its results as written, both at its start."""
     if instruction.opcode.endswith("-done"):
         return Traffic(0, 0)
     operands = [a for o in instruction.operands for a in _arrays(others[o].result)]
     results = _arrays(instruction.result)
     if instruction.opcode.endswith("-start") and instruction.opcode != "all-reduce-start":
-        results = results[len(operands) : 2 * len(operands)]  # Of (operands, results, contexts).
+        results = results[len(operands) : 2 * len(operands)]  # (operands, results, contexts)
     total = sum([*operands, *results], Traffic(0, 0))
     return total._replace(exchanged=sum(a.moved for a in results))
 
 
 def _read(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
-    """(instructions of each computation by name, name of the one that runs)."""
+    """Parses a program: (instructions of each computation by name, name of the entry)."""
     computations: dict[str, dict[str, _Instruction]] = {}
     entry = ""
     current: dict[str, _Instruction] = {}
@@ -160,7 +161,7 @@ def _called(text: str, attribute: str) -> str:
 
 
 def _arrays(shape: str, turns: int = 1) -> list[Traffic]:
-    """The size of every array in a shape; of those stacked over a loop's turns, one turn's part."""
+    """Returns the size of every array in a shape; for arrays stacked over a loop, of one slice."""
     arrays = []
     for kind, text, layout in _ARRAY.findall(shape):
         if kind in _BYTES:

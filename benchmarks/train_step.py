@@ -1,20 +1,20 @@
-"""Times the train step against published code restated in PyTorch, on the same cores.
+"""Times the train step and published code, restated in PyTorch, on the same cores.
 
   python -m benchmarks.train_step --scales=4,2,1 --cores=1,2
   python -m benchmarks.train_step --platform=gpu --cores=16 --scales=1 --steps=20 --blocks=1
 
 Both sides train the paper's network (DeepLabv2-ResNet101, ALP-GI, 720x1280 and 512x1024 pixels
-divided by the scale). Processes of the two sides alternate, each alone on its cores; what is
-printed is the ratio of median step times, the peak memory of a process, and the share of the
-machine's measured rate of matrix products that the arithmetic of the step reaches. Peak memory is
-that of the steps after the first, with all else that the process then holds. Ours finds its program
-in the cache of compiled ones, as every run does but the first, which a process before the measured
-ones is: JSON has the memory of that, too.
+divided by the scale). Processes of the two sides alternate, each alone on its cores. Printed are
+the ratio of median step times, the peak memory of a process, and the arithmetic rate of the step as
+a fraction of the machine's measured rate of matrix products. Peak memory is that of the whole
+process during the steps after the first. Our processes load their program from the compilation
+cache, like every run but the first; another process fills the cache before the measurements, and
+the JSON holds its memory, too.
 
-On a GPU memory is the GPU's, as each side's allocator counts it, and float32 is what both sides
-make of it unasked: products of TensorFloat-32. PyTorch searches for the fastest algorithms, as
-published code does (cudnn.benchmark), and has bfloat16 by autocast. Of the orders of axes in memory
-that --torch_formats lists, the fastest counts.
+On a GPU, memory is the GPU's, as each side's allocator counts it, and float32 has each side's
+default precision: products in TensorFloat-32. PyTorch searches for the fastest algorithms, as
+published code does (cudnn.benchmark), and uses bfloat16 by autocast. The fastest of the memory
+formats in --torch_formats counts.
 """
 
 import argparse
@@ -41,19 +41,19 @@ from benchmarks import results
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("alp_jax", "torch")
 DTYPES = ("float32", "bfloat16")
-# PyTorch's memory formats. Published loaders give images of the first, which every layer passes on.
-# With channels last oneDNN computes a gradient of full size by its reference code on AVX2.
+# PyTorch's memory formats. Published loaders return images in the first, and every layer keeps it.
+# With channels last, oneDNN computes a full-size gradient with its reference code on AVX2.
 FORMATS = ("contiguous_format", "channels_last")
-# Sides of the matrices of the attainable rate, by platform.
-_MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
+# Side of the square matrices that measure the attainable rate, by platform.
+MATMUL_SIZES = {"cpu": 3072, "gpu": 8192}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; writes JSON where --output says."""
+    """Measures and prints the rows; writes them to --output as JSON."""
     flags = _parse(arguments)
     if flags.child:
         return _child(flags.child)
-    # This process, which describes the machine, must leave the GPU's memory to the measured ones.
+    # This process only describes the machine: the GPU's memory is for the measured processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows: list[dict[str, Any]] = []
     content = {"torch": _torch_version(), "processor": results.processor(), "rows": rows}
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             "steps": flags.steps,
             "formats": flags.torch_formats,
         }
-        attainable = _spawn("matmul", setting, cores)
+        attainable = spawn("matmul", setting, cores)
         for scale in flags.scales:
             spec = _create_spec(scale) | setting
             rows.append(_measure(spec, cores, flags.blocks, attainable))
@@ -85,7 +85,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="divisors of both sides of the images",
     )
     add("--cores", type=results.numbers, default=[2], help="numbers of cores")
-    add("--platform", choices=list(_MATMUL_SIZES), default="cpu", help="where the steps run")
+    add("--platform", choices=list(MATMUL_SIZES), default="cpu", help="where the steps run")
     for name, choices, what in (
         ("--dtypes", DTYPES, "of activations"),
         ("--torch_formats", FORMATS, "of PyTorch's images and kernels in memory"),
@@ -96,14 +96,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             default=[choices[0]],
             help=f"{what}: {','.join(choices)}",
         )
-    add("--steps", type=int, default=3, help="timed in each process, after one that is not")
-    add("--blocks", type=int, default=2, help="processes of each side, one side after the other")
+    add("--steps", type=int, default=3, help="timed steps in each process, after one warm-up step")
+    add("--blocks", type=int, default=2, help="processes of each side; the sides alternate")
     add("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def _choose(choices: Collection[str], text: str) -> list[str]:
-    """The type of a flag that lists some of the choices."""
+    """Parses a flag that lists some of the choices."""
     names = text.split(",")
     if unknown := set(names) - set(choices):
         raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(choices)}")
@@ -118,12 +118,12 @@ def _measure(
         tempfile.TemporaryDirectory() as cache_dir,
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
-        counting = pool.submit(_spawn, "flop", spec, cores)  # Neither of these two is timed.
-        compiling = _spawn("alp_jax", spec, cores, cache_dir)
+        counting = pool.submit(spawn, "flop", spec, cores)  # Neither of these two is timed.
+        compiling = spawn("alp_jax", spec, cores, cache_dir)
         flop = counting.result()["flop"]
         for block in range(blocks):
             for side in SIDES if block % 2 == 0 else SIDES[::-1]:
-                found[side].append(_spawn(side, spec, cores, cache_dir))
+                found[side].append(spawn(side, spec, cores, cache_dir))
     seconds = {side: [s for one in found[side] for s in one["seconds"]] for side in SIDES}
     median = {side: float(np.median(seconds[side])) for side in SIDES}
     rate = attainable["flop_per_second"]
@@ -164,29 +164,30 @@ def _print_row(row: dict[str, Any], *, first: bool) -> None:
 
 
 def _create_spec(scale: int) -> dict[str, Any]:
-    """What a process of either side needs; the PyTorch side imports no JAX."""
+    """Returns the input of a measured process; the PyTorch side must not import JAX."""
+    from alp_jax.data.labels import load_label_set
     from benchmarks import paper_step
-    from tests import parity
+    from tests import torch_run
 
-    config = paper_step.create_config(scale=scale)
+    settings = paper_step.create_settings(scale=scale)
     return {
         "scale": scale,
-        "source_size": config.data.source_size,
-        "target_size": config.data.target_size,
-        "segmenter": parity.torch_segmenter_arguments(config),
-        "settings": parity.create_torch_settings(config),
-        "discriminator_widths": tuple(config.discriminator.widths),
-        "num_classes": config.data.num_classes,
+        "source_size": settings.data.source_size,
+        "target_size": settings.data.target_size,
+        "segmenter": torch_run.torch_segmenter_arguments(settings),
+        "settings": torch_run.create_torch_settings(settings),
+        "discriminator_widths": settings.terms["adversarial"].widths,
+        "num_classes": load_label_set(settings.data.label_set).num_classes,
     }
 
 
-def _spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> dict[str, Any]:
-    """Runs a role in a process of its own on the first cores allowed, and reads what it found."""
+def spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> dict[str, Any]:
+    """Runs a role in a separate process on the first allowed cores; returns its result."""
     spec = spec | {"cores": sorted(os.sched_getaffinity(0))[:cores]}
     environment = os.environ | {"OMP_NUM_THREADS": str(cores), "TF_ENABLE_ONEDNN_OPTS": "0"}
     if cache_dir:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache_dir
-    if role == "flop":  # JAX counts no arithmetic of a program for another device on a GPU.
+    if role == "flop":  # On a GPU, JAX cannot count the operations of a program for another device.
         environment["JAX_PLATFORMS"] = "cpu"
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_step", f"--child={role}"],
@@ -202,10 +203,14 @@ def _spawn(role: str, spec: dict[str, Any], cores: int, cache_dir: str = "") -> 
 def _child(role: str) -> int:
     spec = pickle.load(sys.stdin.buffer)
     os.sched_setaffinity(0, spec["cores"])
-    roles = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul, "flop": _count_flop}
-    found = roles[role](spec)
-    print(json.dumps(found))
+    print(json.dumps(run_role(role, spec)))
     return 0
+
+
+def run_role(role: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Measures one side's steps, the machine's matrix products or the arithmetic of a step."""
+    roles = {"alp_jax": _run_ours, "torch": _run_torch, "matmul": _run_matmul, "flop": _count_flop}
+    return roles[role](spec)
 
 
 def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -220,13 +225,13 @@ def _make_batch(spec: dict[str, Any]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Tells the most bytes held since `reset`."""
+    """Measures the peak of allocated bytes since `reset`."""
 
     reset: Callable[[], object]
     peak_bytes: Callable[[], int]
 
 
-# What the process has resident: writing 5 there makes what is resident now the peak.
+# Resident memory of the process; writing 5 to clear_refs resets the peak to the current value.
 _OF_PROCESS = Memory(
     reset=lambda: pathlib.Path("/proc/self/clear_refs").write_text("5"),
     peak_bytes=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
@@ -236,12 +241,18 @@ _OF_PROCESS = Memory(
 def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
     import jax
 
+    from alp_jax.data.samples import Sample
     from alp_jax.run import assembly
+    from benchmarks import paper_step
 
-    statics = assembly.create_statics(_create_config(spec))
-    batch, rng = _make_batch(spec), jax.random.key(0)
-    state = assembly.create_train_state(statics, rng)
-    step = assembly.compile_train_step(statics, state, batch, rng)
+    setup = assembly.create_setup(paper_step.create_settings(**_get_options(spec)))
+    arrays, rng = _make_batch(spec), jax.random.key(0)
+    batch = {
+        "source": Sample(arrays["source_images"], arrays["source_labels"]),
+        "target": Sample(arrays["target_images"]),
+    }
+    state = assembly.create_train_state(setup, rng)
+    step = assembly.compile_train_step(setup, state, batch, rng)
 
     def advance() -> None:
         nonlocal state
@@ -249,7 +260,7 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
         jax.block_until_ready((state, metrics))
 
     memory, device = _OF_PROCESS, jax.devices(spec["platform"])[0]
-    if spec["platform"] == "gpu":  # No call resets it; before the first step less is held.
+    if spec["platform"] == "gpu":  # JAX cannot reset this peak; before the first step it is lower.
         memory = Memory(
             reset=lambda: None, peak_bytes=lambda: device.memory_stats()["peak_bytes_in_use"]
         )
@@ -257,7 +268,7 @@ def _run_ours(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time_steps(step: Callable[[], object], count: int, memory: Memory) -> dict[str, Any]:
-    """Times the steps after the first, and looks at the memory that they take."""
+    """Times the steps after the first, and measures their peak memory."""
     step()
     before = memory.peak_bytes()
     memory.reset()
@@ -270,16 +281,15 @@ def _time_steps(step: Callable[[], object], count: int, memory: Memory) -> dict[
     }
 
 
-def _create_config(spec: dict[str, Any]) -> Any:
-    from benchmarks import paper_step
-
-    return paper_step.create_config(scale=spec["scale"], activation_dtype=spec["dtype"])
+def _get_options(spec: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `paper_step.create_settings`."""
+    return {"scale": spec["scale"], "activation_dtype": spec["dtype"]}
 
 
 def _count_flop(spec: dict[str, Any]) -> dict[str, Any]:
     from benchmarks import paper_step
 
-    return {"flop": paper_step.count_flop(_create_config(spec))}
+    return {"flop": paper_step.count_flop(**_get_options(spec))}
 
 
 def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
@@ -294,7 +304,7 @@ def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:
     )
     networks = [segmenter.to(device), discriminator.to(device)]
     settings = spec["settings"]
-    if device == "cuda":  # Published SGD launches thousands of kernels; today's is the faster.
+    if device == "cuda":  # The published SGD launches thousands of kernels; today's is faster.
         settings = dataclasses.replace(settings, sgd="clean")
     trainer = torch_reference.Trainer(
         segmenter, {torch_reference.MAIN: discriminator}, settings, keeps_gradients=False
@@ -340,11 +350,11 @@ def _set_torch_up(spec: dict[str, Any]) -> str:
 
 
 def _run_matmul(spec: dict[str, Any]) -> dict[str, Any]:
-    """The best of PyTorch's matrix products, which is the machine's rate here."""
+    """Measures the machine's attainable rate: the fastest of PyTorch's matrix products."""
     import torch
 
-    device, size = _set_torch_up(spec), _MATMUL_SIZES[spec["platform"]]
-    torch.backends.cuda.matmul.allow_tf32 = True  # As PyTorch's convolutions and all of ours.
+    device, size = _set_torch_up(spec), MATMUL_SIZES[spec["platform"]]
+    torch.backends.cuda.matmul.allow_tf32 = True  # As in PyTorch's convolutions and all of ours.
     left, right = torch.randn(2, size, size, dtype=getattr(torch, spec["dtype"]), device=device)
 
     def multiply() -> None:

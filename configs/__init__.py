@@ -1,1 +1,1 @@
-"""Configurations: `default.py` holds every field, the others override it."""
+"""Configurations: `default.py` has the paper's values, and the others override them."""

@@ -1,13 +1,13 @@
-"""The paper's values for every field: GTA5 -> Cityscapes, DeepLabv2-ResNet101, and a method.
+"""Sets every field to the paper's value: GTA5 -> Cityscapes, DeepLabv2-ResNet101, and a method.
 
-The fields are declared where they are read (`alp_jax/workdir/settings.py` collects them); a method
-of `configs/methods` adds views and terms. Other configurations begin with this one:
+Fields are declared where the code reads them (`alp_jax/workdir/settings.py` collects them); a
+method of `configs/methods` adds views and terms. Other configurations start from this one:
 gta5_to_cityscapes.py and synthia_to_cityscapes.py are the paper's experiments, image_folders.py is
 for your own images, toy_cities.py for the built-in pair.
 
 Cicek et al., "Spatial Class Distribution Shift in Unsupervised Domain Adaptation: Local Alignment
-Comes to Rescue", ACCV 2020. Where the paper is silent, the values are those of AdvEnt's published
-code, which it builds on; such fields are marked (AdvEnt). Override any field on the command line:
+Comes to Rescue", ACCV 2020. Values that the paper does not give come from AdvEnt's published code,
+which the paper builds on; such fields are marked (AdvEnt). Override any field on the command line:
 `--config.terms.adversarial.patches.patch_size=128,128`.
 """
 
@@ -27,7 +27,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of a method.
 
     Args:
-      variant: a file of configs/methods, without its ending, or the path of a file of your own.
+      variant: name of a file in configs/methods, without .py, or the path of a file of your own.
     """
     config = to_config(RunSettings())
     apply_method(config, variant)
@@ -35,15 +35,15 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
 
 
 def list_methods() -> list[str]:
-    """Lists the files of configs/methods."""
+    """Lists the names of the methods in configs/methods."""
     return kinds.names(_METHODS)
 
 
 def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
-    """Adds the views and terms of a method, by the `apply(config)` of its file.
+    """Adds the views and terms of a method by calling `apply(config)` of its file.
 
     Raises:
-      UserError: if there is no such method, or its file is wrong.
+      UserError: if there is no such method, or its file cannot be imported or lacks `apply`.
     """
     module = kinds.load_module(_METHODS, method, name="The method")
     with config.unlocked():
@@ -51,7 +51,7 @@ def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
 
 
 def is_method(variant: str) -> bool:
-    """Returns whether a variant is a method: a file of configs/methods, or a path of your own."""
+    """Returns whether a variant is a method: a name in configs/methods, or a .py file's path."""
     return variant.endswith(".py") or variant in list_methods()
 
 
@@ -66,7 +66,7 @@ def check_variant(variant: str, others: Collection[str] = ()) -> None:
 
 
 def set_everywhere(blocks: ml_collections.ConfigDict, **values: Any) -> None:
-    """Sets a field in every block, and every block inside, that has it.
+    """Sets fields in every block, at any depth, that has them.
 
     Args:
       blocks: `config.terms` or `config.views`.

@@ -1,4 +1,4 @@
-"""GTA5 -> Cityscapes, DeepLabv2-ResNet101: Tables 2 and 4 of Cicek et al., ACCV 2020.
+"""Trains GTA5 -> Cityscapes, DeepLabv2-ResNet101: Tables 2 and 4 of Cicek et al., ACCV 2020.
 
   python -m data_prep.gta5 --raw_dir=RAW/gta5 --data_dir=datasets --size=720,1280
   python -m data_prep.cityscapes --raw_dir=RAW/cityscapes --data_dir=datasets --size=512,1024
@@ -15,11 +15,12 @@ Published mean IoU (%), 19 classes, 500 validation images:
 
 From the paper (section 4.1): image sizes, batch of 1, 150,000 steps, lambda 0.001, learning rates,
 patches of 256, SGD and Adam, batch norm that normalises with running statistics and updates them.
-Our choice where it is silent: everything marked (AdvEnt) in default.py, so that momentum, weight
-decay, the schedule (towards 0 at step 250,000, which the run does not reach) and the optimizer's
-repeated listings (`sgd_preset`) are those of the published code line; both domains update running
-statistics; one patch an image; batch-norm scale and bias stay as pretrained. The paper does not say
-which checkpoint it reports; ours is the last, `best` is kept beside it.
+
+Our choice where the paper is silent: all fields marked (AdvEnt), so that momentum, weight decay,
+the schedule (towards 0 at step 250,000, which the run does not reach) and the optimizer's repeated
+listings (`sgd_preset`) are those of AdaptSegNet's and AdvEnt's code; both domains update running
+statistics; one patch per image; batch-norm scale and bias keep their pretrained values. The paper
+does not say which checkpoint it reports; ours is the last, and `best` is kept, too.
 """
 
 import ml_collections
@@ -33,7 +34,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     config = default.get_config(variant)
     with config.unlocked():
         config.init_from = "pretrained/deeplab_resnet101"  # Caffe-style DeepLab weights (AdvEnt).
-        # Resized when prepared: the same pixels, and a tenth of the work to decode.
+        # Resized during preparation: the same pixels, with a tenth of the decoding work.
         config.data.source = "gta5/all_720x1280"
         config.data.target = "cityscapes/unlabelled_512x1024"
         config.evaluation.dataset = "cityscapes/labelled_512x1024"  # Its labels are 1024x2048.

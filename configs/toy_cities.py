@@ -1,13 +1,16 @@
-"""The built-in city pair: a small network from scratch, minutes on a CPU.
+"""Trains a small network from scratch on the built-in pair of cities, in minutes on a CPU.
 
   python -m data_prep.toy_cities --data_dir=datasets
   python -m alp_jax.main --config=configs/toy_cities.py:warmup --workdir=runs/toy_cities/warmup
   python -m alp_jax.main --config=configs/toy_cities.py:alp_gi --workdir=runs/toy_cities/alp_gi
 
-Variants: the methods of configs/methods; `warmup`, source-only training from scratch that stands in
-for pretrained weights, whose checkpoint every method starts from; for `ap_ci`, which never sees a
-whole image, `warmup_crops`; and `ap_ci_equal_pixels` with `warmup_crops_equal_pixels`, with so many
-crops that a step has as many pixels as one of the other methods.
+Variants: the methods of configs/methods, and
+
+- `warmup`: source-only training from scratch, in place of pretrained weights; every method but
+  `ap_ci` starts from its checkpoint.
+- `warmup_crops`: the same on crops, for `ap_ci`, which never sees a whole image.
+- `ap_ci_equal_pixels` and its start `warmup_crops_equal_pixels`: with so many crops that a step has
+  as many pixels as a step of the other methods.
 """
 
 import ml_collections
@@ -21,7 +24,7 @@ EQUAL_PIXELS = "ap_ci_equal_pixels"
 
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
-    """Creates the configuration of a method, of EQUAL_PIXELS or of one of WARMUPS."""
+    """Creates the configuration of a method, EQUAL_PIXELS or one of WARMUPS."""
     default.check_variant(variant, (EQUAL_PIXELS, *WARMUPS))
     method = variant.removesuffix("_equal_pixels")
     is_warmup = method in WARMUPS
@@ -38,41 +41,41 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
             config.start_variant = find_start(variant)
             config.init_from = f"{RUNS}/{config.start_variant}"
         if variant.endswith("_equal_pixels"):
-            # Of 32x32 from 64x128.
+            # Eight crops of 32x32 have as many pixels as one image of 64x128.
             default.set_everywhere(config.views, num_crops=8)
         if variant == "target_bn":
-            config.model.batch_norm_mode = "running"  # Frozen, it would be source_only.
+            config.model.backbone.batch_norm_mode = "running"  # "frozen" would make it source_only.
     return config
 
 
 def find_start(variant: str) -> str:
-    """Returns the variant that a method starts from."""
+    """Returns the warmup variant that a method starts from."""
     return {"ap_ci": "warmup_crops", EQUAL_PIXELS: "warmup_crops_equal_pixels"}.get(
         variant, "warmup"
     )
 
 
 def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
-    config.data.num_classes = 16
+    config.data.label_set = "cityscapes_16"
     config.data.source = "toy_cities/source"
     config.data.target = "toy_cities/target_unlabelled"
     config.data.source_size = (64, 128)
     config.data.target_size = (64, 128)
     config.data.flip_probability = 0.5
 
-    config.model.stem = "two_convs"
-    config.model.stem_widths = (24, 48)
-    config.model.block = "basic"
-    config.model.depths = (2, 2, 1)
-    config.model.widths = (48, 48, 48)
-    config.model.strides = (1, 1, 1)  # Output stride 4, all of it in the stem.
-    config.model.dilations = (1, 2, 4)
-    config.model.classifier_dilations = (1, 3, 6, 9)
-    config.model.kernel_init = "he_normal"
+    config.model.backbone.stem = "two_convs"
+    config.model.backbone.stem_widths = (24, 48)
+    config.model.backbone.block = "basic"
+    config.model.backbone.depths = (2, 2, 1)
+    config.model.backbone.widths = (48, 48, 48)
+    config.model.backbone.strides = (1, 1, 1)  # Output stride 4, all of it in the stem.
+    config.model.backbone.dilations = (1, 2, 4)
+    default.set_everywhere(config.model.heads, dilations=(1, 3, 6, 9))
+    config.model.backbone.kernel_init = "he_normal"
     config.model.input_order = "rgb"
     config.model.input_mean = (110.0, 110.0, 110.0)
     config.model.input_std = (60.0, 60.0, 60.0)
-    config.optimizer.sgd_preset = "clean"  # The rates below are the real ones.
+    config.optimizer.sgd_preset = "clean"  # One update per step, at the rates below.
     config.evaluation.dataset = "toy_cities/target"
     config.evaluation.reported_split = "test"
     config.evaluation.batch_size = 20
@@ -80,7 +83,7 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
 
 
 def _set_objective(config: ml_collections.ConfigDict) -> None:
-    """Sizes are half the height of the images, as 256 of 512 in the paper."""
+    """Sets patches and crops of half the images' height, as in the paper (256 of 512)."""
     default.set_everywhere(config.views, size=(32, 32), num_crops=4)
     default.set_everywhere(
         config.terms,
@@ -92,11 +95,11 @@ def _set_objective(config: ml_collections.ConfigDict) -> None:
 
 
 def _set_warmup(config: ml_collections.ConfigDict) -> None:
-    """From scratch: batch statistics and all parameters learn."""
+    """Sets training from scratch: batch statistics, and all parameters learn."""
     config.num_steps = 1000
     config.data.batch_size = 8
-    config.model.batch_norm_mode = "batch"
-    config.model.batch_norm_train_affine = True
+    config.model.backbone.batch_norm_mode = "batch"
+    config.model.backbone.batch_norm_train_affine = True
     config.optimizer.segmenter_learning_rate = 0.05
     config.optimizer.classifier_learning_rate_multiplier = 1.0  # Nothing is pretrained.
     config.optimizer.weight_decay = 1e-4
@@ -109,19 +112,20 @@ def _set_warmup(config: ml_collections.ConfigDict) -> None:
 def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.num_steps = 500
     config.data.batch_size = 4
-    # Running statistics that follow target images adapt a network by themselves (README.md): frozen
-    # ones show what the alignment does.
-    config.model.batch_norm_mode = "frozen"
-    # Of 0.003, 0.01 and 0.03 the best of alp_gi on seed 0 by mean IoU on the target validation
-    # split, so chosen with target labels (of agp_gi, 0.003 was); the test split is what is quoted.
+    # Running statistics that follow target images adapt a network by themselves (README.md); with
+    # frozen ones the effect of the alignment alone is measured.
+    config.model.backbone.batch_norm_mode = "frozen"
+    # The best of 0.003, 0.01 and 0.03 for alp_gi, seed 0, by mean IoU on the target validation
+    # split, so chosen with target labels (for agp_gi, 0.003 was best); quoted scores are on the
+    # test split.
     if "adversarial" in config.terms:
         config.terms.adversarial.weight = 0.01
-    # The paper's 1e-4 is for 150,000 steps: in 500 a discriminator hardly learns with it. Of 1e-4,
-    # 5e-4 and 1e-3 the largest, for every method.
+    # The paper's 1e-4 is for 150,000 steps; in 500 steps a discriminator hardly learns with it. The
+    # largest of 1e-4, 5e-4 and 1e-3, for every method.
     config.optimizer.discriminator_learning_rate = 1e-3
     config.optimizer.segmenter_learning_rate = 2e-3
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.gradient_clip_norm = 5.0
     config.optimizer.horizon_steps = 500
-    config.evaluation.every_steps = 50  # Ten evaluations, whose mean a study reports, too.
+    config.evaluation.every_steps = 50  # Ten evaluations; a study also reports their mean.
     config.checkpoint.every_steps = 100

@@ -8,11 +8,11 @@ Synopsis:
 import functools
 from typing import ClassVar
 
-from alp_jax.data.labels import BDD100K
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder, RawConfig, make_config
 from data_prep.raw.labels import read_indices
 from data_prep.raw.layout import PatternLayout, Split
+from data_prep.raw.tables import BDD100K
 
 # Two folder structures have been published.
 _IMAGE = r"(images/10k|seg/images)/{split}/(?P<name>[^/]+)\.jpg"

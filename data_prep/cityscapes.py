@@ -8,11 +8,11 @@ Synopsis:
 import functools
 from typing import ClassVar
 
-from alp_jax.data.labels import CITYSCAPES
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder, RawConfig, make_config
 from data_prep.raw.labels import read_indices
 from data_prep.raw.layout import PatternLayout, Split
+from data_prep.raw.tables import CITYSCAPES
 
 _IMAGE = r"leftImg8bit/{split}/[^/]+/(?P<name>[^/]+)_leftImg8bit\.png"
 _EXPECTED_IMAGES = "leftImg8bit/{train,val,test}/CITY/CITY_SEQ_FRAME_leftImg8bit.png"

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import io as scipy_io
 
-from alp_jax.data.labels import GTA5
 from alp_jax.errors import UserError
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder, RawConfig, make_config
 from data_prep.raw.files import RawFiles
 from data_prep.raw.labels import read_indices
 from data_prep.raw.layout import PatternLayout, Selection, Split, count
+from data_prep.raw.tables import GTA5
 
 _PUBLISHED = 24_966
 _EXPECTED = "images/NNNNN.png and labels/NNNNN.png"

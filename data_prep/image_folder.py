@@ -5,6 +5,8 @@ Synopsis:
   python -m data_prep.image_folder --name=my_camera --images=frames --data_dir=datasets
   python -m data_prep.image_folder --name=my_camera_labelled --split=validation \\
       --images=frames --labels=masks --label_map=map.json
+
+The label map names the classes, anyone's own; the dataset keeps them (docs/own_data.md).
 """
 
 import dataclasses
@@ -13,6 +15,8 @@ import re
 
 from absl import flags
 
+from alp_jax.data.class_names import find_near
+from alp_jax.data.labels import LabelTable, load_label_set
 from alp_jax.errors import UserError
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder
@@ -52,11 +56,27 @@ class FolderLayout(Layout):
                 raise self.nothing_found(label_files)
         pairs, faults = match(images, labels)
         size = Split().describe_count(self.split, [pair.name for pair in pairs])
-        selection = Selection({self.split: pairs}, faults, [size])
+        notes = [] if self.table is None else _describe_classes(self.table)
+        selection = Selection({self.split: pairs}, faults, [size, *notes])
         if not pairs:
             selection.check_partners()
             raise self.nothing_found(files)
         return selection
+
+
+def _describe_classes(table: LabelTable) -> list[str]:
+    """Says what a label map means, and which names are nearly those of Cityscapes."""
+    values = ", ".join(f"{name} ({value})" for value, name in sorted(table.names.items()))
+    notes = [f"its classes and the values that are stored for them are {values}"]
+    published = load_label_set("cityscapes_19").names
+    near = {name: find_near(name, published, similarity=0.85) for name in table.class_names}
+    differing = [f"{name} ({near[name]})" for name in near if near[name] not in (None, name)]
+    if differing:
+        notes.append(
+            f"{', '.join(differing)}: nearly the names of Cityscapes in brackets, which the label "
+            "sets cityscapes_19, _16 and _13 have; names must be the same to the letter"
+        )
+    return notes
 
 
 def _by_name(files: RawFiles) -> dict[str, RawFile]:
@@ -85,8 +105,8 @@ class _Command(cli.Command):
             ("name", "What to call it: it is read as image_folder/NAME."),
             ("images", "Folder of images, with any folders in it."),
             ("labels", "Folder of label images that are named like the images. Default: none."),
-            ("label_map", "JSON or YAML file: label value or colour -> class. Default: labels "
-             "hold Cityscapes label ids."),
+            ("label_map", "JSON or YAML file: label value or colour -> name of a class, your own "
+             "or one of Cityscapes', or ignore. Default: labels hold Cityscapes label ids."),
         ):  # fmt: skip
             flags.DEFINE_string(name, None, text, flag_values=values)
         flags.DEFINE_enum(
@@ -109,6 +129,7 @@ class _Command(cli.Command):
             name=name,
             expected=_EXPECTED,
             read_label=label_map.read if values.labels else None,
+            table=label_map.table if values.labels else None,
             upright=True,
             split=values.split,
             labels_dir=pathlib.Path(values.labels) if values.labels else None,

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from absl import flags
 
-from alp_jax.data.labels import SYNTHIA, SYNTHIA_LANES_ARE_ROAD
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder, RawConfig, make_config
 from data_prep.raw.labels import read_first_of_16_bit
 from data_prep.raw.layout import Layout, PatternLayout, Split
+from data_prep.raw.tables import SYNTHIA, SYNTHIA_LANES_ARE_ROAD
 
 _EXPECTED = "RGB/NNNNNNN.png and GT/LABELS/NNNNNNN.png"
 _FIELDS: dict[str, Any] = {

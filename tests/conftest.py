@@ -77,7 +77,7 @@ def trained_run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 
     config = tiny.get_config(data_dir)
     with config.unlocked():
-        config.model.batch_norm_mode = "running"
+        config.model.backbone.batch_norm_mode = "running"
         config.tensorboard = True
     return _train(config, tmp_path_factory.mktemp("alp_gi"), profile_steps=1)
 

@@ -21,10 +21,11 @@ import numpy as np
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 from PIL import Image
 
-from alp_jax import models
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.data.sources import open_source
 from alp_jax.evaluation.evaluator import Evaluator
+from alp_jax.run import assembly
+from alp_jax.workdir.settings import build_settings
 from configs import gta5_to_cityscapes
 from data_prep.cityscapes import Cityscapes
 from data_prep.raw.prepare import prepare
@@ -70,7 +71,8 @@ def run(
     with config.unlocked():
         config.data.data_dir = str(folder)
         config.evaluation.dataset = f"cityscapes/{prepared.name}"
-    truth, label_set = raw_labels(raw_dir), LABEL_SETS[config.data.num_classes]
+    settings = build_settings(config)
+    truth, label_set = raw_labels(raw_dir), load_label_set(config.data.label_set)
     assert truth, f"no labels in {raw_dir}"
 
     # The raw files, by numpy alone, against what evaluation reads.
@@ -82,16 +84,16 @@ def run(
         raw = np.asarray(Image.open(truth[example["name"]]))
         expected = np.zeros(256, int)
         for train_id, scene_class in enumerate(label_set.classes):
-            expected[train_id] = np.sum(raw == scene_class.cityscapes_id)
+            expected[train_id] = np.sum(raw == scene_class.label_id)
         expected[255] = raw.size - expected.sum()
         np.testing.assert_array_equal(histogram(example["label"]), expected)
         assert example["image"].shape == (*size, 3)
         total += expected
     print(f"{len(source)} frames: label histograms equal those of the raw files.")
 
-    segmenter = models.create_segmenter(config.model, label_set.num_classes)
+    segmenter = assembly.create_setup(settings).segmenter
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
-    evaluator = Evaluator(config, segmenter, label_set)
+    evaluator = Evaluator(settings, segmenter, label_set)
     start = time.monotonic()
     result = evaluator.evaluate(params, model_state, step=0, predictions_dir=folder / "predictions")
     seconds = time.monotonic() - start
@@ -124,7 +126,7 @@ def main() -> None:
     parser.add_argument("--raw_dir", type=pathlib.Path, required=True)
     config = gta5_to_cityscapes.get_config("source_only")
     with config.unlocked():
-        config.model.kernel_init = "he_normal"  # Random weights that tell classes apart.
+        config.model.backbone.kernel_init = "he_normal"  # Random weights that tell classes apart.
     with tempfile.TemporaryDirectory() as folder:
         run(parser.parse_args().raw_dir, pathlib.Path(folder), config)
 

@@ -10,6 +10,7 @@ one is above its bound. Images and weights are made up: what is compared is the 
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -21,15 +22,20 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import torch
 
-from alp_jax.objective import optim, patches, state
+from alp_jax.data.labels import load_label_set
+from alp_jax.data.samples import Batch, Sample
+from alp_jax.models import AUX
+from alp_jax.models.settings import head
+from alp_jax.objective import optim
+from alp_jax.objective.settings import placement, term
 from alp_jax.run import assembly
+from alp_jax.workdir.settings import RunSettings, build_settings
 from configs import default
-from tests import torch_reference
+from tests import torch_run
+from tests.torch_run import SEGMENTER, Tensors
 
 PyTree = Any
-Tensors = dict[str, np.ndarray]  # By PyTorch's names, in PyTorch's layout.
 
 # Largest relative differences that pass, each of a whole tensor (`relative_error`) or a scalar.
 BOUNDS = {
@@ -39,23 +45,49 @@ BOUNDS = {
     "losses": 1e-3,
     "parameters": 1e-3,
 }
-SEGMENTER = "segmenter"
-# Random keys of the steps: the run's, and the roles that alp_jax.objective.steps folds into it.
-RNG, ROLES = jax.random.key(7), {"source": 0, "target": 1}
+RNG = jax.random.key(7)  # Of the steps.
 
 
-def create_config(method: str, fields: dict[str, Any]) -> ml_collections.ConfigDict:
-    """The paper's configuration of a method but for `fields`, such as "model.aux_classifier"."""
+def create_config(
+    method: str, fields: dict[str, Any], *, aux_weights: tuple[float, float] | None = None
+) -> ml_collections.ConfigDict:
+    """Creates the paper's configuration of a method, with other values of some fields.
+
+    Args:
+      method: of configs/methods.
+      fields: "views.FIELD", "terms.FIELD" or "model.FIELD" (wherever such a field is inside that
+        block), or the full name of a field.
+      aux_weights: of the cross-entropy and the alignment of an auxiliary head, which is added.
+    """
     config = default.get_config(method)
     with config.unlocked():
-        config.update_from_flattened_dict(fields)
+        if aux_weights is not None:
+            _add_aux_head(config, *aux_weights)
+        for name, value in fields.items():
+            block, _, field = name.rpartition(".")
+            if block in ("views", "terms", "model", "model.heads"):
+                found = config.model.heads if block == "model.heads" else config[block]
+                default.set_everywhere(found, **{field: value})
+            else:
+                config.update_from_flattened_dict({name: value})
     return config
 
 
-def make_batch(config: ml_collections.ConfigDict, seed: int) -> dict[str, np.ndarray]:
-    """Noisy blocks of random colours and classes; some without a label."""
+def _add_aux_head(
+    config: ml_collections.ConfigDict, cross_entropy_weight: float, adversarial_weight: float
+) -> None:
+    config.model.heads.aux = head("aspp", stage=-2)
+    config.terms.cross_entropy_aux = term("cross_entropy", head=AUX, weight=cross_entropy_weight)
+    if "adversarial" in config.terms:
+        config.terms.adversarial_aux = term("alignment", head=AUX, weight=adversarial_weight)
+        kind = config.terms.adversarial.patches.kind
+        config.terms.adversarial_aux.patches = placement(kind)
+
+
+def make_batch(settings: RunSettings, seed: int) -> Batch:
+    """Makes noisy blocks of random colours and classes; some without a label."""
     rng = np.random.default_rng(seed)
-    data = config.data
+    data = settings.data
 
     def blocks(size: tuple[int, int], channels: int, highest: int) -> np.ndarray:
         coarse = rng.integers(0, highest, (data.batch_size, *(-(-s // 8) for s in size), channels))
@@ -65,13 +97,12 @@ def make_batch(config: ml_collections.ConfigDict, seed: int) -> dict[str, np.nda
         colours = blocks(size, 3, 200)
         return (colours + rng.integers(0, 56, colours.shape)).astype(np.uint8)
 
-    labels = blocks(data.source_size, 1, data.num_classes + 1)[..., 0]
-    batch = {
-        "source_images": images(data.source_size),
-        "source_labels": np.where(labels == data.num_classes, 255, labels).astype(np.uint8),
-    }
-    if config.objective.use_target:
-        batch["target_images"] = images(data.target_size)
+    num_classes = load_label_set(data.label_set).num_classes
+    labels = blocks(data.source_size, 1, num_classes + 1)[..., 0]
+    labels = np.where(labels == num_classes, 255, labels).astype(np.uint8)
+    batch = {"source": Sample(images(data.source_size), labels)}
+    if "target" in settings.views:
+        batch["target"] = Sample(images(data.target_size))
     return batch
 
 
@@ -106,48 +137,39 @@ class Both(NamedTuple):
 
 
 class Pair:
-    """Both implementations of one configuration, with the same start."""
+    """Both implementations of one run, with the same start.
+
+    Attributes:
+      settings: of the run.
+      setup: of our step; the optimizers note the gradient.
+      state: of ours, after the steps so far.
+    """
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        settings: RunSettings,
         dtype: type = np.float32,
         discriminator_scale: float = 1.0,
     ):
-        self.config, self._dtype = config, dtype
-        self._statics = assembly.create_statics(config)
-        for player in ("segmenter_optimizer", "discriminator_optimizer"):
-            self._statics[player] = _observed(self._statics[player])
-        self._step = None
-        self.state = _create_state(self._statics, dtype, discriminator_scale)
-
-        self._segmenter = create_torch_segmenter(config)
-        discriminators = {
-            player: torch_reference.create_discriminator(
-                config.data.num_classes, config.discriminator.widths
-            )
-            for player in self._our_players()
-            if player != SEGMENTER
-        }
-        self._networks = {SEGMENTER: self._segmenter, **discriminators}
-        for player, tensors in self._our_players().items():
-            self._networks[player].to(torch.float64 if dtype == np.float64 else torch.float32)
-            _fill(self._networks[player], tensors)
-        self._trainer = torch_reference.Trainer(
-            self._segmenter, discriminators, create_torch_settings(config)
+        self.settings = settings
+        setup = assembly.create_setup(settings)
+        self.setup = dataclasses.replace(
+            setup,
+            segmenter_optimizer=_observed(setup.segmenter_optimizer),
+            own_optimizer=_observed(setup.own_optimizer),
         )
-        self._calibrate(make_batch(config, seed=0)["source_images"])
+        self._step = None
+        start = torch_run.draw_state(self.setup, dtype, discriminator_scale)
+        self._reference = torch_run.Reference(settings, start, dtype)
+        self._reference.calibrate(make_batch(settings, seed=0)["source"].images)
+        calibrated = self._reference.tensors()[SEGMENTER]
+        self.state = torch_run.take_statistics(start, calibrated)
         self._start = self.tensors().ours
 
     def tensors(self) -> Both:
         """Parameters and statistics of all players."""
-        theirs = {
-            f"{player}/{name}": tensor.numpy().copy()
-            for player, network in self._networks.items()
-            for name, tensor in network.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        }
-        return Both(_flatten(self._our_players()), theirs)
+        ours = torch_run.player_tensors(self.state)
+        return Both(_flatten(ours), _flatten(self._reference.tensors()))
 
     def displacements(self) -> Both:
         """How far every tensor is from its start; those that must not move are left out."""
@@ -160,115 +182,39 @@ class Pair:
     def forward(self, images: np.ndarray, *, train: bool) -> dict[str, Both]:
         """Predicts: "logits" of every head, and "statistics" after it; changes neither side."""
         entry = self.state.segmenter
-        apply = jax.jit(functools.partial(self._statics["segmenter"].apply, train=train))
-        logits, model_state = apply(entry.params, entry.model_state, images)
-        our_logits = {head: np.moveaxis(np.asarray(value), 3, 1) for head, value in logits.items()}
-        self._segmenter.train(train)
-        with torch.no_grad():
-            outputs = self._segmenter(self._as_input(images))
-        our_statistics = segmenter_tensors(model_state["batch_stats"])
-        statistics = {
-            name: tensor.numpy().copy()
-            for name, tensor in self._segmenter.state_dict().items()
-            if name in our_statistics
-        }
-        _fill(self._segmenter, self._our_players()[SEGMENTER])
+        apply = jax.jit(functools.partial(self.setup.segmenter.apply, train=train))
+        outputs, model_state = apply(entry.params, entry.model_state, images)
+        our_logits = {head: np.moveaxis(np.asarray(v), 3, 1) for head, v in outputs.logits.items()}
+        our_statistics = torch_run.segmenter_tensors(model_state["batch_stats"])
+        their_logits, after = self._reference.forward(images, train=train)
+        their_statistics = {name: after[name] for name in our_statistics}
         return {
-            "logits": Both(our_logits, {head: value.numpy() for head, value in outputs.items()}),
-            "statistics": Both(our_statistics, statistics),
+            "logits": Both(our_logits, their_logits),
+            "statistics": Both(our_statistics, their_statistics),
         }
 
-    def step(self, batch: dict[str, np.ndarray]) -> dict[str, Both]:
+    def step(self, batch: Batch) -> dict[str, Both]:
         """Trains for a step, with all of alp_jax's own: "losses" and "gradients" of all players."""
-        step = int(self.state.step)
         if self._step is None:
-            self._step = assembly.compile_train_step(self._statics, self.state, batch, RNG)
-        self.state, metrics = self._step(self.state, batch)
+            self._step = assembly.compile_train_step(self.setup, self.state, batch, RNG)
+        self.state, scalars = self._step(self.state, batch)
         our_losses = {
             name.removeprefix("loss/"): float(value)
-            for name, value in metrics.items()
+            for name, value in scalars.items()
             if name.startswith("loss/")
         }
-        our_gradients = {SEGMENTER: segmenter_tensors(self.state.segmenter.opt_state[0])}
+        our_gradients = {SEGMENTER: torch_run.segmenter_tensors(self.state.segmenter.opt_state[0])}
         if self.state.discriminator is not None:
             for head, gradient in self.state.discriminator.opt_state[0].items():
-                our_gradients[head] = discriminator_tensors(gradient)
-
-        images = {
-            domain: self._as_input(batch[f"{domain}_images"])
-            for domain in ROLES
-            if f"{domain}_images" in batch
-        }
-        labels = torch.from_numpy(batch["source_labels"]).long()
-        losses = self._trainer.train_step(step, images, labels, self._offsets(step))
-        gradients = self._trainer.gradients
+                our_gradients[head] = torch_run.discriminator_tensors(gradient)
+        losses = self._reference.step(batch, RNG)
+        gradients = self._reference.gradients
         for name in our_gradients[SEGMENTER].keys() - gradients[SEGMENTER].keys():
             # Frozen: PyTorch keeps no gradient, ours is zero.
             assert not np.any(our_gradients[SEGMENTER].pop(name)), name
         return {
             "losses": Both(our_losses, losses),
             "gradients": Both(_flatten(our_gradients), _flatten(gradients)),
-        }
-
-    def _our_players(self) -> dict[str, Tensors]:
-        segmenter, discriminator = self.state.segmenter, self.state.discriminator
-        statistics = segmenter_tensors(segmenter.model_state["batch_stats"])
-        players = {SEGMENTER: segmenter_tensors(segmenter.params) | statistics}
-        for head, params in ({} if discriminator is None else discriminator.params).items():
-            players[head] = discriminator_tensors(params)
-        return players
-
-    def _calibrate(self, images: np.ndarray) -> None:
-        """Makes running statistics those of a batch, but for some noise.
-
-        With others activations would grow by orders of magnitude over a hundred layers, in the
-        modes that normalise with them.
-        """
-        rng = np.random.default_rng(1)
-        norms = [m for m in self._segmenter.modules() if isinstance(m, torch_reference.BatchNorm)]
-        mode, momentum = norms[0].mode, norms[0].momentum
-        for norm in norms:
-            norm.mode, norm.momentum = "batch", 1.0
-        self._segmenter.train()
-        with torch.no_grad():
-            self._segmenter(self._as_input(images))
-        for norm in norms:
-            norm.mode, norm.momentum = mode, momentum
-            noise = rng.standard_normal((2, norm.num_features))
-            norm.running_mean += torch.from_numpy(0.1 * noise[0]) * norm.running_var.sqrt()
-            norm.running_var *= torch.from_numpy(np.exp(0.1 * noise[1]))
-        calibrated = self._segmenter.state_dict()
-        segmenter = self.state.segmenter
-        model_state = {
-            "batch_stats": jax.tree_util.tree_map_with_path(
-                lambda path, leaf: jnp.asarray(calibrated[segmenter_name(path)].numpy().copy()),
-                segmenter.model_state["batch_stats"],
-            )
-        }
-        self.state = self.state.replace(segmenter=segmenter.replace(model_state=model_state))
-
-    def _as_input(self, images: np.ndarray) -> torch.Tensor:
-        """RGB [B, H, W, 3] as published code feeds it: BGR, less the mean, channels first."""
-        mean = np.array([104.00698793, 116.66876762, 122.67891434], self._dtype)
-        bgr = images[..., ::-1].astype(self._dtype) - mean
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(bgr, 3, 1)))
-
-    def _offsets(self, step: int) -> dict[str, np.ndarray]:
-        """Where our step cuts its patches."""
-        data, objective = self.config.data, self.config.objective
-        if objective.patch == "whole":
-            return dict.fromkeys(ROLES)
-        return {
-            domain: np.asarray(
-                patches.sample_offsets(
-                    jax.random.fold_in(jax.random.fold_in(RNG, role), step),
-                    data.batch_size,
-                    data[f"{domain}_size"],
-                    objective.patch_size,
-                    objective.num_patches,
-                )
-            )
-            for domain, role in ROLES.items()
         }
 
 
@@ -286,150 +232,8 @@ def _observed(optimizer: optim.Optimizer) -> optim.Optimizer:
     return optim.Optimizer(optax.GradientTransformation(init, update), optimizer.learning_rate)
 
 
-def _create_state(
-    statics: dict[str, Any], dtype: type, discriminator_scale: float
-) -> state.TrainState:
-    """A state at step 0 with all parameters random (its statistics are `Pair._calibrate`'s).
-
-    Drawn here, as compiling the initialisers takes longer than the comparison; by He's rule also
-    the discriminators, times `discriminator_scale`: the wide ones of the paper need a small one, or
-    a step of Adam moves every decision by several, and rounding errors with it.
-    """
-    rng = np.random.default_rng(0)
-    arguments = {name: value for name, value in statics.items() if name != "objective"}
-    arguments["has_discriminator"] = statics["objective"].aligns
-    create = functools.partial(state.create_train_state, **arguments)
-    # A unit that rounding puts above zero on one side and below on the other has another gradient:
-    # in single precision biases keep most units far from zero.
-    distance = 3.0 if dtype == np.float32 else 0.0
-
-    def start(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return jnp.zeros(leaf.shape, dtype if floating else leaf.dtype)
-
-    def draw(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        *_, module, name = keys = [entry.key for entry in path]
-        he = np.sqrt(2 / np.prod(leaf.shape[:-1]))
-        noise = rng.standard_normal(leaf.shape)
-        if name == "kernel":
-            values = noise * he * (0.2 if module.startswith("branch") else 1.0)
-            if keys[0] in ("main", "aux"):
-                values *= discriminator_scale
-        elif name == "scale":  # Small residuals keep a hundred layers from amplifying rounding.
-            values = rng.uniform(0.5, 1.0, leaf.shape) * (0.3 if module == "bn3" else 1.0)
-        elif keys[0] == "backbone":
-            values = 0.1 * noise + (0.0 if module == "bn3" else distance)
-        elif module.startswith("branch"):
-            values = 0.1 * noise
-        else:
-            values = discriminator_scale**2 * (0.1 * noise + np.sign(noise) * distance)
-        return jnp.asarray(values, dtype)
-
-    entry = jax.tree.map(start, jax.eval_shape(create, jax.random.key(0)))
-    players = {"segmenter": entry.segmenter, "discriminator": entry.discriminator}
-    return entry.replace(
-        **{
-            name: player.replace(params=jax.tree_util.tree_map_with_path(draw, player.params))
-            for name, player in players.items()
-            if player is not None
-        }
-    )
-
-
-def create_torch_segmenter(config: ml_collections.ConfigDict) -> torch_reference.DeepLabV2:
-    return torch_reference.DeepLabV2(**torch_segmenter_arguments(config))
-
-
-def torch_segmenter_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    model = config.model
-    return {
-        "num_classes": config.data.num_classes,
-        "stem_width": model.stem_widths[0],
-        "depths": model.depths,
-        "widths": model.widths,
-        "strides": model.strides,
-        "dilations": model.dilations,
-        "classifier_dilations": model.classifier_dilations,
-        "stride_in": model.stride_in,
-        "batch_norm": model.batch_norm_mode,
-        "train_affine": model.batch_norm_train_affine,
-        "multi_level": model.aux_classifier,
-    }
-
-
-def create_torch_settings(config: ml_collections.ConfigDict) -> torch_reference.Settings:
-    objective, optimizer = config.objective, config.optimizer
-    method = {"whole": "agp_gi", "random": "alp_gi", "image_crop": "ap_ci"}[objective.patch]
-    return torch_reference.Settings(
-        method=method if objective.use_target else "source_only",
-        patch_size=objective.patch_size,
-        normalized=objective.aligned_map == "normalized_self_information",
-        game=objective.game,
-        decision=objective.decision,
-        cross_entropy_weights={"main": 1.0, "aux": objective.aux_cross_entropy_weight},
-        adversarial_weights={
-            "main": objective.adversarial_weight,
-            "aux": objective.aux_adversarial_weight,
-        },
-        sgd=optimizer.sgd_preset,
-        segmenter_learning_rate=optimizer.segmenter_learning_rate,
-        discriminator_learning_rate=optimizer.discriminator_learning_rate,
-        horizon_steps=optimizer.horizon_steps,
-    )
-
-
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
-_MODULES = {
-    "downsample_conv": "downsample.0",
-    "downsample_bn": "downsample.1",
-    "classifier": "layer6.conv2d_list",
-    "aux_classifier": "layer5.conv2d_list",
-}
-
-
-def segmenter_name(path: tuple[Any, ...]) -> str:
-    """backbone/layer1_0/downsample_conv/kernel is layer1.0.downsample.0.weight, for example."""
-    *modules, leaf = (entry.key for entry in path if entry.key != "backbone")
-    names = [_MODULES.get(m, m.replace("_", ".").removeprefix("branch")) for m in modules]
-    return ".".join([*names, _LEAVES[leaf]])
-
-
-def segmenter_tensors(tree: PyTree) -> Tensors:
-    """Parameters, statistics or gradients of a segmenter, as PyTorch names and lays them out."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {segmenter_name(path): _as_torch(leaf) for path, leaf in leaves}
-
-
-def discriminator_tensors(tree: PyTree) -> Tensors:
-    """The same of a discriminator: conv{i} is module 2 i, between two there is an activation."""
-    return {
-        f"{2 * int(layer.removeprefix('conv'))}.{_LEAVES[name]}": _as_torch(leaf)
-        for layer, leaves in tree.items()
-        for name, leaf in leaves.items()
-    }
-
-
-def _as_torch(leaf: jax.Array) -> np.ndarray:
-    array = np.array(leaf)  # A copy: the train step donates its state.
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
-
-
 def _flatten(players: dict[str, Tensors]) -> Tensors:
     return {f"{player}/{name}": t for player, ts in players.items() for name, t in ts.items()}
-
-
-def _fill(network: torch.nn.Module, tensors: Tensors) -> None:
-    """Loads every parameter and statistic, and no other."""
-    loaded = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
-    missing, unexpected = network.load_state_dict(loaded, strict=False)
-    assert not unexpected, unexpected
-    assert all(name.endswith("num_batches_tracked") for name in missing), missing
 
 
 def x64(enabled: bool = True) -> contextlib.AbstractContextManager:
@@ -439,13 +243,13 @@ def x64(enabled: bool = True) -> contextlib.AbstractContextManager:
 
 def compare(pair: Pair, num_steps: int) -> Iterator[tuple[str, Error]]:
     """Trains a pair, prints the losses, and gives (kind, error) of all that is compared."""
-    images = make_batch(pair.config, seed=1)["source_images"]
+    images = make_batch(pair.settings, seed=1)["source"].images
     for training in (False, True):
         for kind, both in pair.forward(images, train=training).items():
             yield kind, both.error()
     print(f"{'step':>4}  {'loss':24} {'alp_jax':>12} {'PyTorch':>12} {'difference':>11}")
     for step in range(num_steps):
-        result = pair.step(make_batch(pair.config, seed=1 + step))
+        result = pair.step(make_batch(pair.settings, seed=1 + step))
         for name, theirs in result["losses"].theirs.items():
             ours = result["losses"].ours[name]
             error = relative_error(ours, theirs)
@@ -463,7 +267,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--method", default="alp_gi", choices=[*default.METHODS])
+    add("--method", default="alp_gi", choices=default.list_methods())
     add("--steps", type=int, default=20)
     add("--height", type=int, default=96, help="of source images; target images have 16 less")
     add("--width", type=int, default=160)
@@ -485,17 +289,21 @@ def main(arguments: Sequence[str]) -> int:
         {
             "data.source_size": (flags.height, flags.width),
             "data.target_size": (flags.height - 16, flags.width - 16),
-            "model.batch_norm_mode": flags.batch_norm,
-            "model.aux_classifier": flags.aux,
-            "objective.patch_size": (64, 64),
+            "model.backbone.batch_norm_mode": flags.batch_norm,
+            "views.size": (64, 64),
+            "terms.patch_size": (64, 64),
             "optimizer.sgd_preset": flags.preset,
             "optimizer.segmenter_learning_rate": flags.learning_rate,
             "optimizer.horizon_steps": 2 * flags.steps,
+            "num_steps": flags.steps,
         },
+        aux_weights=(0.1, 0.0002) if flags.aux else None,
     )
     errors: dict[str, Error] = {}
     with x64(flags.x64):
-        pair = Pair(config, np.float64 if flags.x64 else np.float32, discriminator_scale=0.3)
+        pair = Pair(
+            build_settings(config), np.float64 if flags.x64 else np.float32, discriminator_scale=0.3
+        )
         for kind, error in compare(pair, flags.steps):
             errors[kind] = max(errors.get(kind, error), error)
         moved = pair.displacements().error()

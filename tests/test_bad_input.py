@@ -173,8 +173,12 @@ CONFIG_CASES = {
     "a rate without end": Case(
         flags("--config.optimizer.segmenter_learning_rate=inf"), "segmenter_learning_rate is inf"
     ),
-    "another number of classes": Case(
-        flags("--config.data.num_classes=18"), "config.data.num_classes is 18: expected one of 19"
+    "a label set there is not": Case(
+        flags("--config.data.label_set=cityscapes_18"),
+        "config.data.label_set is 'cityscapes_18': expected one of cityscapes_13",
+    ),
+    "a label set file there is not": Case(
+        flags("--config.data.label_set=nowhere.yaml"), "There is no label set file nowhere.yaml"
     ),
     "momentum 1": Case(flags("--config.optimizer.momentum=1.0"), "at least 0 and below 1"),
     "a domain there is not": Case(

@@ -1,8 +1,11 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 
+from alp_jax.data.labels import load_label_set
+from alp_jax.workdir.settings import build_settings
 from benchmarks import (
     convolution,
     evaluation,
@@ -11,7 +14,9 @@ from benchmarks import (
     results,
     scaling,
     startup,
+    train_step,
 )
+from tests import tiny
 
 
 def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsys):
@@ -31,9 +36,9 @@ def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsy
 
 def test_ratios_are_of_medians_to_published_code(monkeypatch):
     rates = {"published": [2.0, 4.0, 3.0], "full_size": [6.0] * 3, "resized": [9.0, 30.0, 12.0]}
-    monkeypatch.setattr(input_pipeline, "_spawn", lambda spec: rates[spec["kind"]].pop())
+    monkeypatch.setattr(input_pipeline, "spawn", lambda spec: rates[spec["kind"]].pop())
     spec = {"bytes_per_pair": dict.fromkeys(rates, 5)}
-    rows = input_pipeline._measure(spec, workers=2, blocks=3)
+    rows = input_pipeline.measure(spec, workers=2, blocks=3)
     assert [(row["kind"], row["workers"], row["ratio"]) for row in rows] == [
         ("published", 2, 1.0), ("full_size", 2, 2.0), ("resized", 2, 4.0)
     ]  # fmt: skip
@@ -45,10 +50,10 @@ def test_startup_alternates_cold_and_warm_and_saves_medians(monkeypatch, tmp_pat
 
     def spawn(data_dir, cache_dir):
         folders.append(cache_dir)
-        names = [*startup.PHASES, *startup._EVENTS.values()]
+        names = [*startup.PHASES, *startup.EVENTS.values()]
         return dict.fromkeys(names, 0.5) | {"total": next(totals)}
 
-    monkeypatch.setattr(startup, "_spawn", spawn)
+    monkeypatch.setattr(startup, "spawn", spawn)
     output = tmp_path / "startup.json"
     assert startup.main(["--repeats=3", f"--output={output}"]) == 0
     medians = json.loads(output.read_text())["median_seconds"]
@@ -59,7 +64,7 @@ def test_startup_alternates_cold_and_warm_and_saves_medians(monkeypatch, tmp_pat
 
 def test_numpy_count_of_published_code_ignores_what_is_not_counted():
     labels, predictions = np.array([0, 0, 18, 255]), np.array([0, 3, 18, 3])
-    counts = evaluation._count_published(labels, predictions)
+    counts = evaluation.count_published(labels, predictions)
     assert counts.sum() == 3
     assert (counts[0, 0], counts[0, 3], counts[18, 18]) == (1, 1, 1)
 
@@ -70,14 +75,14 @@ def test_lists_of_numbers():
 
 def test_costs_that_are_powers_of_the_work_have_their_exponents(monkeypatch, tmp_path, capsys):
     def cost(spec, steps):
-        paper_step.create_config(scale=spec["scale"], batch_size=spec["batch_size"])  # Is valid.
+        paper_step.create_settings(scale=spec["scale"], batch_size=spec["batch_size"])  # Is valid.
         work = 90 * 160 / spec["scale"] ** 2 * spec["batch_size"]
         held = work / spec["devices"]
         return {"seconds": 3 * work, "temporary_bytes": int(2**30 * held**0.5), "pixels": work} | {
             "images": spec["batch_size"]
         }
 
-    monkeypatch.setattr(scaling, "_spawn", cost)
+    monkeypatch.setattr(scaling, "spawn", cost)
     path = tmp_path / "scaling.json"
     assert scaling.main([f"--output={path}"]) == 0
     tables = json.loads(path.read_text())["tables"]
@@ -95,3 +100,31 @@ def test_forms_of_convolution_are_timed_against_those_of_xla(monkeypatch, tmp_pa
     assert list(row["milliseconds"]) == ["forward", "to inputs", "to kernel", "to kernel, loop"]
     assert all(min(both.values()) > 0 for both in row["milliseconds"].values())
     assert "tiny" in capsys.readouterr().out
+
+
+def test_both_sides_take_steps_and_their_memory_and_arithmetic_are_told(
+    monkeypatch, tmp_path, capsys
+):
+    settings = build_settings(tiny.get_config(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    monkeypatch.setattr(paper_step, "create_settings", lambda **_: settings)
+    monkeypatch.setattr(train_step, "spawn", lambda role, spec, *_: train_step.run_role(role, spec))
+    monkeypatch.setattr(train_step, "MATMUL_SIZES", {"cpu": 64})
+    path = tmp_path / "train_step.json"
+    arguments = ["--scales=4", "--cores=1", "--steps=1", "--blocks=1", f"--output={path}"]
+    assert train_step.main(arguments) == 0
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["source_size"] == [tiny.HEIGHT, tiny.WIDTH]
+    assert row["ratio"] == row["median_seconds"]["alp_jax"] / row["median_seconds"]["torch"]
+    assert min(row["peak_gib"].values()) > 0
+    assert row["flop"] > 1e6
+    assert f"{tiny.HEIGHT}x{tiny.WIDTH}" in capsys.readouterr().out
+
+
+def test_a_drawn_batch_fits_the_step():
+    settings = paper_step.create_settings(scale=4)
+    _, (_, shapes, _) = paper_step.describe(settings)
+    batch = paper_step.draw_batch(settings)
+    assert jax.tree.map(np.shape, batch) == jax.tree.map(lambda leaf: leaf.shape, shapes)
+    assert batch["source"].labels.max() < load_label_set(settings.data.label_set).num_classes

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from alp_jax.errors import UserError
+from alp_jax.models.settings import head
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir import config
@@ -46,25 +47,28 @@ def test_the_built_in_configurations_are_valid(variant):
 
 @pytest.mark.parametrize("variant", PAPERS_METHODS)
 @pytest.mark.parametrize(
-    ("module", "source_size", "num_classes"),
-    [(gta5_to_cityscapes, [720, 1280], 19), (synthia_to_cityscapes, [760, 1280], 16)],
+    ("module", "source_size", "label_set"),
+    [
+        (gta5_to_cityscapes, [720, 1280], "cityscapes_19"),
+        (synthia_to_cityscapes, [760, 1280], "cityscapes_16"),
+    ],
     ids=PAPER,
 )
 def test_the_papers_experiments_have_the_numbers_of_section_4_1(
-    variant, module, source_size, num_classes
+    variant, module, source_size, label_set
 ):
     fields = flatten(module.get_config(variant))
     expected = {
         "data.source_size": source_size,
         "data.target_size": [512, 1024],
-        "data.num_classes": num_classes,
+        "data.label_set": label_set,
         "data.batch_size": 1,
         "num_steps": 150_000,
         "optimizer.segmenter_learning_rate": 2.5e-4,
         "optimizer.discriminator_learning_rate": 1e-4,
-        "model.depths": [3, 4, 23, 3],
-        "model.batch_norm_mode": "running",
-        "model.aux_classifier": False,
+        "model.backbone.depths": [3, 4, 23, 3],
+        "model.backbone.batch_norm_mode": "running",
+        "model.heads.main.stage": -1,
     }
     if variant in ("ap_ci", "agp_gi", "alp_gi"):
         expected |= {
@@ -88,8 +92,8 @@ def test_advent_has_the_numbers_of_its_published_code(
 ):
     run_config = module.get_config("advent")
     build_settings(run_config)
-    assert run_config.model.aux_classifier == aux_classifier
-    assert run_config.model.batch_norm_mode == "batch"
+    assert ("aux" in run_config.model.heads) == aux_classifier
+    assert run_config.model.backbone.batch_norm_mode == "batch"
     assert run_config.num_steps == num_steps
     assert run_config.optimizer.horizon_steps == horizon_steps
     terms = run_config.terms
@@ -105,7 +109,7 @@ def test_methods_of_the_paper_differ_only_in_views_and_terms(module):
     flat = {variant: flatten(module.get_config(variant)) for variant in PAPERS_METHODS}
     more = {
         "ap_ci": {"start_variant", "init_from"},  # Never sees a whole image.
-        "target_bn": {"model.batch_norm_mode"},  # Nothing else would adapt.
+        "target_bn": {"model.backbone.batch_norm_mode"},  # Nothing else would adapt.
     }
     for variant, fields in flat.items():
         for name in fields.keys() - more.get(variant, set()):
@@ -133,7 +137,11 @@ def test_an_unknown_variant_lists_those_there_are(module):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"data.num_classes": 17}, "data.num_classes is 17: expected one of 19, 16, 13"),
+        (
+            {"data.label_set": "cityscapes_17"},
+            "data.label_set is 'cityscapes_17': expected one of cityscapes_13, cityscapes_16, "
+            r"cityscapes_19, or the path of a \.yaml file",
+        ),
         ({"data.image_resize": "cubic"}, "'cubic': expected one of bicubic, bilinear"),
         ({"data.batch_size": 0}, "data.batch_size is 0: expected at least 1"),
         ({"data.flip_probability": 1.5}, "data.flip_probability is 1.5: .* at most 1"),
@@ -194,10 +202,9 @@ def test_a_wrong_field_is_named_with_what_is_accepted(fields, message):
         ),
         (
             "target_bn",
-            {"model.batch_norm_mode": "frozen"},
+            {"model.backbone.batch_norm_mode": "frozen"},
             r"config.views.target changes nothing: .* follows the images \(running or batch\)",
         ),
-        ("alp_gi", {"model.aux_classifier": True}, "No term .* trains the network's head aux"),
     ],
 )
 def test_a_field_that_does_not_fit_the_method_is_named(variant, fields, message):
@@ -205,6 +212,14 @@ def test_a_field_that_does_not_fit_the_method_is_named(variant, fields, message)
     with run_config.unlocked():
         run_config.update_from_flattened_dict(fields)
     with pytest.raises(UserError, match=message):
+        build_settings(run_config)
+
+
+def test_a_head_that_nothing_trains_is_named():
+    run_config = default.get_config("alp_gi")
+    with run_config.unlocked():
+        run_config.model.heads.aux = head("aspp", stage=-2)
+    with pytest.raises(UserError, match="No term .* trains the network's head aux"):
         build_settings(run_config)
 
 

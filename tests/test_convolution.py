@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from alp_jax.models import convolution
-from alp_jax.models.convolution import convolve
+from alp_jax.models.ops import convolution
+from alp_jax.models.ops.convolution import convolve
 
 # Channels and features of each form, kernel size, stride, padding, dilation.
 CASES = {

@@ -1,37 +1,38 @@
+import dataclasses
 import itertools
 import pathlib
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from alp_jax.data import pipeline, sources
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
+from alp_jax.workdir.settings import build_settings
 from tests import tiny
 
-LABEL_SET = LABEL_SETS[16]
+LABEL_SET = load_label_set("cityscapes_16")
 BATCH_SIZE = 4
 
 
 @pytest.fixture
-def config(data_dir):
-    config = tiny.get_config(data_dir).data
-    with config.unlocked():
-        config.batch_size = BATCH_SIZE
-    return config
+def settings(data_dir):
+    found = build_settings(tiny.get_config(data_dir)).data
+    return dataclasses.replace(found, batch_size=BATCH_SIZE)
 
 
-def create(config, seed=0, use_target=True):
-    return pipeline.create_train_batches(
-        config, seed=seed, label_set=LABEL_SET, use_target=use_target
-    )
+def create(settings, seed=0, domains=pipeline.DOMAINS):
+    return pipeline.create_train_batches(settings, seed=seed, label_set=LABEL_SET, domains=domains)
 
 
 def batches_equal(a, b) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        jax.tree.leaves(jax.tree.map(np.array_equal, a, b))
+    )
 
 
 def image_ids(images) -> list[int]:
@@ -43,32 +44,32 @@ def image_ids(images) -> list[int]:
     return [known[image.tobytes()] for image in images]
 
 
-def test_a_batch_is_a_function_of_seed_and_step(config):
-    batches, again, other = create(config), create(config), create(config, seed=1)
+def test_a_batch_is_a_function_of_seed_and_step(settings):
+    batches, again, other = create(settings), create(settings), create(settings, seed=1)
     for step in (0, 7, 1000):
         assert batches_equal(batches[step], again[step])
         assert not batches_equal(batches[step], other[step])
-    assert batches[3]["source_images"].shape == (BATCH_SIZE, tiny.HEIGHT, tiny.WIDTH, 3)
-    pixels = [array for name, array in batches[3].items() if array.ndim > 1]
+    assert batches[3].batch["source"].images.shape == (BATCH_SIZE, tiny.HEIGHT, tiny.WIDTH, 3)
+    pixels = jax.tree.leaves(batches[3].batch)
     assert {array.dtype for array in pixels} == {np.dtype(np.uint8)}
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_iterating_from_a_step_gives_the_batches_of_those_steps(config, num_workers):
-    batches = create(config)
+def test_iterating_from_a_step_gives_the_batches_of_those_steps(settings, num_workers):
+    batches = create(settings)
     iterator = pipeline.iterate(batches, 5, num_workers=num_workers, prefetch_batches=2)
     for step in range(5, 10):
         assert batches_equal(next(iterator), batches[step])
 
 
-def test_every_epoch_holds_each_image_once_in_another_order(config):
-    batches = create(config)
+def test_every_epoch_holds_each_image_once_in_another_order(settings):
+    batches = create(settings)
     steps_per_epoch = tiny.NUM_TRAIN // BATCH_SIZE
     epochs = [
         image_ids(
             image
             for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
-            for image in batches[step]["source_images"]
+            for image in batches[step].batch["source"].images
         )
         for epoch in range(3)
     ]
@@ -77,69 +78,59 @@ def test_every_epoch_holds_each_image_once_in_another_order(config):
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_source_and_target_are_shuffled_independently(config):
+def test_source_and_target_are_shuffled_independently(settings):
     ids = [
-        (image_ids(batch["source_images"]), image_ids(batch["target_images"]))
-        for batch in (create(config)[step] for step in range(6))
+        (image_ids(batch["source"].images), image_ids(batch["target"].images))
+        for batch in (create(settings)[step].batch for step in range(6))
     ]
     source = [i for ids_of_batch, _ in ids for i in ids_of_batch]
     target = [i - 100 for _, ids_of_batch in ids for i in ids_of_batch]
     assert len({t - s for s, t in zip(source, target, strict=True)}) > 5
 
 
-def test_image_and_label_are_flipped_together_and_half_of_the_time(config):
-    batches = create(config)
+def test_image_and_label_are_flipped_together_and_half_of_the_time(settings):
+    batches = create(settings)
     flipped = 0
     for step in range(30):
-        batch = batches[step]
-        ids = image_ids(batch["source_images"])
-        for index, image, label in zip(
-            ids, batch["source_images"], batch["source_labels"], strict=True
-        ):
+        images, labels, _ = batches[step].batch["source"]
+        for index, image, label in zip(image_ids(images), images, labels, strict=True):
             example = tiny.make_example(index)
-            expected = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
+            expected = LABEL_SET.map_table(CITYSCAPES_TABLE)[example["label"][..., 0]]
             mirrored = not np.array_equal(image, example["image"])
             np.testing.assert_array_equal(label, expected[:, ::-1] if mirrored else expected)
             flipped += mirrored
     assert 40 <= flipped <= 80  # Of 120, expected 60; 20 are 3.7 standard deviations.
-    with config.unlocked():
-        config.flip_probability = 0.0
-    batch = create(config)[0]
-    for index, image in zip(image_ids(batch["source_images"]), batch["source_images"], strict=True):
+    images = create(dataclasses.replace(settings, flip_probability=0.0))[0].batch["source"].images
+    for index, image in zip(image_ids(images), images, strict=True):
         np.testing.assert_array_equal(image, tiny.make_example(index)["image"])
 
 
-def test_source_only_reads_no_target(config):
-    with config.unlocked():
-        config.target = "nowhere"
-    assert all(name.startswith("source_") for name in create(config, use_target=False)[0])
+def test_a_domain_that_is_not_asked_for_is_not_read(settings):
+    settings = dataclasses.replace(settings, target="nowhere")
+    assert list(create(settings, domains=["source"])[0].batch) == ["source"]
 
 
 @pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
-def test_resize_is_pillows_for_images_and_nearest_for_labels(config, filter_name):
-    with config.unlocked():
-        config.source_size = (16, 20)
-        config.image_resize = filter_name
-        config.flip_probability = 0.0
-    batch = create(config, use_target=False)[0]
-    assert batch["source_images"].shape == (BATCH_SIZE, 16, 20, 3)
-    with config.unlocked():
-        config.source_size = (tiny.HEIGHT, tiny.WIDTH)
-    ids = image_ids(create(config, use_target=False)[0]["source_images"])
+def test_resize_is_pillows_for_images_and_nearest_for_labels(settings, filter_name):
+    whole = dataclasses.replace(settings, flip_probability=0.0)
+    resized = dataclasses.replace(whole, source_size=(16, 20), image_resize=filter_name)
+    images, labels, _ = create(resized, domains=["source"])[0].batch["source"]
+    assert images.shape == (BATCH_SIZE, 16, 20, 3)
+    ids = image_ids(create(whole, domains=["source"])[0].batch["source"].images)
     example = tiny.make_example(ids[0])
     image = Image.fromarray(example["image"]).resize((20, 16), getattr(Image, filter_name.upper()))
-    np.testing.assert_array_equal(batch["source_images"][0], image)
+    np.testing.assert_array_equal(images[0], image)
     label = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
     # Nearest: the centre of output pixel i lies in input pixel floor((i + 0.5) * n_in / n_out).
     rows = ((np.arange(16) + 0.5) * tiny.HEIGHT / 16).astype(int)
     columns = ((np.arange(20) + 0.5) * tiny.WIDTH / 20).astype(int)
-    np.testing.assert_array_equal(batch["source_labels"][0], label[np.ix_(rows, columns)])
+    np.testing.assert_array_equal(labels[0], label[np.ix_(rows, columns)])
 
 
-def test_evaluation_counts_every_image_once_in_fixed_order(config):
+def test_evaluation_counts_every_image_once_in_fixed_order(settings):
     def read_names() -> list[str]:
         batches, num_images = pipeline.create_eval_batches(
-            config, dataset="tiny/target", split="validation", batch_size=3, label_set=LABEL_SET
+            settings, dataset="tiny/target", split="validation", batch_size=3, label_set=LABEL_SET
         )
         assert num_images == tiny.NUM_EVAL
         assert len(batches) == 3
@@ -156,11 +147,9 @@ def test_evaluation_counts_every_image_once_in_fixed_order(config):
     assert read_names() == names
 
 
-def test_target_must_come_without_labels(config):
-    with config.unlocked():
-        config.target = "tiny/source"
+def test_target_must_come_without_labels(settings):
     with pytest.raises(UserError, match="tiny/source:train holds labels"):
-        create(config)
+        create(dataclasses.replace(settings, target="tiny/source"))
 
 
 @pytest.mark.parametrize(
@@ -171,11 +160,9 @@ def test_target_must_come_without_labels(config):
         ({"source": "tiny/target_unlabelled"}, "has the features image, name: expected"),
     ],
 )
-def test_a_wrong_dataset_is_one_sentence(config, fields, message):
-    with config.unlocked():
-        config.update(fields)
+def test_a_wrong_dataset_is_one_sentence(settings, fields, message):
     with pytest.raises(UserError, match=message):
-        create(config)
+        create(dataclasses.replace(settings, **fields))
 
 
 def corrupt_copy(data_dir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
@@ -184,16 +171,15 @@ def corrupt_copy(data_dir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_corrupt_record_is_named(config, data_dir, tmp_path, num_workers):
+def test_a_corrupt_record_is_named(settings, data_dir, tmp_path, num_workers):
     version = corrupt_copy(data_dir, tmp_path)
     (records,) = version.glob("*train*array_record*")
     data = bytearray(records.read_bytes())
     middle = len(data) // 3
     data[middle : middle + 200] = bytes(200)
     records.write_bytes(data)
-    with config.unlocked():
-        config.data_dir = str(tmp_path)
-    iterator = pipeline.iterate(create(config), 0, num_workers=num_workers, prefetch_batches=1)
+    settings = dataclasses.replace(settings, data_dir=str(tmp_path))
+    iterator = pipeline.iterate(create(settings), 0, num_workers=num_workers, prefetch_batches=1)
     with pytest.raises(
         UserError,
         match=r"Record \d+ of tiny/source:train \(number \d+ in .*array_record.*\) is corrupt",
@@ -203,23 +189,21 @@ def test_a_corrupt_record_is_named(config, data_dir, tmp_path, num_workers):
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
 @pytest.mark.parametrize("text", ["{", "", "[1]"])
-def test_a_damaged_description_is_named(config, data_dir, tmp_path, file, text):
+def test_a_damaged_description_is_named(settings, data_dir, tmp_path, file, text):
     version = corrupt_copy(data_dir, tmp_path)
     (version / file).write_text(text)
-    with config.unlocked():
-        config.data_dir = str(tmp_path)
+    settings = dataclasses.replace(settings, data_dir=str(tmp_path))
     with pytest.raises(UserError, match=r"description of dataset .* is corrupt"):
-        create(config)
+        create(settings)
 
 
-def test_missing_records_are_named(config, data_dir, tmp_path):
+def test_missing_records_are_named(settings, data_dir, tmp_path):
     version = corrupt_copy(data_dir, tmp_path)
     for records in version.glob("*train*array_record*"):
         records.unlink()
-    with config.unlocked():
-        config.data_dir = str(tmp_path)
+    settings = dataclasses.replace(settings, data_dir=str(tmp_path))
     with pytest.raises(UserError, match=r"(Dataset|Record 0 of) tiny/source:train"):
-        create(config)[0]
+        create(settings)[0]
 
 
 def test_a_label_that_is_no_cityscapes_id_is_named():
@@ -229,7 +213,7 @@ def test_a_label_that_is_no_cityscapes_id_is_named():
         source[0]
 
 
-def test_labels_of_different_sizes_are_refused(config, monkeypatch):
+def test_labels_of_different_sizes_are_refused(settings, monkeypatch):
     records = [
         {"name": b"a", "image": np.zeros((4, 4, 3), np.uint8), "label": np.zeros((4, size, 1), int)}
         for size in (4, 6)
@@ -237,7 +221,7 @@ def test_labels_of_different_sizes_are_refused(config, monkeypatch):
     source = sources.SegmentationSource(records, "mine:test", LABEL_SET)
     monkeypatch.setattr(sources, "open_source", lambda *_, **__: source)
     batches, _ = pipeline.create_eval_batches(
-        config, dataset="mine", split="test", batch_size=2, label_set=LABEL_SET
+        settings, dataset="mine", split="test", batch_size=2, label_set=LABEL_SET
     )
     with pytest.raises(UserError, match=r"different sizes \(4x4, 4x6\)"):
         batches[0]
@@ -245,7 +229,7 @@ def test_labels_of_different_sizes_are_refused(config, monkeypatch):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_corrupt_record_may_be_replaced_by_the_next_and_is_told(
-    config, data_dir, tmp_path, num_workers
+    settings, data_dir, tmp_path, num_workers
 ):
     version = corrupt_copy(data_dir, tmp_path)
     (records,) = version.glob("*train*array_record*")
@@ -253,30 +237,38 @@ def test_a_corrupt_record_may_be_replaced_by_the_next_and_is_told(
     middle = len(data) // 3
     data[middle : middle + 200] = bytes(200)
     records.write_bytes(data)
-    whole = create(config)
-    with config.unlocked():
-        config.data_dir, config.max_bad_records = str(tmp_path), 1
-    iterator = pipeline.iterate(create(config), 0, num_workers=num_workers, prefetch_batches=1)
+    whole = create(settings)
+    settings = dataclasses.replace(settings, data_dir=str(tmp_path), max_bad_records=1)
+    iterator = pipeline.iterate(create(settings), 0, num_workers=num_workers, prefetch_batches=1)
     replaced = set()
     for step in range(6):
-        batch, expected = next(iterator), whole[step]
-        is_replaced = batch["source_skipped"] >= 0
-        replaced |= set(batch["source_skipped"][is_replaced].tolist())
+        (batch, notes), (expected, whole_notes) = next(iterator), whole[step]
+        is_replaced = notes["source"].skipped >= 0
+        replaced |= set(notes["source"].skipped[is_replaced].tolist())
+        ids = whole_notes["source"].ids
         np.testing.assert_array_equal(
-            batch["source_ids"], np.where(is_replaced, (expected["source_ids"] + 1) % 12,
-                                          expected["source_ids"])
-        )  # fmt: skip
-        for name in ("source_images", "source_labels"):
-            np.testing.assert_array_equal(batch[name][~is_replaced], expected[name][~is_replaced])
-        np.testing.assert_array_equal(batch["target_images"], expected["target_images"])
+            notes["source"].ids, np.where(is_replaced, (ids + 1) % 12, ids)
+        )
+        for name in ("images", "labels"):
+            found, same = (getattr(b["source"], name)[~is_replaced] for b in (batch, expected))
+            np.testing.assert_array_equal(found, same)
+        np.testing.assert_array_equal(batch["target"].images, expected["target"].images)
     assert len(replaced) == 1
 
 
-def test_example_names_are_those_of_the_batch(config):
-    batch = create(config)[3]
-    ids = {name: batch[name] for name in ("source_ids", "target_ids")}
-    source, target = pipeline.name_examples(config, ids)
-    for text, found in ((source, ids["source_ids"]), (target, ids["target_ids"])):
-        assert [int(record) for record in re.findall(r"\(record (\d+)\)", text)] == found.tolist()
+def test_example_names_are_those_of_the_batch(settings):
+    notes = create(settings)[3].notes
+    source, target = pipeline.name_examples(settings, notes)
+    for text, domain in ((source, "source"), (target, "target")):
+        numbers = [int(record) for record in re.findall(r"\(record (\d+)\)", text)]
+        assert numbers == notes[domain].ids.tolist()
     assert re.search(r"source images 000\d\d \(record", source)
     assert re.search(r"target images 001\d\d \(record .* of tiny/target_unlabelled:train", target)
+
+
+def test_pixels_and_facts_about_them_are_kept_apart(settings):
+    """The step gets all that is in a sample, whatever its shape, and nothing of the notes."""
+    batch, notes = create(settings)[0]
+    assert batch["target"].labels is None
+    assert all(sample.weights is None for sample in batch.values())
+    assert {array.shape for array in jax.tree.leaves(notes)} == {(BATCH_SIZE,)}

@@ -6,14 +6,14 @@ import pytest
 from PIL import Image
 
 from alp_jax import models
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
 from alp_jax.evaluation.predictor import Predictor
 from alp_jax.workdir.settings import build_settings
 from tests import tiny
 
-LABEL_SET = LABEL_SETS[16]
+LABEL_SET = load_label_set("cityscapes_16")
 
 
 def make_evaluator(data_dir, dataset: str, split: str, batch_size: int = 3):
@@ -66,8 +66,8 @@ def test_predictions_are_label_ids_and_give_the_confusion(data_dir, tmp_path):
     for file, number in zip(files, numbers, strict=True):
         prediction = np.asarray(Image.open(file))
         assert prediction.dtype == np.uint8
-        truth = LABEL_SET.from_cityscapes_ids[tiny.make_example(number)["label"][..., 0]]
-        np.add.at(confusion, (truth, LABEL_SET.from_cityscapes_ids[prediction]), 1)
+        truth = LABEL_SET.map_table(CITYSCAPES_TABLE)[tiny.make_example(number)["label"][..., 0]]
+        np.add.at(confusion, (truth, LABEL_SET.map_table(CITYSCAPES_TABLE)[prediction]), 1)
     np.testing.assert_array_equal(confusion, result.confusion)
 
 

@@ -9,7 +9,7 @@ from tests.data_prep import raw_files
 def test_scores_equal_those_of_the_official_cityscapes_scripts(tmp_path):
     config = tiny.get_config(tmp_path, "source_only")
     with config.unlocked():
-        config.data.num_classes = 19
+        config.data.label_set = "cityscapes_19"
         config.data.target_size = (24, 40)
     files = {}
     for number in range(4):

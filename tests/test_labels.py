@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from alp_jax.data import labels
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
+from data_prep.raw import tables
 
 # Cityscapes id -> train id in the 19, 16 and 13 classes, as published.
 TABLE = {
@@ -16,23 +16,26 @@ TABLE = {
 @pytest.mark.parametrize(("column", "num_classes"), [(0, 19), (1, 16), (2, 13)])
 def test_all_256_ids(column, num_classes):
     expected = [TABLE.get(value, (255, 255, 255))[column] for value in range(256)]
-    np.testing.assert_array_equal(LABEL_SETS[num_classes].from_cityscapes_ids, expected)
-    assert LABEL_SETS[num_classes].num_classes == num_classes
+    label_set = load_label_set(f"cityscapes_{num_classes}")
+    np.testing.assert_array_equal(label_set.map_table(CITYSCAPES_TABLE), expected)
+    assert label_set.num_classes == num_classes
 
 
 def test_palette_paints_classes_and_leaves_the_rest_black():
-    painted = LABEL_SETS[19].colourise(np.array([[0, 18, 255, 19]]))
+    painted = load_label_set("cityscapes_19").colourise(np.array([[0, 18, 255, 19]]))
     np.testing.assert_array_equal(painted, [[[128, 64, 128], [119, 11, 32], [0] * 3, [0] * 3]])
 
 
-def test_subset_is_only_of_classes_that_are_there():
-    assert LABEL_SETS[13].subset_indices(("wall",)) is None
-    np.testing.assert_array_equal(LABEL_SETS[16].subset_indices(("sky", "road")), [9, 0])
-
-
 def test_known_ids():
-    assert labels.IS_CITYSCAPES_ID[[0, 34, 255]].all()
-    assert not labels.IS_CITYSCAPES_ID[35:255].any()
+    assert CITYSCAPES_TABLE.is_known[[0, 34, 255]].all()
+    assert not CITYSCAPES_TABLE.is_known[35:255].any()
+
+
+def test_reports_are_those_of_the_literature():
+    reports = {n: dict(load_label_set(f"cityscapes_{n}").reports) for n in (19, 16, 13)}
+    sixteen, thirteen = (load_label_set(f"cityscapes_{n}").names for n in (16, 13))
+    assert reports[19] == reports[16] == {"mean_iou_16": sixteen, "mean_iou_13": thirteen}
+    assert reports[13] == {"mean_iou_13": thirteen}
 
 
 def official_labels():
@@ -45,10 +48,10 @@ def official_labels():
 def test_classes_are_those_of_the_official_scripts(num_classes):
     evaluated = {label.name: label for label in official_labels() if label.trainId not in (255, -1)}
     assert len(evaluated) == 19
-    label_set = LABEL_SETS[num_classes]
+    label_set = load_label_set(f"cityscapes_{num_classes}")
     for scene_class in label_set.classes:
         label = evaluated[scene_class.name]
-        assert scene_class.cityscapes_id == label.id
+        assert scene_class.label_id == label.id
         assert scene_class.colour == label.color
     # The order is that of the official train ids, and the 16 and 13 leave out what they should.
     train_ids = [evaluated[name].trainId for name in label_set.names]
@@ -60,16 +63,20 @@ def test_classes_are_those_of_the_official_scripts(num_classes):
     }
     assert evaluated.keys() - set(label_set.names) == left_out[num_classes]
     for train_id, scene_class in enumerate(label_set.classes):
-        assert label_set.from_cityscapes_ids[scene_class.cityscapes_id] == train_id
-        assert label_set.to_cityscapes_ids[train_id] == scene_class.cityscapes_id
+        assert label_set.map_table(CITYSCAPES_TABLE)[scene_class.label_id] == train_id
+        assert label_set.to_label_ids[train_id] == scene_class.label_id
+    assert set(label_set.to_label_ids[label_set.num_classes :]) == {0}
+    assert label_set.prediction_suffix == "_labelIds"
 
 
 def test_names_of_all_ids_are_those_of_the_official_scripts():
     official = {label.id: label.name for label in official_labels() if label.id >= 0}
-    names = dict(labels.GTA5.names)
+    names = dict(tables.GTA5.names)
     assert names.pop(34) == "license plate"  # -1 there; GTA5's palette has no negative index.
     assert names == official
-    assert labels.BDD100K.names == {
+    named = {value: official[value] for value in range(34) if value not in (0, 1, 2, 3)}
+    assert CITYSCAPES_TABLE.names == {**named, 34: "license plate"}
+    assert tables.BDD100K.names == {
         **{label.trainId: label.name for label in official_labels() if 0 <= label.trainId < 255},
         255: "unlabeled",
     }
@@ -86,19 +93,19 @@ SYNTHIA_TABLE = {
 
 @pytest.mark.parametrize(("column", "num_classes"), [(0, 19), (1, 16), (2, 13)])
 def test_tables_of_the_raw_datasets(column, num_classes):
-    def train_ids(table: labels.LabelTable) -> list[int]:
-        to_train = LABEL_SETS[num_classes].from_cityscapes_ids
-        return to_train[table.to_cityscapes_ids].tolist()
+    def train_ids(table: tables.RawTable) -> list[int]:
+        to_train = load_label_set(f"cityscapes_{num_classes}").map_table(CITYSCAPES_TABLE)
+        return to_train[table.to_stored].tolist()
 
     synthia = [SYNTHIA_TABLE.get(value, (255,) * 3)[column] for value in range(256)]
-    assert train_ids(labels.SYNTHIA) == synthia
+    assert train_ids(tables.SYNTHIA) == synthia
     synthia[22] = 0
-    assert train_ids(labels.SYNTHIA_LANES_ARE_ROAD) == synthia
+    assert train_ids(tables.SYNTHIA_LANES_ARE_ROAD) == synthia
     cityscapes = [TABLE.get(value, (255,) * 3)[column] for value in range(256)]
-    assert train_ids(labels.GTA5) == train_ids(labels.CITYSCAPES) == cityscapes
+    assert train_ids(tables.GTA5) == train_ids(tables.CITYSCAPES) == cityscapes
     bdd100k = [row[column] for row in TABLE.values()] + [255] * (256 - 19)
-    assert train_ids(labels.BDD100K) == bdd100k
-    assert labels.SYNTHIA.is_known.sum() == 23
-    assert labels.GTA5.is_known.sum() == 35
-    assert labels.CITYSCAPES.is_known.sum() == 36
-    assert labels.BDD100K.is_known.sum() == 20
+    assert train_ids(tables.BDD100K) == bdd100k
+    assert tables.SYNTHIA.is_known.sum() == 23
+    assert tables.GTA5.is_known.sum() == 35
+    assert tables.CITYSCAPES.is_known.sum() == 36
+    assert tables.BDD100K.is_known.sum() == 20

@@ -4,14 +4,15 @@ import functools
 import pathlib
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 
+from alp_jax.data.samples import Sample
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
-from alp_jax.objective import steps
+from alp_jax.objective import step
 from alp_jax.run import assembly
+from alp_jax.workdir.settings import build_settings
 from tests import tiny
 
 BATCH_SIZE = 8
@@ -19,8 +20,8 @@ NUM_STEPS = 10
 
 
 def create(data: int, space: int, batch_size: int = BATCH_SIZE, heights: tuple[int, ...] = (32,)):
-    config = ml_collections.ConfigDict({"data": data, "space": space})
-    return mesh.create_mesh(config, batch_size=batch_size, heights=heights)
+    settings = mesh.MeshSettings(data=data, space=space)
+    return mesh.create_mesh(settings, batch_size=batch_size, heights=heights)
 
 
 @functools.cache
@@ -28,31 +29,31 @@ def run_steps(data: int, space: int):
     """Losses of every step, and what the last left."""
     config = tiny.get_config(pathlib.Path("unused"))
     with config.unlocked():
-        config.model.batch_norm_mode = "batch"
-        config.model.depths, config.model.widths = (4,), (8,)  # Three blocks are one loop.
-        config.model.strides, config.model.dilations = (1,), (2,)
+        config.model.backbone.batch_norm_mode = "batch"
+        backbone = config.model.backbone
+        backbone.depths, backbone.widths = (4,), (8,)  # Three blocks are one loop.
+        backbone.strides, backbone.dilations = (1,), (2,)
         config.optimizer.segmenter_learning_rate = 0.01
-    statics = assembly.create_statics(config)
+    setup = assembly.create_setup(build_settings(config))
     devices = create(data, space)
     everywhere = mesh.replicate(devices)
-    entry = jax.jit(
-        functools.partial(assembly.create_train_state, statics), out_shardings=everywhere
-    )
-    step = jax.jit(
-        functools.partial(steps.train_step, **statics), donate_argnums=0, out_shardings=everywhere
+    train_step = jax.jit(
+        functools.partial(step.train_step, setup=setup),
+        donate_argnums=0,
+        out_shardings=everywhere,
     )
     rng = np.random.default_rng(0)
     shape = (BATCH_SIZE, tiny.HEIGHT, tiny.WIDTH)
-    state, scalars = entry(jax.random.key(0)), []
+    state, scalars = assembly.create_train_state(setup, jax.random.key(0), devices), []
     key = jax.device_put(jax.random.key(1), everywhere)
     for _ in range(NUM_STEPS):
+        images, labels = rng.integers(0, 256, (*shape, 3), np.uint8), rng.integers(0, 16, shape)
         batch = {
-            "source_images": rng.integers(0, 256, (*shape, 3), np.uint8),
-            "source_labels": rng.integers(0, 16, shape, np.uint8),
-            "target_images": rng.integers(0, 256, (*shape, 3), np.uint8),
+            "source": Sample(images, labels.astype(np.uint8)),
+            "target": Sample(rng.integers(0, 256, (*shape, 3), np.uint8)),
         }
         placed = mesh.place_batch(batch, devices, batch_size=BATCH_SIZE)
-        state, found = step(state, placed, key)
+        state, found = train_step(state, placed, key)
         scalars.append(jax.device_get(found))
     players = (state.segmenter.params, state.segmenter.model_state, state.discriminator)
     return scalars, jax.device_get(players)

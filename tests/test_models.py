@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import pathlib
@@ -10,26 +11,57 @@ import pytest
 
 from alp_jax import models
 from alp_jax.models import layers
-from alp_jax.models.discriminator import min_input_size
-from configs import default, toy_cities
+from alp_jax.models.backbones.resnet import ResNetSettings
+from alp_jax.models.decoders.aspp import AsppSettings
+from alp_jax.models.discriminator import DomainDiscriminator, min_input_size
+from alp_jax.models.settings import ModelSettings
 from tests import reference
 
 GOLDEN = pathlib.Path(__file__).with_name("parameters_golden.json")
 
 
+WIDTHS = (64, 128, 256, 512)  # Of the published discriminator.
+TOY_BACKBONE = ResNetSettings(
+    stem="two_convs",
+    stem_widths=(24, 48),
+    block="basic",
+    depths=(2, 2, 1),
+    widths=(48, 48, 48),
+    strides=(1, 1, 1),
+    dilations=(1, 2, 4),
+    kernel_init="he_normal",
+)
+# The network of configs/toy_cities.py.
+TOY = ModelSettings(
+    backbone=TOY_BACKBONE,
+    heads={"main": AsppSettings(dilations=(1, 3, 6, 9))},
+    input_order="rgb",
+    input_mean=(110.0, 110.0, 110.0),
+    input_std=(60.0, 60.0, 60.0),
+)
+
+
+def with_aux(model: ModelSettings) -> ModelSettings:
+    aux = dataclasses.replace(model.heads["main"], stage=-2)
+    return dataclasses.replace(model, heads={"aux": aux, **model.heads})
+
+
+def with_backbone(model: ModelSettings, **fields: Any) -> ModelSettings:
+    return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, **fields))
+
+
 def describe_parameters() -> dict[str, dict[str, str]]:
     """Name of a network -> path of a parameter or statistic -> shape."""
-    config = default.get_config()
-    multi_level = default.get_config().model
-    with multi_level.unlocked():
-        multi_level.aux_classifier = True
-    networks = {
-        "deeplab_resnet101": models.create_segmenter(config.model, 19),
-        "deeplab_resnet101_multi_level": models.create_segmenter(multi_level, 19),
-        "toy_cities": models.create_segmenter(toy_cities.get_config().model, 16),
-        "discriminator": models.create_discriminator(config.discriminator, 19),
+    discriminator = DomainDiscriminator.create(WIDTHS, "float32")
+    creators = {
+        "deeplab_resnet101": models.create_segmenter(ModelSettings(), 19).init,
+        "deeplab_resnet101_multi_level": models.create_segmenter(
+            with_aux(ModelSettings()), 19
+        ).init,
+        "toy_cities": models.create_segmenter(TOY, 16).init,
+        "discriminator": functools.partial(discriminator.init, num_classes=19),
     }
-    trees = {name: jax.eval_shape(n.init, jax.random.key(0)) for name, n in networks.items()}
+    trees = {name: jax.eval_shape(init, jax.random.key(0)) for name, init in creators.items()}
     return {
         name: {
             jax.tree_util.keystr(path): str(leaf.shape)
@@ -44,7 +76,7 @@ def count(tree) -> int:
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "aux_classifier", "parameters"),
+    ("num_classes", "has_aux", "parameters"),
     [
         (19, False, 43_901_068),
         (16, False, 43_679_872),
@@ -52,11 +84,9 @@ def count(tree) -> int:
         (16, True, 44_269_760),
     ],
 )
-def test_deeplab_resnet101_has_the_published_parameters(num_classes, aux_classifier, parameters):
-    config = default.get_config().model
-    with config.unlocked():
-        config.aux_classifier = aux_classifier
-    segmenter = models.create_segmenter(config, num_classes)
+def test_deeplab_resnet101_has_the_published_parameters(num_classes, has_aux, parameters):
+    model = with_aux(ModelSettings()) if has_aux else ModelSettings()
+    segmenter = models.create_segmenter(model, num_classes)
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     assert count(params) == parameters
     affine = [
@@ -81,20 +111,22 @@ def test_parameter_tree_is_the_golden():
     [((512, 1024), (65, 129)), ((720, 1280), (91, 161)), ((760, 1280), (96, 161))],
 )
 def test_deeplab_resnet101_feature_sizes(size, expected):
-    segmenter = models.create_segmenter(default.get_config().model, 19)
+    segmenter = models.create_segmenter(ModelSettings(), 19)
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-    logits, _ = jax.eval_shape(
+    outputs, _ = jax.eval_shape(
         lambda p, s, x: segmenter.apply(p, s, x, train=True), params, model_state, images
     )
-    assert logits["main"].shape == (1, *expected, 19)
-    assert logits["main"].dtype == jnp.float32
+    assert outputs.logits["main"].shape == (1, *expected, 19)
+    assert outputs.logits["main"].dtype == jnp.float32
+    channels = ModelSettings().backbone.stage_channels
+    assert tuple(features.shape[-1] for features in outputs.features) == channels
 
 
 @pytest.mark.parametrize(("num_classes", "parameters"), [(19, 2_781_121), (16, 2_778_049)])
 def test_discriminator_has_the_published_parameters_and_sizes(num_classes, parameters):
-    discriminator = models.create_discriminator(default.get_config().discriminator, num_classes)
-    params = jax.eval_shape(discriminator.init, jax.random.key(0))
+    discriminator = DomainDiscriminator.create(WIDTHS, "float32")
+    params = jax.eval_shape(lambda key: discriminator.init(key, num_classes), jax.random.key(0))
     assert count(params) == parameters
     for size, expected in [((256, 256), (8, 8)), ((720, 1280), (22, 40)), ((32, 32), (1, 1))]:
         maps = jax.ShapeDtypeStruct((1, *size, num_classes), jnp.float32)
@@ -103,10 +135,8 @@ def test_discriminator_has_the_published_parameters_and_sizes(num_classes, param
 
 
 def test_discriminator_receptive_field_is_94_pixels():
-    config = default.get_config().discriminator
-    config.widths = (2,) * len(config.widths)
-    discriminator = models.create_discriminator(config, 1)
-    params = discriminator.init(jax.random.key(0))
+    discriminator = DomainDiscriminator.create((2,) * len(WIDTHS), "float32")
+    params = discriminator.init(jax.random.key(0), 1)
     gradient = jax.grad(lambda maps: discriminator.apply(params, maps)[0, 3, 3, 0])(
         jnp.ones((1, 256, 256, 1))
     )
@@ -115,8 +145,8 @@ def test_discriminator_receptive_field_is_94_pixels():
 
 
 def test_discriminator_equals_reference():
-    discriminator = models.create_discriminator(toy_cities.get_config().discriminator, 3)
-    params = discriminator.init(jax.random.key(0))
+    discriminator = DomainDiscriminator.create((16, 32, 64, 128), "float32")
+    params = discriminator.init(jax.random.key(0), 3)
     maps = np.random.default_rng(0).normal(size=(2, 32, 64, 3))
     expected = reference.discriminate(jax.device_get(params), maps)
     actual = discriminator.apply(params, jnp.asarray(maps, jnp.float32))
@@ -207,30 +237,23 @@ def test_running_batch_norm_sends_no_gradient_through_its_statistics():
 
 
 def test_input_is_scaled_in_the_order_of_the_weights():
-    config = toy_cities.get_config().model
-    with config.unlocked():
-        config.input_order = "bgr"
-        config.input_mean = (30.0, 20.0, 10.0)
-        config.input_std = (1.0, 2.0, 4.0)
-    bgr = models.create_segmenter(config, 16)
-    with config.unlocked():
-        config.input_order = "rgb"
-        config.input_mean, config.input_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    rgb = models.create_segmenter(config, 16)
+    scaling = {"input_mean": (30.0, 20.0, 10.0), "input_std": (1.0, 2.0, 4.0)}
+    bgr = models.create_segmenter(dataclasses.replace(TOY, input_order="bgr", **scaling), 16)
+    none = {"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}
+    rgb = models.create_segmenter(dataclasses.replace(TOY, **none), 16)
     params, model_state = bgr.init(jax.random.key(0))
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     scaled = (images[..., ::-1] - np.array([30.0, 20.0, 10.0])) / np.array([1.0, 2.0, 4.0])
     expected, _ = rgb.apply(params, model_state, jnp.asarray(scaled), train=False)
     actual, _ = bgr.apply(params, model_state, jnp.asarray(images), train=False)
-    np.testing.assert_allclose(actual["main"], expected["main"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual.logits["main"], expected.logits["main"], rtol=1e-4, atol=1e-4)
 
 
 def test_stage_dilations_keep_the_size_and_branches_are_summed():
-    config = toy_cities.get_config().model
-    segmenter = models.create_segmenter(config, 16)
+    segmenter = models.create_segmenter(TOY, 16)
     params, model_state = segmenter.init(jax.random.key(0))
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
-    logits, _ = segmenter.apply(params, model_state, images, train=False)
+    logits = segmenter.apply(params, model_state, images, train=False)[0].logits
     assert logits["main"].shape == (1, 16, 32, 16)
     classifier = params["classifier"]
     assert len(classifier) == 4
@@ -243,26 +266,22 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
         part, _ = segmenter.apply(
             {**params, "classifier": zeroed}, model_state, images, train=False
         )
-        parts.append(part["main"])
+        parts.append(part.logits["main"])
     np.testing.assert_allclose(logits["main"], sum(parts), atol=1e-4)
 
 
 def test_auxiliary_classifier_reads_the_last_stage_but_one():
-    config = toy_cities.get_config().model
-    with config.unlocked():
-        config.aux_classifier = True
-        config.widths = (8, 16, 24)
-    segmenter = models.create_segmenter(config, 16)
+    segmenter = models.create_segmenter(with_aux(with_backbone(TOY, widths=(8, 16, 24))), 16)
     assert segmenter.heads == ("main", "aux")
     params, model_state = segmenter.init(jax.random.key(0))
     assert params["aux_classifier"]["branch0"]["kernel"].shape == (3, 3, 16, 16)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
     apply = jax.jit(functools.partial(segmenter.apply, train=False))
-    logits, _ = apply(params, model_state, images)
+    logits = apply(params, model_state, images)[0].logits
     assert logits["aux"].shape == logits["main"].shape
     last = params["backbone"]["layer3_0"] | {"conv1": {"kernel": jnp.zeros((3, 3, 16, 24))}}
     changed = params | {"backbone": params["backbone"] | {"layer3_0": last}}
-    other, _ = apply(changed, model_state, images)
+    other = apply(changed, model_state, images)[0].logits
     np.testing.assert_array_equal(other["aux"], logits["aux"])
     assert not np.array_equal(other["main"], logits["main"])
 
@@ -279,20 +298,21 @@ def test_auxiliary_classifier_reads_the_last_stage_but_one():
     ids=["rematerialise", "scan", "both", "scan in bfloat16"],
 )
 def test_how_it_is_computed_changes_no_value(mode, options, primitives):
-    config = toy_cities.get_config().model
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)), jnp.float32)
 
     def create(**options: Any):
-        with config.unlocked():
-            config.update(batch_norm_mode=mode, depths=(1, 4), widths=(8, 8), strides=(1, 2))
-            config.update(dilations=(1, 1), rematerialise=False, scan_blocks=False)
-            config.update(activation_dtype=activation_dtype, **options)
-        segmenter = models.create_segmenter(config, 16)
+        fields = {"depths": (1, 4), "widths": (8, 8), "strides": (1, 2), "dilations": (1, 1)}
+        plain = {"batch_norm_mode": mode, "rematerialise": False, "scan_blocks": False}
+        model = with_backbone(TOY, **fields, **{**plain, **options})
+        segmenter = models.create_segmenter(
+            dataclasses.replace(model, activation_dtype=activation_dtype), 16
+        )
 
         def loss(params, model_state):
-            logits, new_state = segmenter.apply(params, model_state, images, train=True)
+            outputs, new_state = segmenter.apply(params, model_state, images, train=True)
             evaluated, _ = segmenter.apply(params, model_state, images, train=False)
-            return jnp.mean(logits["main"] ** 2) + jnp.mean(evaluated["main"]), new_state
+            mean = jnp.mean(outputs.logits["main"] ** 2) + jnp.mean(evaluated.logits["main"])
+            return mean, new_state
 
         return segmenter, jax.value_and_grad(loss, has_aux=True)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,18 +7,26 @@ import optax
 import pytest
 
 from alp_jax import models
+from alp_jax.errors import UserError
+from alp_jax.models.backbones.resnet import ResNetSettings
+from alp_jax.models.settings import ModelSettings
 from alp_jax.objective import optim
-from configs import default
+from alp_jax.objective.optim import OptimizerSettings
 
 
-@pytest.fixture
-def optimizer_config():
-    config = default.get_config().optimizer
-    with config.unlocked():
-        config.segmenter_learning_rate = 0.1
-        config.poly_power = 0.0
-        config.horizon_steps = 100
-    return config
+def make_settings(**fields: Any) -> OptimizerSettings:
+    usual = {"segmenter_learning_rate": 0.1, "poly_power": 0.0, "horizon_steps": 100}
+    return OptimizerSettings(**{**usual, **fields})
+
+
+def make_segmenter(*, train_affine: bool) -> models.Segmenter:
+    backbone = ResNetSettings(batch_norm_train_affine=train_affine)
+    return models.create_segmenter(ModelSettings(backbone=backbone), 19)
+
+
+def create_optimizer(*, train_affine: bool = False, **fields: Any) -> optim.Optimizer:
+    segmenter = make_segmenter(train_affine=train_affine)
+    return optim.create_segmenter_optimizer(make_settings(**fields), segmenter)
 
 
 def small_params():
@@ -43,10 +53,9 @@ def run(optimizer, params, gradient, num_steps):
     return params
 
 
-def test_sgd_is_pytorchs(optimizer_config):
+def test_sgd_is_pytorchs():
     # From p = 1, three steps of gradient 1 at rate 0.1, momentum 0.9, decay 5e-4 end at 0.438744.
-    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
-    params = run(optimizer, small_params(), 1.0, 3)
+    params = run(create_optimizer(), small_params(), 1.0, 3)
     assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(0.438744, abs=1e-6)
 
 
@@ -54,13 +63,9 @@ def test_sgd_is_pytorchs(optimizer_config):
     ("preset", "block", "projection"),
     [("reference", -2.488059, -4.541727), ("clean", 0.438744, 0.438744)],
 )
-def test_presets_visit_a_parameter_as_often_as_published_code_or_once(
-    optimizer_config, preset, block, projection
-):
+def test_presets_visit_a_parameter_as_often_as_published_code_or_once(preset, block, projection):
     # Ends of the toy problem above, by PyTorch 0.4's rules, of a tensor listed three or four times.
-    with optimizer_config.unlocked():
-        optimizer_config.sgd_preset = preset
-    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=True)
+    optimizer = create_optimizer(train_affine=True, sgd_preset=preset)
     backbone = run(optimizer, small_params(), 1.0, 3)["backbone"]
     ends = {
         "stem": (backbone["conv1"]["kernel"], 0.438744),
@@ -90,22 +95,17 @@ def test_one_visit_is_optax_sgd():
     np.testing.assert_array_equal(params["p"], other["p"])
 
 
-def test_classifier_learns_ten_times_faster_and_frozen_affine_not_at_all(optimizer_config):
-    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
-    params = run(optimizer, small_params(), 1.0, 1)
+def test_classifier_learns_ten_times_faster_and_frozen_affine_not_at_all():
+    params = run(create_optimizer(), small_params(), 1.0, 1)
     assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(1 - 0.1 * 1.0005)
     assert float(params["classifier"]["branch0"]["bias"][0]) == pytest.approx(-0.0005, abs=1e-6)
     assert float(params["backbone"]["bn1"]["scale"][0]) == 1.0
-    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=True)
-    params = run(optimizer, small_params(), 1.0, 1)
+    params = run(create_optimizer(train_affine=True), small_params(), 1.0, 1)
     assert float(params["backbone"]["bn1"]["scale"][0]) == pytest.approx(1 - 0.1 * 1.0005)
 
 
-def test_clipping_bounds_the_global_norm(optimizer_config):
-    with optimizer_config.unlocked():
-        optimizer_config.gradient_clip_norm = 0.5
-        optimizer_config.weight_decay = 0.0
-    optimizer = optim.create_segmenter_optimizer(optimizer_config, train_batch_norm_affine=False)
+def test_clipping_bounds_the_global_norm():
+    optimizer = create_optimizer(gradient_clip_norm=0.5, weight_decay=0.0)
     params = run(optimizer, small_params(), 1.0, 1)
     # Seven gradients of 1 have norm sqrt(7); clipped to 0.5 each is 0.5 / sqrt(7).
     expected = 1 - 0.1 * 0.5 / np.sqrt(7)
@@ -113,24 +113,47 @@ def test_clipping_bounds_the_global_norm(optimizer_config):
 
 
 def test_every_parameter_of_resnet101_has_a_group():
-    segmenter = models.create_segmenter(default.get_config().model, 19)
+    segmenter = make_segmenter(train_affine=False)
     params, _ = jax.eval_shape(segmenter.init, jax.random.key(0))
-    groups = jax.tree.leaves(
-        optim.segmenter_groups(params, train_batch_norm_affine=False, sgd_preset="reference")
-    )
+    groups = jax.tree.leaves(segmenter.groups(params))
+    trained = [group for group in groups if group.part == "backbone"]
     # The published list has 314 entries of 104 tensors.
-    counts = {repeats: groups.count(f"{optim.BACKBONE}[{repeats}]") for repeats in (1, 3, 4)}
+    counts = {n: sum(group.repeats == n for group in trained) for n in (1, 3, 4)}
     assert counts == {1: 1, 3: 99, 4: 4}
-    assert sum(repeats * count for repeats, count in counts.items()) == 314
-    assert groups.count(optim.CLASSIFIER) == 8
-    assert groups.count(optim.FROZEN) == 2 * 104
+    assert sum(group.repeats for group in trained) == 314
+    assert sum(group.part == "decoder" for group in groups) == 8
+    assert sum(group.part == "frozen" for group in groups) == 2 * 104
+    assert {group.depth for group in groups} == {0, 1, 2, 3, 4}
+    assert sum(not group.decays for group in groups) == 2 * 104
+
+
+@pytest.mark.parametrize("preset", ["reference", "clean"])
+@pytest.mark.parametrize("train_affine", [True, False])
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_paths_of_the_state_are_those_of_existing_checkpoints(preset, train_affine, clip_norm):
+    """Groups without a parameter count their updates nevertheless."""
+    optimizer = create_optimizer(
+        train_affine=train_affine, sgd_preset=preset, gradient_clip_norm=clip_norm
+    )
+    state = jax.eval_shape(optimizer.transform.init, small_params())
+    partition = state[1] if clip_norm else state
+    names = ["backbone[1]", "backbone[3]", "backbone[4]", "classifier", "frozen"]
+    assert list(partition.inner_states) == names
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    counters = [path for path in paths if path.endswith(".num_updates")]
+    prefix = "[1]" if clip_norm else ""
+    assert counters == [
+        f"{prefix}.inner_states['{name}'].inner_state.num_updates" for name in names[:4]
+    ]
+    assert len(paths) == 4 + (7 if train_affine else 5)
 
 
 def test_a_parameter_without_a_group_is_an_error():
-    with pytest.raises(ValueError, match="decoder/kernel belongs to no learning-rate group"):
-        optim.segmenter_groups(
-            {"decoder": {"kernel": 0}}, train_batch_norm_affine=False, sgd_preset="clean"
-        )
+    segmenter = make_segmenter(train_affine=False)
+    with pytest.raises(UserError, match="decoder/kernel belongs to no part of the network: expec"):
+        segmenter.groups({"decoder": {"kernel": 0}})
+    with pytest.raises(UserError, match="backbone/conv1/scales belongs to no group: expected ResN"):
+        segmenter.groups({"backbone": {"conv1": {"scales": 0}}})
 
 
 def test_poly_schedule():
@@ -140,10 +163,8 @@ def test_poly_schedule():
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
-def test_adam_is_that_of_the_paper(optimizer_config):
-    with optimizer_config.unlocked():
-        optimizer_config.discriminator_learning_rate = 0.1
-    optimizer = optim.create_discriminator_optimizer(optimizer_config)
+def test_adam_is_that_of_the_paper():
+    optimizer = optim.create_own_optimizer(make_settings(discriminator_learning_rate=0.1))
     params, opt_state = {"p": jnp.ones(1)}, None
     opt_state = optimizer.transform.init(params)
     m = v = 0.0

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from alp_jax.data import frames, pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator, folders
 from alp_jax.evaluation.segmenter import load_segmenter
@@ -18,7 +18,7 @@ from alp_jax.objective import maps, patches
 from tests import tiny
 from tests.commands import call
 
-LABEL_SET = LABEL_SETS[16]
+LABEL_SET = load_label_set("cityscapes_16")
 SIZES = [(32, 48), (48, 72), (31, 47), (97, 33), (20, 200), (8, 8), (64, 96), (33, 48), (70, 50),
          (1, 1)]  # fmt: skip
 
@@ -96,9 +96,9 @@ def test_ten_sizes_compile_twice_and_a_corrupt_image_stops_nothing(saved_run, mi
             with Image.open(tmp_path / "out" / kind / f"{name}.png") as picture:
                 assert (picture.mode, picture.size) == (mode, (width, height))
         ids = np.asarray(Image.open(tmp_path / "out" / "label_ids" / f"{name}.png"))
-        assert set(np.unique(ids)) <= {c.cityscapes_id for c in LABEL_SET.classes}
+        assert set(np.unique(ids)) <= {c.label_id for c in LABEL_SET.classes}
         colour = np.asarray(Image.open(tmp_path / "out" / "colour" / f"{name}.png"))
-        expected = LABEL_SET.colourise(LABEL_SET.from_cityscapes_ids[ids])
+        expected = LABEL_SET.colourise(LABEL_SET.map_table(CITYSCAPES_TABLE)[ids])
         np.testing.assert_array_equal(colour, expected)
     summary = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert list(summary["images"]) == list(result.written)

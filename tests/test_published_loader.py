@@ -1,9 +1,9 @@
 import numpy as np
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
+from alp_jax.data.settings import DataSettings
 from benchmarks import published_loader, street_frames
-from configs import default
 from data_prep import cityscapes, gta5
 
 SOURCE_SIZE, TARGET_SIZE = (45, 80), (32, 64)
@@ -19,19 +19,21 @@ def test_published_loader_and_records_at_either_size_give_the_same_pairs(tmp_pat
     for size in ([], ["--size=32,64"]):
         flags = [f"--raw_dir={target}", data_dir, "--configs=unlabelled", *size]
         assert cityscapes.COMMAND.main(["", *flags]) == 0
-    config = default.get_config().data.copy_and_resolve_references()
-    config.update(data_dir=str(tmp_path / "datasets"))
-    config.update(source_size=SOURCE_SIZE, target_size=TARGET_SIZE)
     for suffixes in (("", ""), ("_45x80", "_32x64")):
-        config.source = f"gta5/all{suffixes[0]}"
-        config.target = f"cityscapes/unlabelled{suffixes[1]}"
-        batches = pipeline.create_train_batches(
-            config, seed=0, label_set=LABEL_SETS[19], use_target=True
+        settings = DataSettings(
+            data_dir=str(tmp_path / "datasets"),
+            source=f"gta5/all{suffixes[0]}",
+            source_size=SOURCE_SIZE,
+            target=f"cityscapes/unlabelled{suffixes[1]}",
+            target_size=TARGET_SIZE,
         )
-        epoch = [batches[step] for step in range(3)]
-        sources = [(b["source_images"][0], b["source_labels"][0]) for b in epoch]
+        batches = pipeline.create_train_batches(
+            settings, seed=0, label_set=load_label_set("cityscapes_19"), domains=pipeline.DOMAINS
+        )
+        epoch = [batches[step].batch for step in range(3)]
+        sources = [(b["source"].images[0], b["source"].labels[0]) for b in epoch]
         assert_same_pictures([image for image, _ in sources], [pair[0] for pair in theirs])
-        assert_same_pictures([b["target_images"][0] for b in epoch], [pair[2] for pair in theirs])
+        assert_same_pictures([b["target"].images[0] for b in epoch], [pair[2] for pair in theirs])
         assert sorted(label.tobytes() for _, label in sources) == sorted(
             pair[1].astype(np.uint8).tobytes() for pair in theirs
         )

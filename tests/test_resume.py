@@ -18,7 +18,7 @@ def get_config(data_dir, *, num_steps: int, num_workers: int):
     config = tiny.get_config(data_dir, "advent")
     with config.unlocked():
         config.num_steps = config.evaluation.every_steps = num_steps
-        config.model.batch_norm_mode = "batch"
+        config.model.backbone.batch_norm_mode = "batch"
         config.model.activation_dtype = "bfloat16"
         for name in ("adversarial", "adversarial_aux"):
             config.terms[name].activation_dtype = "bfloat16"

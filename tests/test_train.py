@@ -186,7 +186,7 @@ def test_a_finished_run_is_not_trained_again(trained_run, monkeypatch):
 def test_starting_takes_the_segmenter_and_resuming_needs_no_start(data_dir, trained_run, tmp_path):
     shutil.copytree(trained_run.workdir, tmp_path / "start")
     config = tiny.get_config(data_dir, "source_only")
-    fields = {"init_from": str(tmp_path / "start"), "model.batch_norm_mode": "running"}
+    fields = {"init_from": str(tmp_path / "start"), "model.backbone.batch_norm_mode": "running"}
     config = change(config, **fields, num_steps=1)
     train.train_and_evaluate(config, tmp_path / "run")
     start, end = read_scores(tmp_path / "run", 0), read_scores(trained_run.workdir, 6)
@@ -221,7 +221,7 @@ def test_weights_of_a_backbone_leave_the_classifiers_as_they_are(trained_run, tm
         checkpoints.save(0, {"segmenter": backbone})
     shutil.copy(workdir / "config.json", tmp_path)
     advent = tiny.get_config(config.data.data_dir, "advent")
-    fields = {"init_from": str(tmp_path), "model.classifier_dilations": (3, 4)}
+    fields = {"init_from": str(tmp_path), "model.heads.main.dilations": (3, 4)}
     settings = build_settings(change(advent, **fields))
     setup = assembly.create_setup(settings)
     entry = assembly.create_train_state(setup, jax.random.key(1))

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.run import assembly
 from alp_jax.workdir import checkpoint
 from alp_jax.workdir import config as run_config
@@ -19,7 +19,7 @@ from configs import default, toy_cities
 
 HEIGHT, WIDTH = 32, 48
 NUM_TRAIN, NUM_EVAL = 12, 7
-_IDS = np.array([c.cityscapes_id for c in LABEL_SETS[16].classes], np.uint8)
+_IDS = np.array([c.label_id for c in load_label_set("cityscapes_16").classes], np.uint8)
 
 
 def encode(image: np.ndarray) -> bytes:
@@ -94,12 +94,12 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.data.target = "tiny/target_unlabelled"
         config.data.source_size = config.data.target_size = (HEIGHT, WIDTH)
         config.data.batch_size = 2
-        config.model.stem_widths = (4, 8)
-        config.model.depths = (1, 1)
-        config.model.widths = (8, 8)
-        config.model.strides = (1, 1)
-        config.model.dilations = (1, 2)
-        config.model.classifier_dilations = (1, 2)
+        config.model.backbone.stem_widths = (4, 8)
+        config.model.backbone.depths = (1, 1)
+        config.model.backbone.widths = (8, 8)
+        config.model.backbone.strides = (1, 1)
+        config.model.backbone.dilations = (1, 2)
+        default.set_everywhere(config.model.heads, dilations=(1, 2))
         default.set_everywhere(config.views, size=(16, 16), num_crops=2)
         default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
         config.optimizer.horizon_steps = 10

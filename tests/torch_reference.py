@@ -2,7 +2,8 @@
 
 DeepLabv2 and the discriminator have the published names of parameters, and an iteration runs in
 AdvEnt's order, one backward pass after another. Where PyTorch 0.4 behaved otherwise than today
-(`RepeatedSGD`), its rule is written out.
+(`RepeatedSGD`), its rule is written out. The demo's small network is here too: two convolutions for
+a stem, and basic blocks.
 """
 
 import dataclasses
@@ -45,6 +46,8 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Bottleneck(nn.Module):
+    expansion = 4
+
     def __init__(
         self,
         inplanes: int,
@@ -75,6 +78,37 @@ class Bottleneck(nn.Module):
         return torch.relu(features + shortcut)
 
 
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int,
+        dilation: int,
+        stride_in: str,
+        mode: str,
+        downsample: nn.Module | None,
+    ):
+        super().__init__()
+        del stride_in
+        padded = {"padding": dilation, "dilation": dilation, "bias": False}
+        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride=stride, **padded)
+        self.bn1 = BatchNorm(planes, mode)
+        self.conv2 = nn.Conv2d(planes, planes, 3, **padded)
+        self.bn2 = BatchNorm(planes, mode)
+        self.downsample = downsample
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        features = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(inputs)))))
+        shortcut = inputs if self.downsample is None else self.downsample(inputs)
+        return torch.relu(features + shortcut)
+
+
+BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
+
+
 class Classifier(nn.Module):
     """Atrous spatial pyramid: the sum of dilated convolutions."""
 
@@ -90,13 +124,15 @@ class Classifier(nn.Module):
 
 
 class DeepLabV2(nn.Module):
-    """layer6 is the main classifier, layer5 that of the multi-level network on layer3."""
+    """layer6 is the main classifier, layer5 that of the multi-level network on the stage before."""
 
     def __init__(
         self,
         *,
         num_classes: int,
-        stem_width: int,
+        stem: str,
+        stem_widths: Sequence[int],
+        block: str,
         depths: Sequence[int],
         widths: Sequence[int],
         strides: Sequence[int],
@@ -108,47 +144,63 @@ class DeepLabV2(nn.Module):
         multi_level: bool,
     ):
         super().__init__()
-        self.stride_in, self.batch_norm = stride_in, batch_norm
-        self.inplanes = stem_width
-        self.conv1 = nn.Conv2d(3, stem_width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = BatchNorm(stem_width, batch_norm)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            self._stage(*sizes) for sizes in zip(depths, widths, strides, dilations, strict=True)
-        )
+        self.stride_in, self.batch_norm, self.block = stride_in, batch_norm, BLOCKS[block]
+        size = 7 if stem == "imagenet" else 3
+        self.stem = []
+        for i, (inputs, outputs) in enumerate(itertools.pairwise((3, *stem_widths)), start=1):
+            conv = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2, bias=False)
+            self.stem += [self._name(f"conv{i}", conv)]
+            self.stem += [self._name(f"bn{i}", BatchNorm(outputs, batch_norm))]
+        self.maxpool = None
+        if stem == "imagenet":
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
+        self.inplanes = stem_widths[-1]
+        stages = zip(depths, widths, strides, dilations, strict=True)
+        self.stages = [
+            self._name(f"layer{i}", self._stage(*sizes)) for i, sizes in enumerate(stages, start=1)
+        ]
+        channels = [self.block.expansion * width for width in widths]
         if multi_level:
-            self.layer5 = Classifier(4 * widths[2], classifier_dilations, num_classes)
-        self.layer6 = Classifier(4 * widths[3], classifier_dilations, num_classes)
+            self.layer5 = Classifier(channels[-2], classifier_dilations, num_classes)
+        self.layer6 = Classifier(channels[-1], classifier_dilations, num_classes)
         for module in self.modules():
             if isinstance(module, BatchNorm):
                 module.requires_grad_(train_affine)
 
+    def _name(self, name: str, module: nn.Module) -> nn.Module:
+        self.add_module(name, module)
+        return module
+
     def _stage(self, depth: int, planes: int, stride: int, dilation: int) -> nn.Sequential:
-        blocks = []
+        blocks, outplanes = [], self.block.expansion * planes
         for block_stride in (stride, *[1] * (depth - 1)):
             downsample = None
-            if not blocks:  # The widths differ here, always and only.
+            if not blocks:  # The first of a stage, always and only.
                 downsample = nn.Sequential(
-                    nn.Conv2d(self.inplanes, 4 * planes, 1, stride=stride, bias=False),
-                    BatchNorm(4 * planes, self.batch_norm),
+                    nn.Conv2d(self.inplanes, outplanes, 1, stride=stride, bias=False),
+                    BatchNorm(outplanes, self.batch_norm),
                 )
             sizes = self.inplanes, planes, block_stride, dilation
-            blocks.append(Bottleneck(*sizes, self.stride_in, self.batch_norm, downsample))
-            self.inplanes = 4 * planes
+            blocks.append(self.block(*sizes, self.stride_in, self.batch_norm, downsample))
+            self.inplanes = outplanes
         return nn.Sequential(*blocks)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        features = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
-        stage3 = self.layer3(self.layer2(self.layer1(features)))
-        logits = {MAIN: self.layer6(self.layer4(stage3))}
+        features = images
+        for conv, norm in zip(self.stem[::2], self.stem[1::2], strict=True):
+            features = torch.relu(norm(conv(features)))
+        if self.maxpool is not None:
+            features = self.maxpool(features)
+        for stage in self.stages[:-1]:
+            features = stage(features)
+        logits = {MAIN: self.layer6(self.stages[-1](features))}
         if hasattr(self, "layer5"):
-            logits[AUX] = self.layer5(stage3)
+            logits[AUX] = self.layer5(features)
         return logits
 
     def backbone_listing(self) -> Iterator[nn.Parameter]:
         """Published `get_1x_lr_params`: walks all modules, so that it names most tensors often."""
-        stages = self.layer1, self.layer2, self.layer3, self.layer4
-        for part in (self.conv1, self.bn1, *stages):
+        for part in (*self.stem, *self.stages):
             for module in part.modules():
                 for parameter in module.parameters():
                     if parameter.requires_grad:
@@ -196,30 +248,33 @@ class Settings:
     """An experiment; the defaults are AdvEnt's.
 
     Attributes:
-      method: "source_only", "ap_ci" (crops of images), "agp_gi" (whole maps; AdvEnt) or "alp_gi"
-        (patches of maps).
-      patch_size: (height, width) of crops and patches.
-      normalized: self-information as AdvEnt has it (binary logarithm, over that of the number of
-        classes), not in nats as Cicek et al.
-      game, decision: see alp_jax.objective.choices.
+      method: "source_only", "target_bn" (target images move statistics, and no more), "ap_ci"
+        (crops of images), "agp_gi" (whole maps; AdvEnt) or "alp_gi" (patches of maps).
+      patch_size: (height, width) of crops and patches; None: there are none.
+      aligned_map: "softmax" (AdaptSegNet), "self_information" in nats (Cicek et al.) or
+        "normalized_self_information" (AdvEnt: binary logarithm, over that of the class count).
+      game, decision: as in alp_jax/objective/terms/alignment.py.
       cross_entropy_weights, adversarial_weights: by head.
       sgd: "reference" (`RepeatedSGD`) or "clean".
+      gradient_clip_norm: of the segmenter's gradient; 0 clips nothing.
     """
 
     method: str
-    patch_size: tuple[int, int]
-    normalized: bool
-    game: str
-    decision: str
+    patch_size: tuple[int, int] | None
     cross_entropy_weights: dict[str, float]
     adversarial_weights: dict[str, float]
     sgd: str
+    aligned_map: str = "normalized_self_information"
+    game: str = "non_saturating"
+    decision: str = "cell"
     segmenter_learning_rate: float = 2.5e-4
     head_multiplier: float = 10.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    gradient_clip_norm: float = 0.0
     discriminator_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
     horizon_steps: int = 250_000
     power: float = 0.9
 
@@ -231,6 +286,8 @@ class Trainer:
       gradients: after a step, those that the optimizers were given, of each tensor: "segmenter" and
         one entry for each discriminator's head. Empty without `keeps_gradients`, as copying them
         takes time and memory that training does not need.
+      accuracies: of the discriminators' decisions in a step; those of the auxiliary head end in
+        _aux.
     """
 
     def __init__(
@@ -244,6 +301,7 @@ class Trainer:
         self.segmenter, self.discriminators, self.settings = segmenter, discriminators, settings
         self.keeps_gradients = keeps_gradients
         self.gradients: dict[str, dict[str, np.ndarray]] = {}
+        self.accuracies: dict[str, float] = {}
         backbone, heads = list(segmenter.backbone_listing()), list(segmenter.head_listing())
         decay = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
         if settings.sgd == "reference":
@@ -257,7 +315,7 @@ class Trainer:
             group["lr"] = 0.0  # Set in every step.
         self.sgd = create_sgd(groups, **decay)
         self.adams = [
-            torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas)
+            torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas, eps=settings.eps)
             for network in discriminators.values()
         ]
 
@@ -274,7 +332,7 @@ class Trainer:
           step: from 0.
           images: [B, 3, H, W] of "source" and "target", as the network takes them.
           labels: [B, H, W] of the source.
-          offsets: [B, P, 2] corners of patches in "source" and "target".
+          offsets: [B, P, 2] corners of patches in "source" and "target"; {} where there are none.
         Returns:
           Every loss; those of the auxiliary head end in _aux.
         """
@@ -301,12 +359,17 @@ class Trainer:
         losses["segmenter"] = total.item()
         # Only the minimax game sends another gradient through the source prediction.
         total.backward(retain_graph=settings.game == "minimax")
-        if settings.method != "source_only":
+        if settings.method == "target_bn":
+            with torch.no_grad():
+                self.segmenter(images["target"])
+        elif settings.method != "source_only":
             self._play(source_logits, images["target"], offsets, losses)
 
         if self.keeps_gradients:
             networks = {"segmenter": self.segmenter, **self.discriminators}
             self.gradients = {name: _gradients(network) for name, network in networks.items()}
+        if settings.gradient_clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), settings.gradient_clip_norm)
         for optimizer in (self.sgd, *self.adams):
             optimizer.step()
         return losses
@@ -323,8 +386,8 @@ class Trainer:
         target_logits = self._predict(target_images)
         maps = {
             head: (
-                self._maps(source_logits[head], offsets["source"]),
-                self._maps(target_logits[head], offsets["target"]),
+                self._maps(source_logits[head], offsets.get("source")),
+                self._maps(target_logits[head], offsets.get("target")),
             )
             for head in source_logits
         }
@@ -345,8 +408,12 @@ class Trainer:
         weight = 0.5 if settings.game == "non_saturating" else 1.0
         for head, (source_maps, target_maps) in maps.items():
             self.discriminators[head].requires_grad_(True)
-            source_loss = binary_cross_entropy(self._decide(head, source_maps.detach()), SOURCE)
-            target_loss = binary_cross_entropy(self._decide(head, target_maps.detach()), TARGET)
+            source_decisions = self._decide(head, source_maps.detach())
+            target_decisions = self._decide(head, target_maps.detach())
+            source_loss = binary_cross_entropy(source_decisions, SOURCE)
+            target_loss = binary_cross_entropy(target_decisions, TARGET)
+            self.accuracies[_name("source", head)] = _share(source_decisions <= 0)
+            self.accuracies[_name("target", head)] = _share(target_decisions > 0)
             (weight * source_loss).backward()
             (weight * target_loss).backward()
             losses[_name("discriminator_source", head)] = source_loss.item()
@@ -367,8 +434,8 @@ class Trainer:
             for head, logits in self.segmenter(images).items()
         }
 
-    def _maps(self, logits: torch.Tensor, offsets: np.ndarray) -> torch.Tensor:
-        maps = self_information(logits, normalized=self.settings.normalized)
+    def _maps(self, logits: torch.Tensor, offsets: np.ndarray | None) -> torch.Tensor:
+        maps = compute_map(logits, self.settings.aligned_map)
         if self.settings.method == "alp_gi":
             maps = cut(maps, offsets, self.settings.patch_size)
         return maps
@@ -378,12 +445,15 @@ class Trainer:
         return decisions.mean(dim=(2, 3)) if self.settings.decision == "patch" else decisions
 
 
-def self_information(logits: torch.Tensor, *, normalized: bool) -> torch.Tensor:
-    """-p log p of [B, C, H, W], in nats or as AdvEnt normalises it."""
+def compute_map(logits: torch.Tensor, kind: str) -> torch.Tensor:
+    """Computes p or -p log p of [B, C, H, W], the latter in nats or as AdvEnt normalises it."""
     probs = F.softmax(logits, dim=1)
-    if normalized:
-        return -probs * torch.log2(probs + 1e-30) / np.log2(probs.shape[1])
-    return -probs * F.log_softmax(logits, dim=1)
+    if kind == "softmax":
+        return probs
+    if kind == "self_information":
+        return -probs * F.log_softmax(logits, dim=1)
+    assert kind == "normalized_self_information", kind
+    return -probs * torch.log2(probs + 1e-30) / np.log2(probs.shape[1])
 
 
 def binary_cross_entropy(decisions: torch.Tensor, domain: float) -> torch.Tensor:
@@ -403,6 +473,10 @@ def cut(arrays: torch.Tensor, offsets: np.ndarray, size: tuple[int, int]) -> tor
 
 def _name(loss: str, head: str) -> str:
     return loss + ("" if head == MAIN else f"_{head}")
+
+
+def _share(right: torch.Tensor) -> float:
+    return right.double().mean().item()
 
 
 def _gradients(network: nn.Module) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""What the commands share: flags, log lines, progress and signals."""
+"""Shared parts of all commands: flags, log lines, progress and signals."""

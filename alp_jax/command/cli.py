@@ -1,4 +1,4 @@
-"""What every command shares: flags, log lines, and errors that end in one sentence.
+"""Runs a command: parses flags, sets up logging, and reports a user's error in one sentence.
 
 Synopsis:
 
@@ -25,11 +25,11 @@ from ml_collections import config_flags
 from alp_jax.command import stopping
 from alp_jax.errors import Stopped, UserError, describe
 
-EXIT_INCOMPLETE = 1  # Something was left out, and said; the rest is done.
+EXIT_INCOMPLETE = 1  # Some items failed and were reported; the others are done.
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
-# What the libraries read when they are imported, where the user has not set it.
+# Environment variables that libraries read at import; values set by the user take precedence.
 _ENVIRONMENT = {
     # TensorFlow only writes event files here; it announces oneDNN at every start.
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -37,19 +37,20 @@ _ENVIRONMENT = {
     # Compiled programs are kept for the next run.
     "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("alp_jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    # Of an image in a record, for a small file can unpack to any size; Pillow has such a limit.
+    # Largest image that OpenCV decodes, since a small file can unpack to any size; Pillow has such
+    # a limit by default.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
 
 # What Python writes before the message of an error that a configuration file may raise.
 _ERROR_NAME = re.compile(r"^(ValueError|TypeError|[\w.]+\.UserError): ")
 
-# Objects made, less those freed, before Python looks for cycles among them.
+# Threshold of Python's cyclic garbage collector: allocations minus deallocations.
 _COLLECT_AFTER = 50_000
 
 
 def set_environment() -> None:
-    """Sets what the libraries read when they are imported, where the user has not."""
+    """Sets environment variables that libraries read at import, unless the user has set them."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -57,10 +58,10 @@ def set_environment() -> None:
 def run(main: Callable[[], int | None]) -> None:
     """Parses the flags, runs `main` and exits.
 
-    Exit status: what `main` returns (None is 0); EXIT_USER_ERROR with the error's one sentence on
-    stderr; EXIT_STOPPED after SIGTERM or SIGINT (Ctrl-C), when the same command goes on. A second
-    signal ends the process at once, as if nobody had caught it. Any other exception is a bug and
-    keeps its traceback.
+    Exit status: the return value of `main` (None is 0); EXIT_USER_ERROR after a UserError, with its
+    sentence on stderr; EXIT_STOPPED after SIGTERM or SIGINT (Ctrl-C): the same command then
+    continues. A second signal kills the process at once, by the signal's default action. Any other
+    exception is a bug and keeps its traceback.
     """
     set_environment()
     collect_garbage_rarely()
@@ -77,28 +78,27 @@ def run(main: Callable[[], int | None]) -> None:
         except Stopped as stopped:
             print(stopped, file=sys.stderr, flush=True)
             sys.stdout.flush()
-            # Not by sys.exit: the signal may have come while a library was starting a thread, and
-            # Python would wait for that one forever.
+            # Not sys.exit: the signal may have interrupted a library that was starting a thread,
+            # and Python would wait for that thread forever.
             os._exit(EXIT_STOPPED)
 
     app.run(guarded, flags_parser=_parse_flags)
 
 
 def set_up_notebook() -> None:
-    """Makes a notebook as quiet as a command: our log lines only; compiled programs are kept.
+    """Sets a notebook up like a command: only our log lines, and the compilation cache.
 
-    To be called before anything else, since JAX and TensorFlow read the environment when they are
-    imported.
+    Call it before anything else: JAX and TensorFlow read the environment at import.
     """
     set_environment()
-    _configure_logging("stdout")  # What goes to stderr is shown as if it were a fault.
+    _configure_logging("stdout")  # Jupyter shows stderr as if it were an error.
 
 
 def collect_garbage_rarely() -> None:
-    """Spares Python walks over the million objects that imports leave: a sixth of a short run.
+    """Makes Python's cyclic garbage collector run rarely, which saves a sixth of a short run.
 
-    Arrays are in no cycles, so that their memory is given back all the same. At the end there is
-    nothing to collect for.
+    Each collection walks over the million objects that imports leave behind. Arrays are in no
+    reference cycles, so their memory is still freed at once. At exit nothing is collected.
     """
     gc.set_threshold(_COLLECT_AFTER)
     atexit.register(gc.freeze)
@@ -110,8 +110,8 @@ def _fail(message: str) -> NoReturn:
 
 
 def _configure_logging(stream: str = "stderr") -> None:
-    """Our own lines at INFO; those of the libraries (all log through absl) only when they fail."""
-    # absl's own handler, which app.run installs, is replaced too.
+    """Logs our own messages at INFO, and those of libraries (all use absl) only at ERROR."""
+    # `force` also replaces the handler of absl that app.run installs.
     logging.basicConfig(
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
@@ -122,9 +122,9 @@ def _configure_logging(stream: str = "stderr") -> None:
     logging.getLogger("alp_jax").setLevel(logging.INFO)
     logging.getLogger("__main__").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)
-    # A library that logs an exception with its traceback raises it as well, and we report that.
+    # A library that logs an exception with its traceback also raises it, and we report it then.
     logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
-    # Of a save's writes that fail, Orbax raises one; asyncio logs the others when it frees them.
+    # When several writes of a save fail, Orbax raises one error, and asyncio logs the others.
     logging.getLogger("asyncio").addFilter(
         lambda record: "exception was never retrieved" not in record.getMessage()
     )
@@ -132,16 +132,17 @@ def _configure_logging(stream: str = "stderr") -> None:
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what TensorStore still wrote when the save was given up, as on a full disk.
+    """Drops errors of TensorStore writes that end after their save has failed, as on a full disk.
 
-    It tells Orbax's event loop, which is closed by then; the failure itself is raised, and said.
+    Such a write reports to Orbax's event loop, which is closed by then. The failure of the save
+    itself is raised and reported.
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
 class _SystemHandler(logging.StreamHandler):
-    """Writes to what sys.stderr is at the time: a progress bar replaces it to stay in one piece."""
+    """Writes to the current sys.stderr or sys.stdout, which a progress bar replaces while shown."""
 
     def __init__(self, name: str):
         """Creates the handler of sys.stderr or sys.stdout."""
@@ -167,9 +168,9 @@ def read_config(
     """Reads a configuration as the flags --config=PATH:VARIANT and `overrides` would.
 
     Args:
-      path: of a Python file with get_config(variant).
-      variant: that it is asked for.
-      overrides: "--config.FIELD=VALUE".
+      path: Python file with get_config(variant).
+      variant: argument of get_config.
+      overrides: flags "--config.FIELD=VALUE".
     Raises:
       UserError: if the file, the variant, a field or a value is wrong.
     """
@@ -184,11 +185,11 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     try:
         remaining = values(argv)
         if "config" in values and values.config is not None:
-            values.config.is_locked  # noqa: B018  A file that could not be read raises here.
+            values.config.is_locked  # noqa: B018  Raises if the file could not be read.
         return remaining
     except flags.Error as error:
-        # ml_collections puts the whole traceback of a config file into the message: its last line
-        # is "ValueError: what is wrong".
+        # ml_collections puts the traceback of the config file into the message; its last line is
+        # "ValueError: MESSAGE".
         *_, last_line = str(error).strip().splitlines()
         raise UserError(_ERROR_NAME.sub("", last_line)) from error
     except OSError as error:
@@ -199,21 +200,21 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     except (AttributeError, KeyError) as error:  # A field, or a block, that there is not.
         try:
             config = values["config"].parser.parse(_config_path(argv))
-        except Exception:  # The file itself raises it.
+        except Exception:  # The error comes from the file itself, not from an override.
             raise UserError(_describe_broken_file(_config_path(argv), error)) from error
         overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
         raise UserError(_describe_unknown_field(config, overrides, error)) from error
-    except Exception as error:  # It is the user's own code.
+    except Exception as error:  # The config file is the user's own code.
         raise UserError(_describe_broken_file(_config_path(argv), error)) from error
 
 
 def parse_numbers(
     name: str, values: Sequence[str] | None, number: type[float] | type[int]
 ) -> tuple[Any, ...] | None:
-    """Reads the numbers of a list flag; None where it is not given.
+    """Parses the values of a list flag as numbers; returns None if the flag was not given.
 
     Raises:
-      UserError: naming the flag, if one is no number.
+      UserError: naming the flag, if a value is not a number.
     """
     if values is None:
         return None

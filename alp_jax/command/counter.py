@@ -1,4 +1,4 @@
-"""How far the work on many things is: a bar, or log lines where there is no terminal.
+"""Progress over many items: a bar, or log lines without a terminal.
 
 Synopsis:
 
@@ -29,14 +29,14 @@ _LOG_EVERY_SECONDS = 30.0
 
 @contextlib.contextmanager
 def count(description: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """Shows how many of many things are done, and the time left; yields what counts one more.
+    """Shows the number of finished items and the time left; yields a function that adds one item.
 
-    On stderr: a bar, or, where that is no terminal, a log line every half minute and the bar as it
-    is at the end.
+    Writes to stderr: a bar, or, if stderr is not a terminal, a log line every 30 seconds and the
+    final state of the bar.
 
     Args:
-      description: of what is done, before the numbers: "predicting".
-      total: of all; None if nobody knows.
+      description: activity, shown before the numbers: "predicting".
+      total: number of items; None if unknown.
     """
     console = Console(stderr=True)
     columns = (
@@ -66,5 +66,5 @@ def count(description: str, total: int | None) -> Iterator[Callable[[], None]]:
 
 
 def is_live(console: Console) -> bool:
-    """Whether a bar can be drawn anew in its place: in a terminal or a notebook."""
+    """Returns whether the console can redraw a bar in place: a terminal or a notebook."""
     return console.is_terminal or console.is_jupyter

@@ -1,4 +1,4 @@
-"""What a person sees while training: a progress bar, or plain lines where there is no terminal."""
+"""Progress of training: a bar, or log lines without a terminal."""
 
 import datetime
 import logging
@@ -21,17 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 class TrainProgress:
-    """Shows step, losses, images per second, share of time without input, and time left.
+    """Shows step, losses, images per second, fraction of time waiting for input, and time left.
 
-    A run that is one of many is shown as steps of all of them: it is given `part`s of one display.
+    A sequence of runs shares one display, whose steps are the steps of all runs: each run gets a
+    `PartProgress` of it.
     """
 
     def __init__(self, start_step: int, num_steps: int, shown: Mapping[str, str] | None = None):
         """Creates the display.
 
         Args:
-          start_step, num_steps: of the run.
-          shown: name of a scalar -> short label; in their order.
+          start_step, num_steps: steps done at the start, and at the end of the run.
+          shown: name of a scalar -> short label, in the order of display.
         """
         self._start_step, self._num_steps = start_step, num_steps
         self._shown = shown or {}
@@ -67,14 +68,14 @@ class TrainProgress:
             self._bar.update(self._task, completed=step)
 
     def seconds_left(self, step: int) -> float:
-        """Estimates the time left from all of the time so far; compare `report`."""
+        """Estimates the seconds left from the mean step time since the start."""
         done = max(step - self._start_step, 1)
         return (time.monotonic() - self._started) / done * (self._num_steps - step)
 
     def report(
         self, step: int, scalars: Mapping[str, float], seconds_left: float, label: str = ""
     ) -> None:
-        """Shows the scalars of the last window of steps, after a label."""
+        """Shows the scalars of the last window of steps, after an optional label."""
         terms = [
             f"{short} {scalars[name]:.3f}" for name, short in self._shown.items() if name in scalars
         ]
@@ -91,15 +92,15 @@ class TrainProgress:
 
 
 class PartProgress:
-    """One run's share of a display over many runs, in the place of a `TrainProgress`."""
+    """Shows one run of many in their common display; used in place of a `TrainProgress`."""
 
     def __init__(self, bar: TrainProgress, label: str, first_step: int):
         """Creates the share.
 
         Args:
-          bar: of all runs, which somebody else starts and stops.
-          label: of this run.
-          first_step: steps of the runs before it.
+          bar: display of all runs; the caller starts and stops it.
+          label: name of this run.
+          first_step: number of steps of all earlier runs.
         """
         self._bar, self._label, self._first_step = bar, label, first_step
 
@@ -114,7 +115,7 @@ class PartProgress:
         self._bar.advance(self._first_step + step)
 
     def report(self, step: int, scalars: Mapping[str, float], seconds_left: float) -> None:
-        """Shows the scalars; the time left is that of all runs, evaluation and saving included."""
+        """Shows the scalars and the time left for all runs, including evaluation and saving."""
         del seconds_left
         done = self._first_step + step
         self._bar.report(done, scalars, self._bar.seconds_left(done), self._label)

@@ -1,13 +1,13 @@
-"""Stopping on request: the first SIGTERM or SIGINT ends the work in order, a second one at once.
+"""Stops on request: the first SIGTERM or SIGINT ends the work in order, the second at once.
 
 Synopsis:
 
   with StopRequest() as stop:
-      prepare()                        # A signal raises Stopped here.
+      prepare()                        # A signal raises Stopped.
       with stop.deferred():
-          while not stop.signal:       # Here it is only noted,
+          while not stop.signal:       # A signal is only recorded.
               step()
-              with stop.at_once():     # and here it raises again.
+              with stop.at_once():     # A signal raises Stopped.
                   evaluate()
 """
 
@@ -25,10 +25,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Takes the signals between entering and leaving; in the main thread, the only one with any.
+    """Handles SIGTERM and SIGINT as a context manager; does nothing outside the main thread.
+
+    Python delivers signals to the main thread only.
 
     Attributes:
-      signal: the first that came, or None.
+      signal: first signal received, or None.
     """
 
     def __init__(self) -> None:
@@ -43,18 +45,18 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            # None: a handler that was not installed by Python, which cannot be put back.
+            # None: a handler that was not installed from Python; it cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, a signal is noted in `signal` and raises nothing."""
+        """Defers signals: inside, a signal is recorded in `signal` and raises nothing."""
         with self._deferring(True):
             yield
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, a signal raises Stopped, and so does one that was noted before."""
+        """Raises Stopped for a signal inside, and on entry for one that was deferred."""
         with self._deferring(False):
             self._raise_if_stopped()
             yield
@@ -75,7 +77,7 @@ class StopRequest:
         self.signal = signal.Signals(number)
         if not self._is_deferred:
             self._raise_if_stopped()
-        # Not by logging: the signal may have come while a line was being written.
+        # Not logging: the signal may have interrupted a log call.
         os.write(2, b"Finishing this step and saving it; the next signal exits at once.\n")
 
     def _raise_if_stopped(self) -> None:

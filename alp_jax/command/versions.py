@@ -1,4 +1,4 @@
-"""What a number was measured with: versions, commit and processor, for the files that keep it."""
+"""Versions, commit and devices behind a measured number, to be stored beside it."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ import alp_jax
 
 
 def describe() -> dict[str, str]:
-    """Names packages, Python, commit and devices, each with its version or description."""
+    """Returns name -> version or description of packages, Python, commit, devices and machine."""
     return {
         "alp_jax": alp_jax.__version__,
         "commit": commit(),
@@ -29,7 +29,7 @@ def describe() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that this package is checked out at; says so if files differ from it."""
+    """Returns the package's git commit, with a note if files differ from it; "unknown" without."""
     folder = pathlib.Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -1,189 +1,274 @@
-"""Classes of the street-scene datasets: names, ids, palette, label sets and maps.
+"""Classes of a run and values of a dataset's labels, matched by class name.
 
 Synopsis:
 
-  label_ids = labels.SYNTHIA.to_cityscapes_ids[values]    # what data_prep does, once
-  label_set = labels.LABEL_SETS[16]
-  train_ids = label_set.from_cityscapes_ids[label_ids]    # uint8 -> uint8, while training
-  label_ids = label_set.to_cityscapes_ids[train_ids]      # of a prediction that is to be submitted
-  colours = label_set.colourise(train_ids)                # [..., 3] uint8 RGB
+  label_set = load_label_set("cityscapes_16")            # or a path: "my_classes.yaml"
+  train_ids = label_set.map_table(table)[values]         # values of a dataset's labels
+  label_ids = label_set.to_label_ids[train_ids]          # for files of predictions
+  colours = label_set.colourise(train_ids)               # [..., 3] uint8 RGB
 
-A prepared dataset holds Cityscapes label ids, whatever the raw one held. Facts: the Cityscapes
-benchmark's 19 evaluated classes; the 16 that SYNTHIA shares with them; and the 13 of those left
-when wall, fence and pole are excluded (Cicek et al., ACCV 2020, section 4.1).
+A LabelTable says which class each value of a prepared dataset's labels is. A LabelSet holds the
+classes that a run tells apart; its files are in alp_jax/data/label_sets. The network counts classes
+by train id: the position in the label set.
 """
 
 import dataclasses
 import functools
+import importlib.resources
+import json
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
+
+from alp_jax.data import label_files
+from alp_jax.data.class_names import find_near, is_class_name
+from alp_jax.errors import UserError
 
 IGNORE_LABEL = 255
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneClass:
-    """One evaluated class: its name, its Cityscapes label id and its palette colour (RGB)."""
-
-    name: str
-    cityscapes_id: int
-    colour: tuple[int, int, int]
-
-
-CITYSCAPES_CLASSES: tuple[SceneClass, ...] = (
-    SceneClass("road", 7, (128, 64, 128)),
-    SceneClass("sidewalk", 8, (244, 35, 232)),
-    SceneClass("building", 11, (70, 70, 70)),
-    SceneClass("wall", 12, (102, 102, 156)),
-    SceneClass("fence", 13, (190, 153, 153)),
-    SceneClass("pole", 17, (153, 153, 153)),
-    SceneClass("traffic light", 19, (250, 170, 30)),
-    SceneClass("traffic sign", 20, (220, 220, 0)),
-    SceneClass("vegetation", 21, (107, 142, 35)),
-    SceneClass("terrain", 22, (152, 251, 152)),
-    SceneClass("sky", 23, (70, 130, 180)),
-    SceneClass("person", 24, (220, 20, 60)),
-    SceneClass("rider", 25, (255, 0, 0)),
-    SceneClass("car", 26, (0, 0, 142)),
-    SceneClass("truck", 27, (0, 0, 70)),
-    SceneClass("bus", 28, (0, 60, 100)),
-    SceneClass("train", 31, (0, 80, 100)),
-    SceneClass("motorcycle", 32, (0, 0, 230)),
-    SceneClass("bicycle", 33, (119, 11, 32)),
-)
-CITYSCAPES_ID_BY_NAME: Mapping[str, int] = {c.name: c.cityscapes_id for c in CITYSCAPES_CLASSES}
-# Cityscapes' other ids, which no label set evaluates. Licence plates are -1 there, 34 in GTA5.
-CITYSCAPES_VOID: dict[int, str] = {
-    0: "unlabeled", 1: "ego vehicle", 2: "rectification border", 3: "out of roi", 4: "static",
-    5: "dynamic", 6: "ground", 9: "parking", 10: "rail track", 14: "guard rail", 15: "bridge",
-    16: "tunnel", 18: "polegroup", 29: "caravan", 30: "trailer", 34: "license plate",
-}  # fmt: skip
-UNLABELED_ID = 0
-
-# [256] bool: the values that a prepared label image may hold: ids 0 to 34, and 255.
-IS_CITYSCAPES_ID = np.isin(np.arange(256), [*range(35), IGNORE_LABEL])
-
-
-@dataclasses.dataclass(frozen=True)
 class LabelTable:
-    """What the values in the label files of one raw dataset mean.
+    """The values of a dataset's stored labels.
 
     Attributes:
-      names: value -> the dataset's own name for it; any other value is an error.
-      ids: value -> Cityscapes label id.
+      names: value -> name of its class; several values may have the same one.
+      ignored: values of pixels without a class; any other value is an error.
     """
 
     names: Mapping[int, str]
-    ids: Mapping[int, int]
+    ignored: frozenset[int] = frozenset({IGNORE_LABEL})
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The different names, in the order of the values."""
+        return tuple(dict.fromkeys(self.names[value] for value in sorted(self.names)))
 
     @functools.cached_property
     def is_known(self) -> np.ndarray:
-        """[256] bool: the values that a label file may hold."""
-        return np.isin(np.arange(256), list(self.names))
+        """[256] bool: the values that a label may hold."""
+        return np.isin(np.arange(256), [*self.names, *self.ignored])
 
-    @functools.cached_property
-    def to_cityscapes_ids(self) -> np.ndarray:
-        """[256] uint8: value -> Cityscapes label id; IGNORE_LABEL for an unknown value."""
-        table = np.full(256, IGNORE_LABEL, np.uint8)
-        for value, label_id in self.ids.items():
-            table[value] = label_id
-        return table
+    def describe(self) -> str:
+        """Lists the values for people: "0 (ground), 1 (vehicle), or 255 for pixels to ignore"."""
+        if self == CITYSCAPES_TABLE:
+            return "Cityscapes label ids, 0 to 34, or 255 for pixels to ignore"
+        values = ", ".join(f"{value} ({self.names[value]})" for value in sorted(self.names))
+        ignored = ", ".join(map(str, sorted(self.ignored)))
+        return f"{values}, or {ignored} for pixels to ignore"
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Returns the entries of a dataset's metadata that hold the table."""
+        names = {str(value): name for value, name in sorted(self.names.items())}
+        return {"label_values": names, "ignored_label_values": sorted(self.ignored)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Self | None:
+        """Reads the table of a dataset's metadata; None where it has none.
+
+        Raises:
+          ValueError, TypeError, KeyError, AttributeError: if the metadata is damaged.
+        """
+        if not metadata or "label_values" not in metadata:
+            return None
+        names = {int(value): name for value, name in metadata["label_values"].items()}
+        ignored = frozenset(int(value) for value in metadata["ignored_label_values"])
+        if (
+            not names
+            or not all(map(is_class_name, names.values()))
+            or not set(names).isdisjoint(ignored)
+            or not all(0 <= value <= 255 for value in (*names, *ignored))
+        ):
+            raise ValueError(f"label_values {json.dumps(metadata['label_values'])}")
+        return cls(names, ignored)
 
 
-def _table_by_name(names: Mapping[int, str], renamed: Mapping[str, str]) -> LabelTable:
-    """A table whose names are those of Cityscapes' classes but for some; others are unlabeled."""
-    ids = CITYSCAPES_ID_BY_NAME
-    return LabelTable(
-        names,
-        {value: ids.get(renamed.get(name, name), UNLABELED_ID) for value, name in names.items()},
-    )
-
-
-_CITYSCAPES_NAMES = CITYSCAPES_VOID | {c.cityscapes_id: c.name for c in CITYSCAPES_CLASSES}
-# GTA5's labels (palette index) and Cityscapes' own; the latter also allow 255, as -1 is stored.
-GTA5 = LabelTable(_CITYSCAPES_NAMES, {value: value for value in _CITYSCAPES_NAMES})
-CITYSCAPES = LabelTable(
-    {**_CITYSCAPES_NAMES, IGNORE_LABEL: "license plate"},
-    {**GTA5.ids, IGNORE_LABEL: IGNORE_LABEL},
-)
-# SYNTHIA-RAND-CITYSCAPES, first channel of its 16-bit labels. Lane marking is ignored, as in CLAN
-# and DADA; CRST trains it as road.
-_SYNTHIA_NAMES = (
-    "void", "sky", "building", "road", "sidewalk", "fence", "vegetation", "pole", "car",
-    "traffic sign", "pedestrian", "bicycle", "motorcycle", "parking slot", "road work",
-    "traffic light", "terrain", "rider", "truck", "bus", "train", "wall", "lane marking",
+# Every id of Cityscapes that is a class; the benchmark evaluates 19 of them, those of the label set
+# cityscapes_19. Licence plates are -1 there, 34 in GTA5. A dataset without a table of its own has
+# these values. 0 to 3: unlabeled, ego vehicle, rectification border, out of roi.
+CITYSCAPES_TABLE = LabelTable(
+    {
+        4: "static", 5: "dynamic", 6: "ground", 7: "road", 8: "sidewalk", 9: "parking",
+        10: "rail track", 11: "building", 12: "wall", 13: "fence", 14: "guard rail", 15: "bridge",
+        16: "tunnel", 17: "pole", 18: "polegroup", 19: "traffic light", 20: "traffic sign",
+        21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car",
+        27: "truck", 28: "bus", 29: "caravan", 30: "trailer", 31: "train", 32: "motorcycle",
+        33: "bicycle", 34: "license plate",
+    },
+    ignored=frozenset({0, 1, 2, 3, IGNORE_LABEL}),
 )  # fmt: skip
-_SYNTHIA_RENAMED = {"pedestrian": "person"}
-SYNTHIA = _table_by_name(dict(enumerate(_SYNTHIA_NAMES)), _SYNTHIA_RENAMED)
-SYNTHIA_LANES_ARE_ROAD = _table_by_name(
-    dict(enumerate(_SYNTHIA_NAMES)), {**_SYNTHIA_RENAMED, "lane marking": "road"}
-)
-# BDD100K's semantic segmentation: the train ids of the 19 classes.
-BDD100K = _table_by_name(
-    {**{i: c.name for i, c in enumerate(CITYSCAPES_CLASSES)}, IGNORE_LABEL: "unlabeled"}, {}
-)
+CITYSCAPES_ID_BY_NAME: Mapping[str, int] = {
+    name: value for value, name in CITYSCAPES_TABLE.names.items()
+}
 
-_NOT_IN_SYNTHIA = ("terrain", "truck", "train")
-_NOT_IN_THE_13 = ("wall", "fence", "pole")
+
+@dataclasses.dataclass(frozen=True)
+class LabelClass:
+    """One class of a label set.
+
+    Attributes:
+      name: also of a dataset's class that becomes this one.
+      label_id: 0 to 255, its value in files of predictions.
+      colour: red, green and blue, 0 to 255.
+      includes: further names of datasets' classes that become this one.
+    """
+
+    name: str
+    label_id: int
+    colour: tuple[int, int, int]
+    includes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelSet:
-    """The classes of one experiment, in train-id order."""
+    """The classes of a run, in the order of their train ids.
 
-    classes: tuple[SceneClass, ...]
+    Attributes:
+      name: for messages.
+      classes: 2 to 255.
+      reports: key in a summary, "mean_iou_...", -> the classes whose IoUs it averages.
+      no_class: label id where there is no class.
+      prediction_suffix: end of the names of files with predictions, before ".png".
+    """
+
+    name: str
+    classes: tuple[LabelClass, ...]
+    reports: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    no_class: int = IGNORE_LABEL
+    prediction_suffix: str = ""
+
+    @classmethod
+    def from_fields(cls, fields: label_files.Fields) -> Self:
+        """Creates a label set from the checked fields of a file (`label_files.read`)."""
+        includes = fields["includes"]
+        classes = tuple(
+            LabelClass(
+                entry["name"],
+                entry["id"],
+                tuple(entry["colour"]),
+                tuple(includes.get(entry["name"], ())),
+            )
+            for entry in fields["classes"]
+        )
+        reports = {key: tuple(names) for key, names in fields["reports"].items()}
+        return cls(
+            fields["name"], classes, reports, fields["no_class"], fields["prediction_suffix"]
+        )
+
+    def to_fields(self) -> label_files.Fields:
+        """Returns the fields of a file that holds this label set."""
+        return {
+            "name": self.name,
+            "classes": [
+                {"name": c.name, "id": c.label_id, "colour": list(c.colour)} for c in self.classes
+            ],
+            "includes": {c.name: list(c.includes) for c in self.classes if c.includes},
+            "reports": {key: list(names) for key, names in self.reports.items()},
+            "no_class": self.no_class,
+            "prediction_suffix": self.prediction_suffix,
+        }
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """Number of classes, C."""
         return len(self.classes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Class names in train-id order."""
+        """Class names in the order of train ids."""
         return tuple(c.name for c in self.classes)
 
     @functools.cached_property
-    def from_cityscapes_ids(self) -> np.ndarray:
-        """[256] uint8: Cityscapes label id -> train id; ids outside the set -> IGNORE_LABEL."""
-        table = np.full(256, IGNORE_LABEL, np.uint8)
-        for train_id, scene_class in enumerate(self.classes):
-            table[scene_class.cityscapes_id] = train_id
-        return table
+    def train_id_by_name(self) -> Mapping[str, int]:
+        """Name of a dataset's class -> train id of the class that it becomes."""
+        return {
+            name: train_id
+            for train_id, c in enumerate(self.classes)
+            for name in (c.name, *c.includes)
+        }
 
     @functools.cached_property
-    def to_cityscapes_ids(self) -> np.ndarray:
-        """[256] uint8: train id -> Cityscapes label id; every other value -> UNLABELED_ID."""
-        table = np.full(256, UNLABELED_ID, np.uint8)
-        for train_id, scene_class in enumerate(self.classes):
-            table[train_id] = scene_class.cityscapes_id
+    def to_label_ids(self) -> np.ndarray:
+        """[256] uint8: train id -> label id; every other value -> `no_class`."""
+        table = np.full(256, self.no_class, np.uint8)
+        table[: self.num_classes] = [c.label_id for c in self.classes]
         return table
 
     @functools.cached_property
     def palette(self) -> np.ndarray:
         """[256, 3] uint8 RGB: train id -> colour; every other value is black."""
         palette = np.zeros((256, 3), np.uint8)
-        for train_id, scene_class in enumerate(self.classes):
-            palette[train_id] = scene_class.colour
+        palette[: self.num_classes] = [c.colour for c in self.classes]
         return palette
+
+    def map_table(self, table: LabelTable) -> np.ndarray:
+        """Matches a dataset's classes by name.
+
+        Returns:
+          [256] uint8: value -> train id; IGNORE_LABEL where the label set names no such class.
+        """
+        train_ids = np.full(256, IGNORE_LABEL, np.uint8)
+        for value, name in table.names.items():
+            train_ids[value] = self.train_id_by_name.get(name, IGNORE_LABEL)
+        return train_ids
 
     def colourise(self, train_ids: np.ndarray) -> np.ndarray:
         """Paints train ids (any shape, 0..255) with the palette: [..., 3] uint8 RGB."""
         return self.palette[np.asarray(train_ids, np.uint8)]
 
-    def subset_indices(self, names: Sequence[str]) -> np.ndarray | None:
-        """Train ids of the named classes, or None when one of them is not in this set."""
-        index = {name: i for i, name in enumerate(self.names)}
-        if not all(name in index for name in names):
-            return None
-        return np.array([index[name] for name in names])
+    def indices(self, names: Sequence[str]) -> np.ndarray:
+        """Returns the train ids of the named classes."""
+        return np.array([self.names.index(name) for name in names])
+
+    def partial_reports(self) -> tuple[str, ...]:
+        """Lists the reports that leave out a class, so that they differ from the mean IoU."""
+        return tuple(key for key, names in self.reports.items() if len(names) < self.num_classes)
 
 
-LABEL_SETS: Mapping[int, LabelSet] = {
-    19: LabelSet(CITYSCAPES_CLASSES),
-    16: LabelSet(tuple(c for c in CITYSCAPES_CLASSES if c.name not in _NOT_IN_SYNTHIA)),
-    13: LabelSet(
-        tuple(c for c in CITYSCAPES_CLASSES if c.name not in _NOT_IN_SYNTHIA + _NOT_IN_THE_13)
-    ),
-}
+_FOLDER = importlib.resources.files("alp_jax.data") / "label_sets"
+
+
+@functools.cache
+def list_label_sets() -> tuple[str, ...]:
+    """Lists the names of the label sets that come with the package."""
+    found = (pathlib.PurePath(entry.name) for entry in _FOLDER.iterdir())
+    return tuple(sorted(path.stem for path in found if path.suffix in label_files.ENDINGS))
+
+
+def is_label_set_name(value: object) -> bool:
+    """Whether a value names a label set of the package or could be the path of a file."""
+    is_path = isinstance(value, str) and value.endswith(label_files.ENDINGS)
+    return is_path or value in list_label_sets()
+
+
+def load_label_set(name_or_path: str | os.PathLike[str]) -> LabelSet:
+    """Loads a label set; the same file is read once.
+
+    Args:
+      name_or_path: "cityscapes_19", "cityscapes_16", "cityscapes_13", or the path of a YAML file,
+        which may be relative to the working directory.
+    Raises:
+      UserError: if there is none, or the file is wrong, naming what is wrong in it.
+    """
+    name = os.fspath(name_or_path)
+    if not is_label_set_name(name):
+        near = find_near(name, list_label_sets())
+        raise UserError(
+            f"There is no label set {name!r}: expected one of "
+            f"{', '.join(list_label_sets())}, or the path of a file that ends in .yaml; "
+            f"{f'did you mean {near}? ' if near else ''}set config.data.label_set."
+        )
+    if name in list_label_sets():
+        with importlib.resources.as_file(_FOLDER / f"{name}.yaml") as path:
+            return _read(path, ())
+    path = pathlib.Path(name).expanduser()
+    stat = path.stat() if path.is_file() else None
+    return _read(path, stat and (path.resolve(), stat.st_mtime_ns, stat.st_size))
+
+
+@functools.cache
+def _read(path: pathlib.Path, _stamp: object) -> LabelSet:
+    return LabelSet.from_fields(label_files.read(path))

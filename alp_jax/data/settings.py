@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Literal, NamedTuple
 
-from alp_jax.settings.schema import Size, setting
+from alp_jax.data.labels import is_label_set_name, list_label_sets
+from alp_jax.settings.schema import Size, refuse, setting
 
 
 class Domain(NamedTuple):
@@ -20,13 +21,24 @@ class Domain(NamedTuple):
     size: tuple[int, int]
 
 
+def check_label_set(name: str, label_set: str) -> None:
+    """Refuses a label set that is neither one of the package nor the path of a YAML file.
+
+    A file is read where its classes are needed: a run that is there keeps a copy of them.
+    """
+    if not is_label_set_name(label_set):
+        expected = f"one of {', '.join(list_label_sets())}, or the path of a .yaml file"
+        refuse(name, label_set, expected)
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
     """Which datasets are read, and how."""
 
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
-    num_classes: int = setting(
-        19, "Label set: 19, 16 or 13 Cityscapes classes.", choices=(19, 16, 13)
+    label_set: str = setting(
+        "cityscapes_19",
+        "The classes: cityscapes_19, _16 or _13, or the path of a YAML file with your own.",
     )
     source: str = setting("gta5/all", "Labelled domain, a dataset under data_dir.")
     source_split: str = setting("train", 'A split, or a TFDS slice of one: "train[:50%]".')
@@ -57,6 +69,10 @@ class DataSettings:
         at_least=0,
         operational=True,
     )
+
+    def check(self, name: str) -> None:
+        """Refuses a label set that there is not."""
+        check_label_set(f"{name}.label_set", self.label_set)
 
     def domain(self, name: str) -> Domain:
         """Returns the settings of "source" or "target"."""

@@ -2,12 +2,14 @@
 
 Synopsis:
 
-  source = open_source("datasets", "toy_cities/source", "train", label_set=LABEL_SETS[16])
+  label_set = load_label_set("cityscapes_16")
+  source = open_source("datasets", "toy_cities/source", "train", label_set=label_set)
   source[0]   # {"name": str, "image": [H, W, 3] uint8 RGB, "label": [H, W] uint8 train ids, ...}
 
 A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with features `image`,
-`name` and, where it is labelled, `label`: Cityscapes label ids. No builder code is needed to read.
-A dataset whose images were resized when it was prepared says so in its metadata.json.
+`name` and, where it is labelled, `label`. No builder code is needed to read. Its metadata.json says
+which class each value of a label is (without that they are Cityscapes label ids), and what images
+were resized to if they were when it was prepared.
 """
 
 import dataclasses
@@ -21,7 +23,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from alp_jax.data.labels import IS_CITYSCAPES_ID, LabelSet
+from alp_jax.data import matching
+from alp_jax.data.labels import CITYSCAPES_TABLE, LabelSet, LabelTable
 from alp_jax.errors import UserError, describe
 
 logger = logging.getLogger(__name__)
@@ -61,11 +64,12 @@ class SegmentationSource:
     Attributes:
       records: the TFDS data source of the split.
       title: NAME:SPLIT, for messages.
-      label_set: maps label ids to train ids; None reads no label.
+      label_set: the classes to read; None reads no label.
       read_images: False leaves images out.
       shards: (file, its number of records) in order, for messages.
       max_bad_records: of corrupt records, up to so many on end are replaced by the next.
       resizing: of the images when they were prepared; None: they have their own sizes.
+      table: what the values of labels mean.
     """
 
     records: Sequence[Example]
@@ -75,6 +79,7 @@ class SegmentationSource:
     shards: tuple[tuple[str, int], ...] = ()
     max_bad_records: int = 0
     resizing: Resizing | None = None
+    table: LabelTable = CITYSCAPES_TABLE
 
     def __len__(self) -> int:
         return len(self.records)
@@ -86,7 +91,7 @@ class SegmentationSource:
           {"name", "id", "skipped"[, "image"][, "label"]}: `id` is the number of the record that
           was read; `skipped` is `index` if that is corrupt and another was read for it, or -1.
         Raises:
-          UserError: if the record cannot be decoded, or its label holds an unknown id.
+          UserError: if the record cannot be decoded, or its label holds a value that means nothing.
         """
         for offset in range(self.max_bad_records + 1):
             found = (index + offset) % len(self)
@@ -113,16 +118,21 @@ class SegmentationSource:
         if self.read_images:
             example["image"] = record["image"]
         if self.label_set is not None:
-            label_ids = record["label"][..., 0]
+            values, is_known = record["label"][..., 0], self.table.is_known
             # `take` is twice as fast as indexing.
-            if not IS_CITYSCAPES_ID.take(label_ids).all():
-                unknown = label_ids[~IS_CITYSCAPES_ID[label_ids]][0]
+            if not is_known.take(values).all():
                 raise UserError(
-                    f"Label {example['name']} of {self.title} holds the value {unknown}: "
-                    "expected Cityscapes label ids, 0 to 34, or 255 for pixels to ignore."
+                    f"Label {example['name']} of {self.title} holds the value "
+                    f"{values[~is_known[values]][0]}: expected {self.table.describe()}."
                 )
-            example["label"] = self.label_set.from_cityscapes_ids.take(label_ids)
+            example["label"] = self._train_ids.take(values)
         return example
+
+    @functools.cached_property
+    def _train_ids(self) -> np.ndarray:
+        """[256] uint8: value of a label -> train id."""
+        assert self.label_set is not None
+        return self.label_set.map_table(self.table)
 
     def locate(self, index: int) -> str:
         """Says where a record is: record 3 of tiny/source:train, number 1 in its file NAME."""
@@ -156,42 +166,22 @@ def open_source(
       read_images: False decodes no image, and also opens a dataset that has none.
       max_bad_records: as in SegmentationSource.
     Raises:
-      UserError: if there is no such dataset or split, or its features are not those expected.
+      UserError: if there is no such dataset or split, its features are not those expected, or it
+        has none of the classes.
     """
     title = f"{name}:{split}"
     builder = _open_builder(data_dir, name)
-    if split.split("[")[0] not in builder.info.splits:
-        raise UserError(
-            f"Dataset {name} has no split {split!r}: expected one of "
-            f"{', '.join(sorted(builder.info.splits))}."
-        )
-    features = set(builder.info.features)
-    read_labels = label_set is not None and (labels_required or "label" in features)
-    expected = {"name"} | ({"image"} if read_images else set())
-    expected |= {"label"} if read_labels else set()
-    if label_set is None and "label" in features:
-        raise UserError(
-            f"Dataset {title} holds labels, and a target domain must be read without them: name a "
-            "dataset whose records have only images (the built-in one is "
-            "toy_cities/target_unlabelled)."
-        )
-    if not expected <= features:
-        raise UserError(
-            f"Dataset {title} has the features {', '.join(sorted(features))}: expected "
-            f"{', '.join(sorted(expected))}."
-        )
-    try:
-        skips_image = "image" in features and not read_images
-        decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
-        records = builder.as_data_source(split, decoders=decoders)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"Dataset {title} cannot be opened ({describe(error)}): delete its folder "
-            f"{builder.data_path} and prepare it again."
-        ) from error
-    if len(records) == 0:
-        raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    read_labels = label_set is not None and (labels_required or "label" in builder.info.features)
+    _check_content(
+        builder, name, split, target=label_set is None, labels=read_labels, images=read_images
+    )
+    records = _open_records(builder, title, split, read_images=read_images)
     announce(f"Reading {title}: {len(records)} images.")
+    table = _read_table(builder)
+    if label_set is not None and read_labels:
+        matching.check_shared(title, table, label_set)
+        for line in matching.describe_unmatched(title, table, label_set):
+            announce(line)
     return SegmentationSource(
         records,
         title,
@@ -200,7 +190,63 @@ def open_source(
         _shards(builder, split),
         max_bad_records,
         _read_resizing(builder),
+        table,
     )
+
+
+def _check_content(
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    split: str,
+    *,
+    target: bool,
+    labels: bool,
+    images: bool,
+) -> None:
+    """Refuses a dataset without the split, or with other features than those to read.
+
+    Args:
+      builder: of the dataset.
+      name, split: as in `open_source`.
+      target: whether the dataset must hold no labels.
+      labels, images: whether they are read.
+    """
+    features = set(builder.info.features)
+    if split.split("[")[0] not in builder.info.splits:
+        raise UserError(
+            f"Dataset {name} has no split {split!r}: expected one of "
+            f"{', '.join(sorted(builder.info.splits))}."
+        )
+    if target and "label" in features:
+        raise UserError(
+            f"Dataset {name}:{split} holds labels, and a target domain must be read without them: "
+            "name a dataset whose records have only images (the built-in one is "
+            "toy_cities/target_unlabelled)."
+        )
+    expected = {"name"} | ({"image"} if images else set()) | ({"label"} if labels else set())
+    if not expected <= features:
+        raise UserError(
+            f"Dataset {name}:{split} has the features {', '.join(sorted(features))}: expected "
+            f"{', '.join(sorted(expected))}."
+        )
+
+
+def _open_records(
+    builder: tfds.core.DatasetBuilder, title: str, split: str, *, read_images: bool
+) -> Sequence[Example]:
+    """Opens the records of a split, of which there must be one."""
+    try:
+        skips_image = "image" in builder.info.features and not read_images
+        decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
+        records: Sequence[Example] = builder.as_data_source(split, decoders=decoders)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"Dataset {title} cannot be opened ({describe(error)}): delete its folder "
+            f"{builder.data_path} and prepare it again."
+        ) from error
+    if len(records) == 0:
+        raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    return records
 
 
 def _shards(builder: tfds.core.DatasetBuilder, split: str) -> tuple[tuple[str, int], ...]:
@@ -251,10 +297,20 @@ def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
         raise _corrupt_description(versions[-1], error) from error
 
 
+_METADATA_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
 def _read_resizing(builder: tfds.core.DatasetBuilder) -> Resizing | None:
     try:
         return Resizing.from_metadata(builder.info.metadata)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _METADATA_ERRORS as error:
+        raise _corrupt_description(pathlib.Path(builder.data_path), error) from error
+
+
+def _read_table(builder: tfds.core.DatasetBuilder) -> LabelTable:
+    try:
+        return LabelTable.from_metadata(builder.info.metadata) or CITYSCAPES_TABLE
+    except _METADATA_ERRORS as error:
         raise _corrupt_description(pathlib.Path(builder.data_path), error) from error
 
 

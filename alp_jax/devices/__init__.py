@@ -1,1 +1,1 @@
-"""Devices, processes and the mesh over them."""
+"""Devices, processes and the device mesh."""

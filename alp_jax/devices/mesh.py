@@ -1,4 +1,4 @@
-"""Many devices: a mesh of `data` x `space`, over which a batch's images and their rows are spread.
+"""Shards batches over a mesh of `data` x `space` devices: images over `data`, rows over `space`.
 
 Synopsis:
 
@@ -6,8 +6,8 @@ Synopsis:
   batch = place_batch(rows_of_this_process, mesh, batch_size=8)
   step = jax.jit(train_step, out_shardings=replicate(mesh))   # XLA's partitioner does the rest
 
-Parameters are the same on all devices. Statistics and losses are of the whole batch, wherever its
-parts are, so the mesh changes a result by no more than the order of sums.
+Parameters are replicated on all devices. Statistics and losses are computed over the whole batch,
+so the mesh changes results only through the order of summation.
 """
 
 import dataclasses
@@ -33,32 +33,34 @@ DATA, SPACE = "data", "space"
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """How devices share the work."""
+    """Sizes of the device mesh."""
 
     OPERATIONAL = True
 
     data: int = setting(
         0,
-        "Devices that share the images of a batch; 0: as many as divide batch and devices.",
+        "Number of devices that share the images of a batch; 0: as many as divide both the batch "
+        "and the devices.",
         at_least=0,
     )
     space: int = setting(
         0,
-        "Devices that share the rows of an image; 0: as many of the others as divide the heights.",
+        "Number of devices that share the rows of an image; 0: as many of the remaining devices as "
+        "divide the heights.",
         at_least=0,
     )
 
 
 def create_mesh(config: MeshSettings, *, batch_size: int, heights: Sequence[int]) -> Mesh:
-    """Arranges the devices of all processes.
+    """Creates the mesh over the devices of all processes.
 
     Args:
       config: `config.mesh`; a size of 0 takes as many devices as fit.
       batch_size: images of each domain in a step, over all devices.
-      heights: of the images, pixels.
+      heights: image heights, pixels.
     Raises:
-      UserError: if the sizes do not divide the batch and the heights, or ask for more devices than
-        there are, or leave a process without one.
+      UserError: if the sizes do not divide the batch and the heights, ask for more devices than
+        there are, or leave a process without a device.
     """
     num_devices = jax.device_count()
     data, space = _choose(config, num_devices, batch_size, heights)
@@ -92,14 +94,14 @@ def create_mesh(config: MeshSettings, *, batch_size: int, heights: Sequence[int]
 def _choose(
     config: MeshSettings, num_devices: int, batch_size: int, heights: Sequence[int]
 ) -> tuple[int, int]:
-    """The sizes asked for; images are spread before their rows."""
+    """Returns the mesh sizes: given ones, else as many devices as fit, `data` before `space`."""
     data = config.data or math.gcd(num_devices // (config.space or 1), batch_size)
     space = config.space or math.gcd(num_devices // data, *heights) or 1
     return data, space
 
 
 def describe(mesh: Mesh) -> str:
-    """Says how the devices are used, for the log."""
+    """Describes the use of the devices, for the log."""
     data, space = mesh.devices.shape
     kind = mesh.devices.flat[0].device_kind
     unused = jax.device_count() - mesh.size
@@ -112,12 +114,12 @@ def describe(mesh: Mesh) -> str:
 
 
 def replicate(mesh: Mesh) -> NamedSharding:
-    """The same on all devices."""
+    """Returns the sharding of an array that is replicated on all devices."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def copy_everywhere(tree: Any, mesh: Mesh) -> Any:
-    """Copies arrays, which every process holds alike, to all devices."""
+    """Replicates arrays on all devices; every process must hold the same values."""
     everywhere = replicate(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, everywhere)
@@ -135,28 +137,31 @@ def copy_everywhere(tree: Any, mesh: Mesh) -> Any:
 
 
 def spread(mesh: Mesh, rank: int) -> NamedSharding:
-    """Of [B, H, ...] arrays of `rank` axes the images over `data`, the rows over `space`."""
+    """Returns the sharding of a [B, H, ...] array with `rank` axes: B over `data`, H over `space`.
+
+    An array of rank 1, [B], is sharded over `data` only.
+    """
     return NamedSharding(mesh, PartitionSpec(DATA, SPACE) if rank > 1 else PartitionSpec(DATA))
 
 
 @functools.lru_cache
 def local_images(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
-    """Which images of a batch have a part on this process's devices: those that it loads."""
+    """Returns the indices of the images that this process must load."""
     indices = spread(mesh, 1).addressable_devices_indices_map((batch_size,))
     places = [index[0] for index in indices.values() if index is not None]
     return tuple(sorted({i for place in places for i in range(batch_size)[place]}))
 
 
 def place_batch(batch: T, mesh: Mesh, *, batch_size: int, spread_rows: bool = True) -> T:
-    """Puts this process's part of a batch on its devices.
+    """Places this process's images of a batch on its devices, as part of global arrays.
 
     Args:
-      batch: tree of arrays of `local_images` along the first axis, [b, H, ...] or [b].
-      mesh: of all processes.
-      batch_size: images over all processes.
-      spread_rows: False keeps the rows of an image together, as their number need not divide.
+      batch: tree of arrays [b, H, ...] or [b] that hold the images `local_images`.
+      mesh: mesh over all processes.
+      batch_size: images of the batch over all processes.
+      spread_rows: whether rows are sharded over `space`; False accepts any number of rows.
     Returns:
-      the tree with arrays of the whole batch, [B, H, ...] or [B].
+      the tree with global arrays of the whole batch, [B, H, ...] or [B].
     """
     local = local_images(mesh, batch_size)
 

@@ -1,14 +1,14 @@
-"""Several processes of one run, on one machine or many: who writes, and what all must agree on.
+"""Coordinates the processes of one run, on one machine or many: one writes, and all agree.
 
 Synopsis:
 
   join(coordinator="10.0.0.1:1234", num_processes=4, process_id=0)
-  step = from_primary(find_latest_step)     # looked for by one, known to all
+  step = from_primary(find_latest_step)     # computed by process 0, returned in all
   if is_primary():
       write_log()
 
-All processes run the same program on a file system that they share. A process alone is the primary
-of itself, and pays for none of this.
+All processes run the same program on a shared file system. A single process is its own primary and
+does not communicate.
 """
 
 import contextlib
@@ -27,13 +27,14 @@ _NONE, _FAILED = -1, -2
 
 
 def join(*, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the processes of a run, before anything is computed.
+    """Joins the other processes of the run; to be called before JAX computes anything.
 
     Args:
-      coordinator: HOST:PORT of process 0; None where the cluster tells (TPU pods, Slurm, MPI).
-      num_processes, process_id: likewise.
+      coordinator: HOST:PORT of process 0; None where the cluster provides it (TPU pods, Slurm,
+        MPI).
+      num_processes, process_id: None likewise.
     Raises:
-      UserError: if they do not come together.
+      UserError: if the processes do not connect.
     """
     try:
         jax.distributed.initialize(
@@ -49,10 +50,11 @@ def join(*, coordinator: str | None, num_processes: int | None, process_id: int 
 
 @contextlib.contextmanager
 def leaving_on_error() -> Iterator[None]:
-    """Ends a process that fails at once, where there are others.
+    """Exits at once if this process fails and the run has others, instead of deadlocking.
 
-    The end of Python would wait for them, and they for what this one was to send; so they are told
-    by JAX that it is gone, and end with its error, within two minutes.
+    Python's normal exit would wait for the other processes, which wait for this one's messages.
+    After the immediate exit JAX tells the others that this process is gone, and they end with its
+    error within two minutes.
     """
     try:
         yield
@@ -69,15 +71,15 @@ def leaving_on_error() -> Iterator[None]:
 
 
 def is_primary() -> bool:
-    """Whether this process writes what there is one of: the log, scores, pictures."""
+    """Returns whether this process writes the run's files: the log, scores, pictures."""
     return jax.process_index() == 0
 
 
 def from_primary(compute: Callable[[], int | None]) -> int | None:
-    """Computes a number (at least 0) or None in the primary, and tells all processes.
+    """Computes a number (at least 0) or None in the primary process, and broadcasts it to all.
 
     Raises:
-      UserError: in all of them, if `compute` raises it.
+      UserError: in all processes, if `compute` raises it.
     """
     if jax.process_count() == 1:
         return compute()
@@ -97,7 +99,7 @@ def from_primary(compute: Callable[[], int | None]) -> int | None:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in one process at least; all must ask at the same point."""
+    """Returns whether the flag is set in any process; all must call it at the same point."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))

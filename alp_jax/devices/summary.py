@@ -1,4 +1,4 @@
-"""What JAX computes on, for log lines and notebooks."""
+"""Describes the devices that JAX uses, for log lines and notebooks."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ _NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 
 
 def summarise_devices() -> str:
-    """Names JAX's version and devices; says so where an accelerator is there that it cannot use."""
+    """Describes JAX's version and devices, and any accelerator that JAX cannot use."""
     devices = jax.local_devices()
     platform = devices[0].platform
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
@@ -20,7 +20,7 @@ def summarise_devices() -> str:
 
 
 def unused_accelerators() -> list[str]:
-    """One sentence for each accelerator that is there while JAX computes on the CPU."""
+    """Returns a sentence for each accelerator of the machine, if JAX computes on the CPU."""
     if jax.local_devices()[0].platform != "cpu":
         return []
     found = []

@@ -21,13 +21,13 @@ import optax
 
 from alp_jax.command.progress import TrainProgress
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import LabelSet
 from alp_jax.domain_shift import label_maps, report, settings
 from alp_jax.errors import UserError
 from alp_jax.models.domain_classifier import DomainClassifier, create_domain_classifier
 from alp_jax.objective.losses import SOURCE, TARGET, domain_cross_entropy
 from alp_jax.objective.optim import repeated_sgd
-from alp_jax.workdir import files
+from alp_jax.workdir import classes, files
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +87,15 @@ def run(config: ml_collections.ConfigDict, output: pathlib.Path) -> report.Repor
         that is not finite.
     """
     shift = settings.build_settings(config)
+    label_set = classes.load_to_train(output, shift.data.label_set)
     domains = label_maps.open_domains(
         shift.data,
         seed=shift.seed,
         num_validation=shift.num_validation,
-        label_set=LABEL_SETS[shift.data.num_classes],
+        label_set=label_set,
     )
     settings.save(shift, output)
+    classes.save(label_set, output, shift.data.label_set)
     (output / CURVES_FOLDER).mkdir(exist_ok=True)
     patch_sizes = (None, *sorted(shift.patch_sizes, reverse=True))
     pairs = [(patch_size, run) for run in range(shift.num_runs) for patch_size in patch_sizes]
@@ -104,7 +106,7 @@ def run(config: ml_collections.ConfigDict, output: pathlib.Path) -> report.Repor
     if len(finished) < len(pairs):
         num_steps = shift.num_steps
         with TrainProgress(len(finished) * num_steps, len(pairs) * num_steps) as bar:
-            trainer = _Trainer(shift, domains, bar, len(finished), len(pairs))
+            trainer = _Trainer(shift, label_set, domains, bar, len(finished), len(pairs))
             for pair in pairs:
                 if pair in finished:
                     continue
@@ -138,6 +140,7 @@ class _Trainer:
     def __init__(
         self,
         config: settings.ShiftSettings,
+        label_set: LabelSet,
         domains: label_maps.Domains,
         bar: TrainProgress,
         num_finished: int,
@@ -146,7 +149,7 @@ class _Trainer:
         self._config, self._domains, self._bar = config, domains, bar
         self._num_finished, self._num_curves = num_finished, num_curves
         self._size = config.data.size
-        classifier = create_domain_classifier(config.data.num_classes, config.widths)
+        classifier = create_domain_classifier(label_set.num_classes, config.widths)
         optimizer = repeated_sgd(
             lambda _: config.learning_rate,
             momentum=config.momentum,

@@ -13,9 +13,11 @@ from typing import Any
 
 import ml_collections
 
+from alp_jax.data.settings import check_label_set
 from alp_jax.errors import UserError
 from alp_jax.settings.compare import differences, list_fields
 from alp_jax.settings.schema import Size, build, refuse, setting, to_config
+from alp_jax.settings.upgrade import upgrade_data
 from alp_jax.workdir import files
 
 FILE_NAME = "config.json"
@@ -26,8 +28,9 @@ class ShiftDataSettings:
     """Which label maps are compared."""
 
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
-    num_classes: int = setting(
-        19, "Label set: 19, 16 or 13 Cityscapes classes.", choices=(19, 16, 13)
+    label_set: str = setting(
+        "cityscapes_19",
+        "The classes: cityscapes_19, _16 or _13, or the path of a YAML file with your own.",
     )
     source: str = setting(
         "gta5/all_720x1280", "Source; its validation maps are held out of it at random."
@@ -52,7 +55,8 @@ class ShiftDataSettings:
         return getattr(self, role), getattr(self, f"{role}_split")
 
     def check(self, name: str) -> None:
-        """Refuses maps that are trained on and validated, or belong to both domains."""
+        """Refuses a wrong label set, and maps that are trained on and validated, or shared."""
+        check_label_set(f"{name}.label_set", self.label_set)
         target, validation = self.records("target"), self.records("target_validation")
         source = self.records("source")
         if source == target:
@@ -134,7 +138,7 @@ def save(settings: ShiftSettings, output: pathlib.Path) -> None:
     path = output / FILE_NAME
     try:
         if path.exists():
-            _check_same(settings, json.loads(path.read_text()), output)
+            _check_same(settings, upgrade_data(json.loads(path.read_text())), output)
         output.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps(to_config(settings).to_dict(), indent=2) + "\n")
     except UserError:

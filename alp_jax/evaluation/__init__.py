@@ -1,1 +1,1 @@
-"""From images to predictions, scores and pictures."""
+"""Computes predictions, scores and pictures from images."""

@@ -1,4 +1,4 @@
-"""Loads trained networks from workdirs: one, or an ensemble.
+"""Loads a trained network, or an ensemble of several, from workdirs.
 
 Synopsis:
 
@@ -15,10 +15,11 @@ from typing import Any
 import jax
 
 from alp_jax import models
+from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
 from alp_jax.models import Segmenter
-from alp_jax.workdir import config
+from alp_jax.workdir import classes, config
 from alp_jax.workdir.checkpoint import Checkpoints
 from alp_jax.workdir.settings import RunSettings
 
@@ -30,16 +31,18 @@ class Member:
     """A network with the weights of a checkpoint.
 
     Attributes:
-      workdir: of the run.
-      step: of the checkpoint.
-      settings: of the run.
+      workdir: folder of the run.
+      step: step of the checkpoint.
+      settings: settings of the run.
+      label_set: classes of the run.
       segmenter: the network.
-      params, model_state: its variables.
+      params, model_state: variables of the network.
     """
 
     workdir: pathlib.Path
     step: int
     settings: RunSettings
+    label_set: LabelSet
     segmenter: Segmenter
     params: PyTree
     model_state: PyTree
@@ -50,8 +53,8 @@ class Ensemble:
     """Networks whose probabilities are averaged; usually one.
 
     Attributes:
-      members: in the order of their weights.
-      predictor: of all members.
+      members: networks in the order of their weights.
+      predictor: predictor over all members.
     """
 
     members: tuple[Member, ...]
@@ -59,8 +62,13 @@ class Ensemble:
 
     @property
     def settings(self) -> RunSettings:
-        """The settings of the first member."""
+        """Settings of the first member."""
         return self.members[0].settings
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Classes of all members."""
+        return self.members[0].label_set
 
     @property
     def variables(self) -> Variables:
@@ -68,7 +76,7 @@ class Ensemble:
         return tuple((member.params, member.model_state) for member in self.members)
 
     def describe(self) -> dict[str, Any]:
-        """Names members and passes for result files; empty for a single plain pass."""
+        """Returns members and passes for result files; empty for a plain prediction."""
         if self.predictor.is_plain:
             return {}
         described = self.predictor.recipe.describe()
@@ -85,7 +93,7 @@ class Ensemble:
         return {"inference": described}
 
     def suffix(self) -> str:
-        """Returns the end of a file name that tells this prediction from a plain one."""
+        """Returns the file-name suffix for this prediction; empty for a plain one."""
         others = "".join(f"_with_{m.workdir.name}_{m.step}" for m in self.members[1:])
         weights = "-".join(f"{weight:g}" for weight in self.predictor.weights)
         weighted = f"_weights{weights}" if weights else ""
@@ -101,15 +109,15 @@ def load_ensemble(
     weights: Sequence[float] = (),
     settings: RunSettings | None = None,
 ) -> Ensemble:
-    """Loads the networks of runs.
+    """Loads the networks of one or more runs.
 
     Args:
-      workdir: of the first member.
-      checkpoint: of every member: "latest", "best" or the number of a step.
+      workdir: folder of the first member's run.
+      checkpoint: checkpoint of every member: "latest", "best" or the number of a step.
       recipe: passes that are averaged.
       others: workdirs of further members, or WORKDIR:CHECKPOINT.
-      weights: of each member; empty: equal ones.
-      settings: of the first member; None reads them.
+      weights: weights of all members, the first member first; empty: equal weights.
+      settings: settings of the first member; None reads them from its workdir.
     Raises:
       UserError: if there is no such run or checkpoint, the members' classes or sizes differ, or the
         weights do not fit.
@@ -133,28 +141,34 @@ def load_ensemble(
 
 def _load_member(workdir: pathlib.Path, checkpoint: str, settings: RunSettings | None) -> Member:
     settings = settings or config.load(workdir)
-    segmenter = models.create_segmenter(settings.model, settings.data.num_classes)
+    label_set = classes.load(workdir, settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     params, model_state, step = restore_segmenter(workdir, segmenter, checkpoint)
-    return Member(workdir, step, settings, segmenter, params, model_state)
+    return Member(workdir, step, settings, label_set, segmenter, params, model_state)
 
 
 def _check_agrees(member: Member, first: Member) -> None:
-    for field in ("num_classes", "target_size"):
-        ours, theirs = (getattr(found.settings.data, field) for found in (member, first))
-        if ours != theirs:
-            raise UserError(
-                f"{member.workdir} has config.data.{field} {ours!r} and {first.workdir} "
-                f"{theirs!r}: expected the same in all members of an ensemble."
-            )
+    ours, theirs = (found.settings.data.target_size for found in (member, first))
+    if ours != theirs:
+        raise UserError(
+            f"{member.workdir} has config.data.target_size {ours!r} and {first.workdir} "
+            f"{theirs!r}: expected the same in all members of an ensemble."
+        )
+    if member.label_set.names != first.label_set.names:
+        raise UserError(
+            f"{member.workdir} has the classes {', '.join(member.label_set.names)}, and "
+            f"{first.workdir} {', '.join(first.label_set.names)}: expected the same, in the same "
+            "order, in all members of an ensemble."
+        )
 
 
 def restore_segmenter(
     workdir: pathlib.Path, segmenter: Segmenter, checkpoint_name: str
 ) -> tuple[PyTree, PyTree, int]:
-    """Restores (params, model_state, step) of "latest", "best" or the number of a step.
+    """Restores (params, model_state, step) of the checkpoint "latest", "best" or a step's number.
 
     Raises:
-      UserError: if there is no such checkpoint, or it is of another network.
+      UserError: if there is no such checkpoint, or it belongs to another network.
     """
     params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with Checkpoints(workdir, read_only=True) as checkpoints:

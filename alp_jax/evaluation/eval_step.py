@@ -1,4 +1,4 @@
-"""The step of an evaluation: pure, unjitted, no I/O."""
+"""Evaluates one batch: pure, unjitted, no I/O."""
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,17 @@ def eval_step(
     """Evaluates one padded batch.
 
     Args:
-      variables: of the predictor.
+      variables: variables of the predictor.
       images: [B, H, W, 3] RGB, 0..255.
-      labels: [B, H', W'] train ids or IGNORE_LABEL, at the resolution that is scored.
+      labels: [B, H', W'] train ids or IGNORE_LABEL, at the resolution of scoring.
       mask: [B] bool, False for padding.
-      predictor: how images are predicted.
-      num_classes: C.
+      predictor: computes the logits.
+      num_classes: number of classes, C.
     Returns:
-      confusion [C, C] int32 (rows = truth); sums over images: entropy_total (of the mean
-      normalised entropy), probs_total [C] (of the mean prediction), density_total (of the soft
-      neighbourhood density, nats), num_images, num_unknown_labels (pixels whose label is neither a
-      class nor IGNORE_LABEL); predictions [B, H', W'] uint8 and entropy [B, H', W'] in [0, 1].
+      {name: array}: confusion [C, C] int32 (rows = truth). Sums over images: entropy_total (mean
+      normalised entropy), probs_total [C] (mean prediction), density_total (soft neighbourhood
+      density, nats), num_images. num_unknown_labels: number of pixels whose label is neither a
+      class nor IGNORE_LABEL. predictions [B, H', W'] uint8; entropy [B, H', W'] in [0, 1].
     """
     logits = predictor.predict(variables, images, (labels.shape[1], labels.shape[2]))
     predictions = jnp.argmax(logits, axis=-1).astype(jnp.uint8)

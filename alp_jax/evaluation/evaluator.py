@@ -20,14 +20,14 @@ import numpy as np
 from PIL import Image
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import IGNORE_LABEL, LABEL_SETS, LabelSet
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures, label_free, metrics, results
 from alp_jax.evaluation.ensemble import load_ensemble
 from alp_jax.evaluation.eval_step import eval_step
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
-from alp_jax.workdir import config
+from alp_jax.workdir import classes, config
 from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
 
@@ -196,7 +196,7 @@ def evaluate_checkpoint(
     if split:
         evaluated = dataclasses.replace(settings.evaluation, split=split)
         settings = dataclasses.replace(settings, evaluation=evaluated)
-    label_set = LABEL_SETS[settings.data.num_classes]
+    label_set = classes.load(workdir, settings.data.label_set)
     ensemble = load_ensemble(
         workdir,
         checkpoint_name,
@@ -235,7 +235,9 @@ def make_panel(batch: dict[str, Any], outputs: dict[str, jax.Array], i: int) -> 
 def save_prediction(
     folder: pathlib.Path, name: str, prediction: np.ndarray, label_set: LabelSet
 ) -> None:
-    """Writes NAME_labelIds.png: Cityscapes label ids, 8-bit grey, as its benchmark takes them.
+    """Writes NAME.png with label ids, 8-bit grey; the label set adds a suffix to the name.
+
+    Those of Cityscapes write NAME_labelIds.png, which its benchmark takes.
 
     Args:
       folder: created if need be.
@@ -245,12 +247,12 @@ def save_prediction(
     Raises:
       UserError: if it cannot be written, or the name leaves the folder.
     """
-    path = folder / f"{name}_labelIds.png"
+    path = folder / f"{name}{label_set.prediction_suffix}.png"
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"The image name {name!r} leads out of {folder}: prepare the data again.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(label_set.to_cityscapes_ids[prediction]).save(path)
+        Image.fromarray(label_set.to_label_ids[prediction]).save(path)
     except OSError as error:
         raise UserError(
             f"Cannot write {path} ({error.strerror or error}): give a --predictions folder that "

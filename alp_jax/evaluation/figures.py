@@ -1,4 +1,4 @@
-"""Pictures: a sheet of images with prediction, label and entropy side by side.
+"""Draws pictures: a sheet of images with prediction, label and entropy, and the confusion matrix.
 
 Synopsis:
 
@@ -7,6 +7,7 @@ Synopsis:
 
 import dataclasses
 import io
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,11 +22,13 @@ from matplotlib.patches import Patch
 
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 
-ENTROPY_COLOURS = "viridis"  # Purple to yellow as entropy grows, as in the paper's Figure 6.
+ENTROPY_COLOURS = "viridis"  # Purple (low) to yellow (high), as in the paper's Figure 6.
 COLUMNS = ("image", "prediction", "label", "entropy")
-# Okabe and Ito, "Color Universal Design", 2008: told apart by the colour-blind, on light and dark.
+# Okabe and Ito, "Color Universal Design", 2008: safe for the colour-blind, on light and dark pages.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
-MARKERS = "osD^vP*"  # Beside the colours.
+MARKERS = "osD^vP*"  # Distinguish curves in addition to their colours.
+_LEGEND_NAME = 14  # Characters of a name that a column of a legend has room for.
+_CONFUSION_CLASSES = 24  # Classes that a confusion matrix of the usual size has room for.
 
 
 def _style(ink: str, paper: str, grid: str) -> dict[str, Any]:
@@ -48,10 +51,10 @@ _STYLES: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One image and what was made of it.
+    """One image with its prediction, label and entropy.
 
     Attributes:
-      name: of the image.
+      name: name of the image.
       image: [H, W, 3] uint8 RGB.
       prediction: [H, W] uint8 train ids.
       label: [H, W] uint8 train ids or IGNORE_LABEL.
@@ -65,7 +68,7 @@ class Panel:
     entropy: np.ndarray
 
     def columns(self, label_set: LabelSet) -> dict[str, np.ndarray]:
-        """Paints the panel: name of a column -> [H, W, 3] uint8 RGB, ignored labels black."""
+        """Paints the panel: column -> [H, W, 3] uint8 RGB; ignored labels are black."""
         return {
             "image": self.image,
             "prediction": label_set.colourise(self.prediction),
@@ -75,21 +78,21 @@ class Panel:
 
 
 def colour_entropy(entropy: np.ndarray) -> np.ndarray:
-    """Paints entropy of [0, 1], purple to yellow: [H, W] -> [H, W, 3] uint8 RGB."""
+    """Paints entropy from purple (0) to yellow (1): [H, W] -> [H, W, 3] uint8 RGB."""
     painted = colormaps[ENTROPY_COLOURS](np.clip(entropy, 0.0, 1.0), bytes=True)
     return np.asarray(painted)[..., :3]
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure as PNGs for light and dark pages."""
+    """A figure as two PNGs, for light and for dark pages."""
 
     light: bytes
     dark: bytes
 
 
 def draw_panels(panels: Sequence[Panel], label_set: LabelSet) -> Figure:
-    """Draws one row for each panel and a legend of the classes."""
+    """Draws one row per panel, and a legend of the classes."""
     rows = [
         {
             "entropy (0 to 1)" if title == "entropy" else title: picture
@@ -102,19 +105,21 @@ def draw_panels(panels: Sequence[Panel], label_set: LabelSet) -> Figure:
 
 
 def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -> Figure:
-    """Draws pictures side by side.
+    """Draws rows of pictures side by side, and a legend.
 
     Args:
-      rows: title of a column -> picture [H, W, 3]; all with the same titles, those of the first
-        row are written. Pictures of one row have one size.
-      handles: of the legend.
+      rows: {title of a column: picture [H, W, 3]} for each row. All rows have the same titles, and
+        the pictures of one row have the same size.
+      handles: entries of the legend.
     """
-    width, gap, title_height, legend_height = 3.2, 0.08, 0.3, 0.75  # Inches.
+    columns = legend_columns(handles, 9)
+    width, gap, title_height = 3.2, 0.08, 0.3  # Inches.
+    legend_height = max(0.75, 0.25 * math.ceil(len(handles) / columns))
     heights = [width * height / across for height, across, _ in map(_first_shape, rows)]
     across = width * len(rows[0])
     total = title_height + sum(heights) + gap * len(rows) + legend_height
     figure = Figure(figsize=(across, total), dpi=100)
-    # All sizes are known: finding a layout would take longer than drawing.
+    # A fixed layout: matplotlib's automatic layout would take longer than drawing.
     axes = figure.subplots(
         len(rows),
         len(rows[0]),
@@ -135,7 +140,7 @@ def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -
             axis.set_axis_off()
             if index == 0:
                 axis.set_title(title)
-    figure.legend(handles=handles, loc="lower center", ncols=9, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=8, frameon=False)
     return figure
 
 
@@ -144,12 +149,12 @@ def _first_shape(row: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 
 
 def save_sheet(path: pathlib.Path, panels: Sequence[Panel], label_set: LabelSet) -> None:
-    """Writes `draw_panels` as a PNG."""
+    """Writes the figure of `draw_panels` as a PNG."""
     save(draw_panels(panels, label_set), path)
 
 
 def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
-    """Entries of a legend: every class with its colour, and black for ignored labels."""
+    """Creates the entries of a legend: every class, and optionally black for ignored labels."""
     handles = [
         Patch(facecolor=f"#{bytes(scene.colour).hex()}", label=scene.name)
         for scene in label_set.classes
@@ -157,15 +162,22 @@ def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
     return handles + [Patch(facecolor="black", label="not evaluated")] * not_evaluated
 
 
+def legend_columns(handles: Sequence[Patch], most: int) -> int:
+    """Returns how many columns a legend may have: fewer than `most` where names are long."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    return max(1, min(most, most * _LEGEND_NAME // longest))
+
+
 def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Figure:
-    """Draws pixel counts with logarithmic colours, purple to yellow, none grey: Figure 7.
+    """Draws a confusion matrix with logarithmic colours, purple to yellow; 0 is grey (Figure 7).
 
     Args:
-      confusion: [C, C] counts, rows = truth.
+      confusion: [C, C] pixel counts, rows = truth.
       label_set: the C classes.
-      title: above it.
+      title: title of the figure.
     """
-    figure = Figure(figsize=(7.4, 6.6), layout="constrained", dpi=110)
+    scale = max(1.0, label_set.num_classes / _CONFUSION_CLASSES)
+    figure = Figure(figsize=(7.4 * scale, 6.6 * scale), layout="constrained", dpi=110)
     axis = figure.subplots()
     colours = colormaps["viridis"].with_extremes(bad="0.6")
     highest = max(int(confusion.max()), 2)
@@ -184,10 +196,10 @@ def draw_confusion(confusion: np.ndarray, label_set: LabelSet, title: str) -> Fi
 
 
 def render(draw: Callable[[], Figure]) -> Picture:
-    """Draws a figure in a light and a dark style.
+    """Renders a figure in a light and a dark style.
 
     Args:
-      draw: creates the figure anew, without colours of its own for text, axes and background.
+      draw: creates the figure, without colours for text, axes and background; called twice.
     """
     pngs = {}
     for name, style in _STYLES.items():
@@ -199,14 +211,14 @@ def render(draw: Callable[[], Figure]) -> Picture:
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a PNG in one step, replacing the one that is there."""
+    """Writes a figure as a PNG atomically, replacing an existing file."""
     temporary = path.with_name(f"{path.name}.tmp")
     figure.savefig(temporary, format="png")
     temporary.replace(path)
 
 
 def colour(index: int) -> str:
-    """Colour of the index-th curve, from 0; they recur after seven."""
+    """Returns the colour of curve number `index`, from 0; the seven colours repeat."""
     return _COLOURS[index % len(_COLOURS)]
 
 
@@ -216,7 +228,7 @@ def draw_seeds(axis: Axes, place: float, scores: Sequence[float], colour: str) -
 
 
 def tidy(axis: Axes, *, legend: bool = True) -> None:
-    """Gives a plot a faint grid, two spines and a legend without a frame."""
+    """Styles a plot: a faint grid, two spines, and a legend without a frame."""
     axis.grid(visible=True, alpha=0.4)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ What is written: docs/predict.md.
 import collections
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -185,7 +186,7 @@ def _write(
             path,
             probabilities=prediction.probabilities.astype(np.float16),
             names=np.array(prediction.label_set.names),
-            label_ids=np.array([c.cityscapes_id for c in prediction.label_set.classes]),
+            label_ids=np.array([c.label_id for c in prediction.label_set.classes]),
         )
     size = list(prediction.train_ids.shape)
     return name, {"size": size, "mean_entropy": round(float(prediction.entropy.mean()), 6)}
@@ -193,8 +194,10 @@ def _write(
 
 def _save_legend(path: pathlib.Path, label_set: LabelSet) -> None:
     handles = figures.class_handles(label_set, not_evaluated=False)
-    figure = Figure(figsize=(8.0, 0.9), layout="constrained", dpi=100)
-    figure.legend(handles=handles, loc="center", ncols=7, fontsize=8, frameon=False)
+    columns = figures.legend_columns(handles, 7)
+    height = max(0.9, 0.3 * math.ceil(len(handles) / columns))
+    figure = Figure(figsize=(8.0, height), layout="constrained", dpi=100)
+    figure.legend(handles=handles, loc="center", ncols=columns, fontsize=8, frameon=False)
     figures.save(figure, path)
 
 
@@ -205,7 +208,7 @@ def _save_summary(result: PredictedFolder, segmenter: TrainedSegmenter, images: 
         "network_size": list(segmenter.size),
         "proportions": segmenter.proportions,
         **segmenter.ensemble.describe(),
-        "label_ids": {c.cityscapes_id: c.name for c in segmenter.label_set.classes},
+        "label_ids": {c.label_id: c.name for c in segmenter.label_set.classes},
         "versions": versions.describe(),
         "images": result.written,
         "failed": result.failed,

@@ -1,4 +1,4 @@
-"""Criteria that judge a segmenter on the target without labels, to choose checkpoints by.
+"""Computes label-free criteria of a segmenter on the target, for choosing checkpoints.
 
 Synopsis:
 
@@ -6,29 +6,29 @@ Synopsis:
   information = information_maximisation(mean_probs, mean_entropy)  # of a whole split
 
 Mean entropy, the third criterion, is `alp_jax.objective.maps.entropy`. All are computed at every
-evaluation; `python -m alp_jax.study` tells how well each ranks checkpoints.
+evaluation; `python -m alp_jax.study` reports how well each ranks checkpoints.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-TEMPERATURE = 0.05  # Of Saito et al.
-# Deviation: Saito et al. compare the images of a whole set. Here points of the same image are
-# compared, so many on a grid, whose similarities fit in memory.
+TEMPERATURE = 0.05  # As in Saito et al.
+# (rows, columns) of the compared points. Deviation: Saito et al. compare the images of a whole set;
+# here points of one image are compared, on a grid so that their similarities fit in memory.
 GRID = (16, 32)
 
 
 def soft_neighbourhood_density(logits: jax.Array) -> jax.Array:
-    """Computes how many neighbours each prediction has among those of its image; more is better.
+    """Computes the soft neighbourhood density of the predictions in an image; more is better.
 
-    The entropy, in nats, of the softmax over the other points' cosine similarities, divided by
-    TEMPERATURE, of predicted probabilities; averaged over the points of a GRID. Saito et al., "Tune
-    it the Right Way: Unsupervised Validation of Domain Adaptation via Soft Neighborhood Density",
-    ICCV 2021.
+    For each point of a GRID, takes the cosine similarities between its predicted probabilities and
+    those of all other points, divides them by TEMPERATURE, and computes the entropy of their
+    softmax, in nats; then averages over the points. Saito et al., "Tune it the Right Way:
+    Unsupervised Validation of Domain Adaptation via Soft Neighborhood Density", ICCV 2021.
 
     Args:
-      logits: [B, H, W, C] float, unnormalised; a side that is shorter than GRID's is taken whole.
+      logits: [B, H, W, C] float, unnormalised; a side shorter than GRID's is used in full.
     Returns:
       [B] nats, each in [0, log(number of points - 1)].
     """
@@ -49,15 +49,15 @@ def soft_neighbourhood_density(logits: jax.Array) -> jax.Array:
 def information_maximisation(mean_probs: np.ndarray, mean_entropy: float) -> float:
     """Computes the mutual information of image and prediction; more is better.
 
-    The entropy of the mean prediction minus the mean entropy of predictions: sure of each pixel,
-    and not of the same class everywhere. Bridle et al., "Unsupervised Classifiers, Mutual
-    Information and 'Phantom Targets'", NIPS 1991.
+    It is the entropy of the mean prediction minus the mean entropy of the predictions. It is high
+    if each pixel's prediction is certain, and not all pixels get the same class. Bridle et al.,
+    "Unsupervised Classifiers, Mutual Information and 'Phantom Targets'", NIPS 1991.
 
     Args:
-      mean_probs: [C], mean over all pixels of all images, of sum 1.
-      mean_entropy: mean over the same, divided by log C.
+      mean_probs: [C] mean prediction over all pixels of all images, sums to 1.
+      mean_entropy: mean entropy over the same pixels, divided by log C.
     Returns:
-      divided by log C, in [0, 1].
+      the mutual information divided by log C, in [0, 1].
     """
     probs = np.asarray(mean_probs, np.float64)
     terms = probs * np.log(np.where(probs > 0, probs, 1.0))

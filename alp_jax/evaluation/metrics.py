@@ -7,16 +7,16 @@ Synopsis:
   summary = summarise(confusion, label_set)                         # IoU per class, mean IoU, ...
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import LabelSet
 
-# Name in a summary -> what people call it.
-MEANS = {"mean_iou": "mean IoU", "mean_iou_16": "mean IoU-16", "mean_iou_13": "mean IoU-13"}
+MEAN_IOU = "mean_iou"
 
 
 def compute_confusion(predictions: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
@@ -58,27 +58,35 @@ def _json_number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+def name_means(keys: Iterable[str]) -> dict[str, str]:
+    """Selects the means among the keys of a summary, and names them for people.
+
+    Returns:
+      {"mean_iou": "mean IoU", "mean_iou_13": "mean IoU-13", ...}, in the order of the keys.
+    """
+    found = [key for key in keys if key == MEAN_IOU or key.startswith(f"{MEAN_IOU}_")]
+    suffixes = {key: key.removeprefix(MEAN_IOU).replace("_", "-", 1) for key in found}
+    return {key: f"mean IoU{suffix.replace('_', ' ')}" for key, suffix in suffixes.items()}
+
+
 def summarise(confusion: np.ndarray, label_set: LabelSet) -> dict[str, Any]:
     """Computes every score of one confusion matrix, ready for JSON (an undefined one is None).
 
-    mean_iou_16 and mean_iou_13 average the IoUs of those classes of this same matrix (wall, fence
-    and pole stay in it as errors), the protocol of the literature; they are present where the
-    label set has the classes.
+    A report of the label set, such as mean_iou_13, averages the IoUs of its classes in this same
+    matrix: the other classes stay in it as errors, the protocol of the literature.
 
     Args:
       confusion: [C, C] counts, rows = truth.
       label_set: the C classes.
     Returns:
-      mean_iou, mean_iou_16, mean_iou_13, pixel_accuracy and iou_per_class (by class name), all in
+      mean_iou, the label set's reports, pixel_accuracy and iou_per_class (by class name), all in
       [0, 1], and num_pixels.
     """
     ious = iou_per_class(confusion)
     num_pixels = int(confusion.sum())
-    summary: dict[str, Any] = {"mean_iou": _json_number(mean_iou(ious))}
-    for size in (16, 13):
-        indices = label_set.subset_indices(LABEL_SETS[size].names)
-        if indices is not None:
-            summary[f"mean_iou_{size}"] = _json_number(mean_iou(ious[indices]))
+    summary: dict[str, Any] = {MEAN_IOU: _json_number(mean_iou(ious))}
+    for key, names in label_set.reports.items():
+        summary[key] = _json_number(mean_iou(ious[label_set.indices(names)]))
     accuracy = np.trace(confusion) / num_pixels if num_pixels else float("nan")
     summary["pixel_accuracy"] = _json_number(accuracy)
     summary["iou_per_class"] = {

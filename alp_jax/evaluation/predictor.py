@@ -1,4 +1,4 @@
-"""The one path from images to predictions: used by evaluation, prediction, reports and export.
+"""Computes predictions from images; evaluation, prediction, reports and export all use it.
 
 Synopsis:
 
@@ -8,7 +8,8 @@ Synopsis:
 
 A plain prediction is one forward pass, whose logits are upsampled. An averaged one is the weighted
 mean of the probabilities of several passes: members of an ensemble, scales, mirrored images and
-windows. The result is the logarithm of that mean: to argmax, softmax and entropy it is as logits.
+windows. The result is the logarithm of that mean, which argmax, softmax and entropy treat like
+logits.
 """
 
 import dataclasses
@@ -26,17 +27,17 @@ from alp_jax.objective import patches
 from alp_jax.objective.types import Size
 
 PyTree = Any
-# Of each member of an ensemble: (params, model_state).
+# (params, model_state) of each member of an ensemble.
 Variables = Sequence[tuple[PyTree, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Which passes of one network are averaged.
+    """The forward passes of one network that are averaged.
 
     Attributes:
       flip: whether the mirrored image is predicted, too.
-      scales: what the sides of the network's size are multiplied by; one pass for each.
+      scales: factors of the sides of the network's size; one pass per scale.
       window: (height, width) of windows that slide over each scaled image; None: the whole image.
       stride: (rows, columns) from one window to the next; None: half a window.
     """
@@ -67,11 +68,11 @@ class Recipe:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is a single pass at the network's size."""
+        """Whether there is only one pass, of the whole image at the network's size."""
         return self == Recipe()
 
     def describe(self) -> dict[str, Any]:
-        """Names the passes, for result files."""
+        """Returns the settings of the passes, for result files."""
         return {
             "flip": self.flip,
             "scales": list(self.scales),
@@ -80,7 +81,7 @@ class Recipe:
         }
 
     def suffix(self) -> str:
-        """Returns the end of a file name that tells the recipe from others."""
+        """Returns the file-name suffix for this recipe; empty for a plain prediction."""
         parts = ["flip"] if self.flip else []
         if self.scales != (1.0,):
             parts.append("scales" + "-".join(f"{scale:g}" for scale in self.scales))
@@ -95,12 +96,12 @@ class Pass(NamedTuple):
     """A forward pass of one member over one scaled image, whole or in windows.
 
     Attributes:
-      member: number of the member.
-      size: (height, width) of the scaled image.
-      is_flipped: whether it is mirrored.
+      member: index of the ensemble's member.
+      size: (height, width) of the scaled image, pixels.
+      is_flipped: whether the image is mirrored.
       window: (height, width) of a window; `size` without windows.
       corners: (top, left) of each window.
-      weight: of the pass in the mean; all sum to 1.
+      weight: weight of the pass in the mean; all weights sum to 1.
     """
 
     member: int
@@ -112,7 +113,7 @@ class Pass(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """How the coarse logits of a window reach output pixels.
+    """Interpolates the coarse logits of a window to the output pixels.
 
     Attributes:
       rows, columns: [H, h] and [W, w] interpolation matrices.
@@ -127,13 +128,13 @@ class Grid(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """Predictions of one network, or of an ensemble: pure functions of its variables.
+    """Computes predictions of one network or an ensemble, as pure functions of its variables.
 
     Attributes:
       segmenters: the network of each member.
-      size: (height, width) of the images that the networks see.
+      size: (height, width) of the networks' input images.
       recipe: passes of each member.
-      weights: of each member in the mean; empty: all the same.
+      weights: weights of the members in the mean; empty: equal weights.
     """
 
     segmenters: tuple[Segmenter, ...]
@@ -143,12 +144,12 @@ class Predictor:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is a single pass, whose logits are the prediction."""
+        """Whether there is only one pass, whose logits are the prediction."""
         return len(self.segmenters) == 1 and self.recipe.is_plain
 
     @functools.cached_property
     def passes(self) -> tuple[Pass, ...]:
-        """The passes, in the order in which they are averaged."""
+        """All passes, in the order of summation."""
         given = self.weights or (1.0,) * len(self.segmenters)
         recipe, flips = self.recipe, (False, True) if self.recipe.flip else (False,)
         share = sum(given) * len(recipe.scales) * len(flips)
@@ -170,7 +171,7 @@ class Predictor:
           variables: (params, model_state) of each member.
           images: [B, *size, 3] RGB, 0..255.
         Returns:
-          of each pass [N, B, h, w, C]: N windows. A plain prediction has N = 1.
+          logits [N, B, h, w, C] of each pass, with N windows; N = 1 for a plain prediction.
         """
         return tuple(self._apply_pass(variables[p.member], images, p) for p in self.passes)
 
@@ -195,7 +196,7 @@ class Predictor:
             logits = jax.lax.map(
                 lambda corner: forward(_slice(images, corner, which.window)), corners
             )
-        # Windows of a mirrored image mirror the places, too: see `grids`.
+        # `grids` mirrors the positions of the windows accordingly.
         return logits[:, :, :, ::-1] if which.is_flipped else logits
 
     def predict(self, variables: Variables, images: jax.Array, size: Size) -> jax.Array:
@@ -208,12 +209,13 @@ class Predictor:
     def grids(
         self, coarse: Sequence[jax.Array], size: Size, content: Size
     ) -> tuple[tuple[Grid, ...], ...]:
-        """Creates the grids of every window of every pass.
+        """Creates a grid for every window of every pass.
 
         Args:
-          coarse: as `apply` returns them, or their shapes.
-          size: (height, width) of the output.
-          content: (height, width) of the part of an image of `self.size` that the output shows.
+          coarse: return value of `apply`, or its shapes.
+          size: (height, width) of the output, pixels.
+          content: (height, width) of the top left part of an image of `self.size` that the output
+            shows.
         """
         return tuple(
             tuple(self._create_grids(which, logits.shape, size, content))
@@ -241,11 +243,11 @@ class Predictor:
             yield Grid(rows, columns, has_row, has_column)
 
     def combine(self, coarse: Sequence[jax.Array], grids: Sequence[Sequence[Grid]]) -> jax.Array:
-        """Brings coarse logits to output pixels, and averages the probabilities of all passes.
+        """Interpolates coarse logits to output pixels, and averages the passes' probabilities.
 
         Args:
-          coarse: as `apply` returns them.
-          grids: as `grids` returns them, or the same rows of each.
+          coarse: return value of `apply`.
+          grids: return value of `grids`, or the same output rows and columns of each grid.
         Returns:
           [B, H, W, C] logits of a plain prediction; else the log of the mean of probabilities.
         """
@@ -260,7 +262,7 @@ class Predictor:
                 share = (grid.has_row[:, None] * grid.has_column[None, :])[..., None]
                 probabilities += share * jax.nn.softmax(tile)
                 covered += share
-            # Beyond an image's last row and column there is nothing to average.
+            # No window covers pixels beyond the image's last row and column: 0 / 1 there.
             total += which.weight * probabilities / jnp.maximum(covered, 1.0)
         return jnp.log(jnp.maximum(total, jnp.finfo(total.dtype).tiny))
 
@@ -276,12 +278,12 @@ def _half(window: Size) -> Size:
 
 
 def _fit(window: Size, size: Size) -> Size:
-    """Shrinks a window to an image that is smaller."""
+    """Shrinks a window so that it fits in the image."""
     return min(window[0], size[0]), min(window[1], size[1])
 
 
 def _find_corners(size: Size, window: Size, stride: Size) -> tuple[tuple[int, int], ...]:
-    """Places windows by the stride; the last of a row or column ends at the border."""
+    """Places windows at the stride; the last one of each row and column ends at the border."""
     tops, lefts = (
         [min(start, side - length) for start in range(0, side - length + step, step)]
         for side, length, step in zip(size, window, stride, strict=True)
@@ -292,15 +294,15 @@ def _find_corners(size: Size, window: Size, stride: Size) -> tuple[tuple[int, in
 def _create_matrix(
     coarse: int, size_out: int, content: float, start: int, length: int, whole: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Builds the interpolation, with aligned corners, from a window's coarse logits.
+    """Builds the interpolation matrix of one axis from a window's coarse logits, corners aligned.
 
     Args:
-      coarse: samples of the window's logits.
-      size_out: output samples.
-      content: pixels of the scaled image that the output shows.
-      start: the window's first pixel.
-      length: pixels of the window.
-      whole: pixels of the scaled image.
+      coarse: number of samples of the window's logits.
+      size_out: number of output samples.
+      content: length of the part of the scaled image that the output shows, pixels.
+      start: first pixel of the window.
+      length: length of the window, pixels.
+      whole: length of the scaled image, pixels.
     Returns:
       ([size_out, coarse] float32, [size_out] 1.0 where the window covers the sample).
     """

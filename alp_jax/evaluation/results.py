@@ -1,4 +1,4 @@
-"""The scores of a checkpoint, as they are kept in the workdir.
+"""Saves the scores and pictures of a checkpoint in the workdir, and prints them.
 
 Synopsis:
 
@@ -19,7 +19,7 @@ from rich.table import Table
 from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError, describe
 from alp_jax.evaluation import figures
-from alp_jax.evaluation.metrics import MEANS
+from alp_jax.evaluation.metrics import name_means
 from alp_jax.workdir import files, scores
 
 
@@ -28,11 +28,11 @@ class Evaluation:
     """Scores of one checkpoint on one split.
 
     Attributes:
-      summary: what `step_N.json` holds.
+      summary: content of `step_N.json`.
       confusion: [C, C] int64 pixels, rows = truth.
-      panels: the chosen images with prediction, label and entropy.
+      panels: selected images with prediction, label and entropy.
       label_set: the C classes.
-      stem: file name without its ending.
+      stem: file name without extension.
     """
 
     summary: dict[str, Any]
@@ -42,10 +42,12 @@ class Evaluation:
     stem: str
 
     def save(self, workdir: pathlib.Path) -> pathlib.Path:
-        """Writes the three files into `workdir/evaluation`; returns the JSON's path, the last.
+        """Writes confusion, pictures and, last, the JSON into `workdir/evaluation`.
 
+        Returns:
+          the path of the JSON.
         Raises:
-          UserError: if they cannot be written.
+          UserError: if a file cannot be written.
         """
         folder = workdir / scores.FOLDER
         path = folder / f"{self.stem}.json"
@@ -62,7 +64,7 @@ class Evaluation:
         return path
 
     def in_one_line(self) -> str:
-        """Says the mean IoU, or, without labels, the criteria that need none."""
+        """Returns the mean IoU as text; without labels, two label-free criteria."""
         summary = self.summary
         if summary["mean_iou"] is not None:
             said = f"mean IoU {100 * summary['mean_iou']:.2f} %"
@@ -84,8 +86,8 @@ def paint_evaluation(
     """Paints an evaluation: name -> [N, H, W, 3] uint8 RGB.
 
     Args:
-      panels: the images, of one size.
-      confusion: [C, C] counts, rows = truth; drawn where anything was counted.
+      panels: images of equal size.
+      confusion: [C, C] counts, rows = truth; drawn unless all counts are 0.
       label_set: the C classes.
     """
     painted = [panel.columns(label_set) for panel in panels]
@@ -107,9 +109,8 @@ def print_scores(summary: Mapping[str, Any]) -> None:
     for name, iou in summary["iou_per_class"].items():
         table.add_row(name, _percent(iou))
     table.add_section()
-    for key, name in MEANS.items():
-        if key in summary:
-            table.add_row(name, _percent(summary[key]))
+    for key, name in name_means(summary).items():
+        table.add_row(name, _percent(summary[key]))
     table.add_row("pixel accuracy", _percent(summary["pixel_accuracy"]))
     print(
         f"{summary['dataset']} {summary['split']}, {summary['num_images']} images, "

@@ -1,21 +1,22 @@
-"""A trained segmenter for images of any size: arrays in, label maps and entropy out.
+"""Predicts images of any size with a trained segmenter: arrays in, label maps and entropy out.
 
 Synopsis:
 
   segmenter = load_segmenter("runs/alp")
   (prediction,) = segmenter.predict([image])       # [H, W, 3] uint8 RGB, any H and W
-  prediction.label_ids                             # [H, W] uint8, Cityscapes label ids
+  prediction.label_ids                             # [H, W] uint8, label ids of the label set
 
-The network works at one size, `config.data.target_size`, that of the target images in training and
-in evaluation; its logits are brought to each image's own size, and decided there. So nothing is
-padded that a convolution sees, and what is predicted for an image of the target is what evaluation
-predicts for it. Two programs are compiled, whatever the sizes of images: the network, and the
-interpolation of one tile of an image, of that same size. A tile that an image does not fill is cut
-off afterwards: each output pixel comes from its own rows of two matrices, so that this is exact.
+The network's input has one size, `config.data.target_size`, the size of target images in training
+and evaluation. Its logits are interpolated to each image's own size, and classes are decided there.
+So no convolution sees padding, and an image of the target gets the same prediction as in
+evaluation. Two programs are compiled, whatever the sizes of the images: the network, and the
+interpolation of one tile of an image, a tile being as large as the network's input. A tile that
+extends beyond the image is cropped afterwards. This is exact, since each output pixel depends only
+on its own rows of two matrices.
 
-An image of other proportions than `target_size` is stretched to it, as it is in training and in
-evaluation; or, with `proportions="keep"`, scaled to fit inside and mirrored to fill the rest. The
-network then sees undistorted objects, but mirrored ones where the image ends.
+An image with other proportions than `target_size` is stretched, as in training and evaluation. With
+`proportions="keep"` it is scaled to fit inside and mirrored to fill the rest: objects are
+undistorted, but the network also sees mirrored ones beyond the image's border.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
 from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
@@ -42,13 +43,13 @@ PROPORTIONS: tuple[str, ...] = get_args(Proportions)
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a segmenter makes of one image.
+    """The prediction of one image.
 
     Attributes:
-      image: [H, W, 3] uint8 RGB, as it was given.
+      image: [H, W, 3] uint8 RGB, the given image.
       train_ids: [H, W] uint8, indices into `label_set.classes`.
       entropy: [H, W] float32 in [0, 1]; 1 is a uniform prediction.
-      probabilities: [H, W, C] float32, or None where they were not asked for.
+      probabilities: [H, W, C] float32, or None if not requested.
       label_set: the C classes.
     """
 
@@ -60,8 +61,8 @@ class Prediction:
 
     @property
     def label_ids(self) -> np.ndarray:
-        """[H, W] uint8, Cityscapes label ids."""
-        return self.label_set.to_cityscapes_ids[self.train_ids]
+        """Label ids of the label set, [H, W] uint8; with Cityscapes' sets, its label ids."""
+        return self.label_set.to_label_ids[self.train_ids]
 
     def colour(self) -> np.ndarray:
         """Paints the classes: [H, W, 3] uint8 RGB."""
@@ -73,18 +74,18 @@ class Prediction:
         return mixed.round().astype(np.uint8)
 
     def entropy_colour(self) -> np.ndarray:
-        """Paints the entropy, purple to yellow as it grows: [H, W, 3] uint8 RGB."""
+        """Paints the entropy from purple (0) to yellow (1): [H, W, 3] uint8 RGB."""
         return figures.colour_entropy(self.entropy)
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedImage:
-    """An image at the network's size.
+    """An image resized to the network's size.
 
     Attributes:
-      image: [H, W, 3] uint8 RGB, as it was given.
-      pixels: [*size, 3] uint8 RGB.
-      content: (height, width) of the part of `pixels` that shows the image, at its top left.
+      image: [H, W, 3] uint8 RGB, the given image.
+      pixels: [*size, 3] uint8 RGB, the network's input.
+      content: (height, width) of the top left part of `pixels` that shows the image.
     """
 
     image: np.ndarray
@@ -93,7 +94,7 @@ class FittedImage:
 
 
 class TrainedSegmenter:
-    """A segmenter with the weights of a checkpoint; it compiles at its first prediction."""
+    """Predicts with the weights of checkpoints; compiles at the first prediction."""
 
     def __init__(
         self,
@@ -102,17 +103,17 @@ class TrainedSegmenter:
         proportions: Proportions = "stretch",
         batch_size: int | None = None,
     ):
-        """Keeps the weights.
+        """Creates the segmenter; compiles nothing yet.
 
         Args:
           ensemble: networks with their weights; usually one.
-          proportions: how an image of other proportions reaches the network's size, "stretch" or
-            "keep" (see above).
-          batch_size: images that the network takes at a time; None is that of evaluation.
+          proportions: how an image with other proportions is fitted to the network's size,
+            "stretch" or "keep" (see above).
+          batch_size: images in a batch of the network; None: `config.evaluation.batch_size`.
         """
         self.ensemble = ensemble
         self.settings = ensemble.settings
-        self.label_set = LABEL_SETS[self.settings.data.num_classes]
+        self.label_set = ensemble.label_set
         self.batch_size = batch_size or self.settings.evaluation.batch_size
         self.proportions = proportions
         predictor = ensemble.predictor
@@ -123,12 +124,12 @@ class TrainedSegmenter:
 
     @property
     def size(self) -> patches.Size:
-        """(height, width) of the images that the network sees."""
+        """(height, width) of the network's input, pixels."""
         return self.ensemble.predictor.size
 
     @property
     def step(self) -> int:
-        """The step of the (first) checkpoint."""
+        """Step of the first member's checkpoint."""
         return self.ensemble.members[0].step
 
     def predict(
@@ -137,8 +138,8 @@ class TrainedSegmenter:
         """Predicts images of any sizes.
 
         Args:
-          images: each [H, W, 3] uint8 RGB.
-          with_probabilities: whether predictions hold those of all classes.
+          images: arrays [H, W, 3] uint8 RGB.
+          with_probabilities: whether predictions hold the probabilities of all classes.
         Raises:
           UserError: if an array is not such an image.
         """
@@ -152,7 +153,7 @@ class TrainedSegmenter:
         ]
 
     def fit(self, image: np.ndarray) -> FittedImage:
-        """Resizes an image to the network's size.
+        """Fits an image to the network's size: stretched, or scaled and mirrored.
 
         Raises:
           UserError: if the array is not [H, W, 3] uint8.
@@ -175,7 +176,7 @@ class TrainedSegmenter:
         return FittedImage(image, pixels, content)
 
     def stretches(self, fitted: FittedImage) -> bool:
-        """Whether an image's proportions were changed by a tenth or more."""
+        """Returns whether fitting changed an image's proportions by a tenth or more."""
         if self.proportions == "keep":
             return False
         ours, its = (size[1] / size[0] for size in (self.size, fitted.image.shape))
@@ -184,7 +185,7 @@ class TrainedSegmenter:
     def predict_batch(
         self, batch: Sequence[FittedImage], *, with_probabilities: bool = False
     ) -> Iterator[Prediction]:
-        """Predicts at most `batch_size` images, each when it is taken."""
+        """Predicts at most `batch_size` images; yields each when the caller asks for it."""
         assert 0 < len(batch) <= self.batch_size
         pixels = np.stack([fitted.pixels for fitted in batch])
         pixels = np.pad(pixels, [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)])
@@ -199,7 +200,7 @@ class TrainedSegmenter:
         fitted: FittedImage,
         with_probabilities: bool,
     ) -> Prediction:
-        """Decides image `index` of a batch at its own size, tile by tile."""
+        """Predicts image `index` of a batch at its own size, tile by tile."""
         height, width = fitted.image.shape[:2]
         grids = self.ensemble.predictor.grids(coarse, (height, width), fitted.content)
         num_classes = self.label_set.num_classes
@@ -221,7 +222,7 @@ class TrainedSegmenter:
                 with_probabilities=with_probabilities,
             )
             for top, left in tiles
-        ]  # All are on their way before the first is waited for.
+        ]  # All tiles are dispatched before the first result is awaited.
         for (top, left), outputs in zip(tiles, decided, strict=True):
             place = np.s_[top : top + self.size[0], left : left + self.size[1]]
             there = train_ids[place].shape
@@ -248,14 +249,16 @@ def load_segmenter(
     """Loads the segmenter of a run, or an ensemble of several.
 
     Args:
-      workdir: of a run, or of converted weights.
+      workdir: folder of a run, or of converted weights.
       checkpoint: "latest", "best" (chosen with target labels) or the number of a step.
-      proportions: how an image of other proportions reaches the network's size: "stretch", as in
-        training and evaluation, or "keep", which mirrors the image to fill the rest.
-      batch_size: images that the network takes at a time; None is that of evaluation.
-      recipe: passes that are averaged (flip, scales, windows); None is a single one.
+      proportions: how an image with other proportions is fitted to the network's size: "stretch",
+        as in training and evaluation, or "keep", which scales it to fit and mirrors it to fill the
+        rest.
+      batch_size: images in a batch of the network; None: `config.evaluation.batch_size`.
+      recipe: passes that are averaged (flip, scales, windows); None: a single pass.
       others: workdirs of further members of an ensemble, or WORKDIR:CHECKPOINT.
-      weights: of all members in the mean of probabilities, `workdir` first; empty: equal ones.
+      weights: weights of all members in the mean of probabilities, `workdir` first; empty: equal
+        weights.
     Raises:
       UserError: if there is no such run or checkpoint, or an argument is wrong.
     """
@@ -279,14 +282,14 @@ def _decide(
     predictor: Predictor,
     with_probabilities: bool,
 ) -> dict[str, jax.Array]:
-    """Decides a tile of image `index`.
+    """Predicts one tile of image `index`.
 
     Args:
-      coarse: of each pass [N, B, h, w, C].
+      coarse: logits [N, B, h, w, C] of each pass.
       index: int32 scalar in [0, B).
-      grids: the tile's own rows of the grids.
-      predictor: how passes are averaged.
-      with_probabilities: whether to give those, too.
+      grids: the tile's rows and columns of the grids.
+      predictor: averages the passes.
+      with_probabilities: whether to return probabilities, too.
     """
     tile = predictor.combine([logits[:, index][:, None] for logits in coarse], grids)[0]
     outputs = {
@@ -299,7 +302,7 @@ def _decide(
 
 
 def _take(grids: Any, start: tuple[int, int], size: patches.Size) -> Any:
-    """Takes a tile's rows of all grids; rows that a grid lacks are zeros."""
+    """Takes a tile's rows and columns of all grids; those beyond the image are zeros."""
 
     def take(array: np.ndarray, axis: int) -> np.ndarray:
         taken = array[start[axis] : start[axis] + size[axis]]

@@ -79,7 +79,7 @@ def export_segmenter(
 
 def export_program(segmenter: TrainedSegmenter, label_size: patches.Size) -> jax.export.Exported:
     """Exports images [B, *size, 3] -> (label_ids, entropy) [B, *label_size], for any B."""
-    to_ids = segmenter.label_set.to_cityscapes_ids
+    to_ids = segmenter.label_set.to_label_ids
 
     def label(images: jax.Array) -> tuple[jax.Array, jax.Array]:
         ensemble = segmenter.ensemble
@@ -98,7 +98,7 @@ def _describe(segmenter: TrainedSegmenter, label_size: patches.Size) -> dict[str
         "label_size": list(label_size),
         "platforms": list(PLATFORMS),
         "classes": [
-            {"name": c.name, "label_id": c.cityscapes_id, "colour": list(c.colour)}
+            {"name": c.name, "label_id": c.label_id, "colour": list(c.colour)}
             for c in segmenter.label_set.classes
         ],
         "step": segmenter.step,

@@ -17,8 +17,8 @@ LEAKY_SLOPE = 0.2
 class Discriminator(nn.Module):
     """Tells source maps from target maps: [B, H, W, K] -> [B, H / 2^n, W / 2^n, 1] logits.
 
-    n = len(widths) + 1 convolutions (AdvEnt: widths 64, 128, 256, 512, so 5), no normalisation, no
-    sigmoid. The receptive field of five is 94 pixels.
+    It has n = len(widths) + 1 convolutions (AdvEnt: widths 64, 128, 256, 512, so 5), no
+    normalisation and no sigmoid. The receptive field of five convolutions is 94 pixels.
 
     Attributes:
       widths: channels of all convolutions but the last, which has one.
@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class DomainDiscriminator:
-    """d: aligned maps to domain logits; it has no state beside its parameters."""
+    """The discriminator d: aligned maps to domain logits, without state beside its parameters."""
 
     module: Discriminator
 
@@ -70,5 +70,5 @@ class DomainDiscriminator:
 
 
 def min_input_size(widths: tuple[int, ...]) -> int:
-    """The smallest side that leaves one cell: each convolution halves the side, rounding down."""
+    """Returns the smallest side that leaves one cell: each convolution halves it, rounding down."""
     return 2 ** (len(widths) + 1)

@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alp_jax.models import layers, resnet
+from alp_jax.models import layers
+from alp_jax.models.residual import Block
 
 PyTree = Any
 
@@ -28,9 +29,9 @@ class ResNet18(nn.Module):
     """Decides for each map: [B, H, W, C] -> [B] logits of the target domain.
 
     The standard ResNet-18 (He et al., CVPR 2016) layer by layer: 7x7 convolution of stride 2, batch
-    norm, ReLU, 3x3 max-pool of stride 2 whose size is rounded down (`resnet.Backbone` rounds up, as
-    DeepLab does), four stages of two basic blocks, mean over the map, and a linear layer with one
-    output, as two classes need only one. Batch norm uses the batch's statistics while training.
+    norm, ReLU, 3x3 max-pool of stride 2 that rounds sizes down (DeepLab's, `layers.max_pool_ceil`,
+    rounds up), four stages of two basic blocks, mean over the map, and a linear layer with one
+    output, as two classes need only one. Batch norm uses the batch's statistics in training.
 
     Attributes:
       widths: channels of each stage; the stem has those of the first.
@@ -50,7 +51,7 @@ class ResNet18(nn.Module):
         for stage, width in enumerate(self.widths, start=1):
             for block in range(_BLOCKS_PER_STAGE):
                 opens = block == 0 and stage > 1
-                features = resnet.Block(
+                features = Block(
                     kind="basic",
                     stride_in="1x1",  # Of bottlenecks only.
                     width=width,
@@ -62,7 +63,7 @@ class ResNet18(nn.Module):
                     kernel_init=_KERNEL_INIT,
                     name=f"layer{stage}_{block}",
                 )(features, train)
-        # A block gives the sum before its ReLU.
+        # A block's output is a pre-activation.
         pooled = jnp.mean(layers.relu(features), axis=(1, 2))
         kernel = self.param("head_kernel", layers.uniform_fan_in_kernel, (self.widths[-1], 1))
         bias = self.param("head_bias", layers.uniform_fan_in, (1,), self.widths[-1])

@@ -8,22 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax.models.convolution import convolve
+from alp_jax.models.ops.convolution import convolve
 
 BatchNormMode = Literal["running", "batch", "frozen"]
 BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
 ActivationDtype = Literal["float32", "bfloat16"]
-# What convolutions compute in and return; None is the type of their parameters.
+# The type that convolutions compute in and return; None is the type of their parameters.
 ACTIVATION_DTYPES: dict[str, jnp.dtype | None] = {
     "float32": None,
     "bfloat16": jnp.dtype(jnp.bfloat16),
 }
 
 Initializer = Callable[..., jax.Array]
+KernelInit = Literal["normal_0.01", "he_normal"]
+KERNEL_INITS: dict[str, Initializer] = {
+    "he_normal": nn.initializers.he_normal(),
+    "normal_0.01": nn.initializers.normal(0.01),
+}
 
 
 def uniform_fan_in(rng: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
-    """PyTorch's default initialisation of a convolution: U(-b, b), b = 1 / sqrt(fan_in)."""
+    """Draws from U(-b, b), b = 1 / sqrt(fan_in): PyTorch's default for a convolution."""
     bound = 1.0 / np.sqrt(fan_in)
     return jax.random.uniform(rng, shape, jnp.float32, -bound, bound)
 
@@ -31,7 +36,7 @@ def uniform_fan_in(rng: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.A
 def uniform_fan_in_kernel(
     rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
 ) -> jax.Array:
-    """`uniform_fan_in` for a HWIO kernel."""
+    """Draws a HWIO kernel by `uniform_fan_in`."""
     return uniform_fan_in(rng, shape, int(np.prod(shape[:-1]))).astype(dtype)
 
 
@@ -42,9 +47,9 @@ def at_least_single(outputs: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def relu(inputs: jax.Array) -> jax.Array:
-    """max(x, 0), whose gradient is taken from the outputs.
+    """Computes max(x, 0); the gradient is computed from the outputs.
 
-    The next layer keeps them anyway; of `jax.nn.relu` a mask is kept beside them.
+    The next layer keeps the outputs anyway; `jax.nn.relu` would keep a mask beside them.
     """
     return jnp.maximum(inputs, 0)
 
@@ -64,7 +69,7 @@ relu.defvjp(_relu_forward, _relu_backward)
 class Conv(nn.Module):
     """2-D convolution, NHWC, padded by `padding` zeros on every side (PyTorch's convention).
 
-    Parameters have single precision in any case; `dtype` is that of the product and its gradients.
+    Parameters have single precision; `dtype` is the type of the product and its gradients.
     """
 
     features: int
@@ -105,8 +110,8 @@ class BatchNorm(nn.Module):
     Without `train`, every mode normalises with the running statistics and updates nothing. As in
     PyTorch the running variance takes the unbiased batch variance, the normalisation the biased.
 
-    Statistics and the arithmetic are in single precision, whatever the inputs are; the outputs are
-    of the inputs' type.
+    Statistics and arithmetic have single precision for any type of inputs; outputs have the type of
+    the inputs.
     """
 
     mode: BatchNormMode
@@ -145,8 +150,8 @@ class BatchNorm(nn.Module):
 def _moments(inputs: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Computes mean and biased variance of each channel, reading the inputs once.
 
-    E[d] and E[d^2] of d = inputs - near need one pass, where the mean first and then the variance
-    need two; `near`, the running mean, keeps their difference from cancelling.
+    E[d] and E[d^2] of d = inputs - near need one pass; the mean first and then the variance would
+    need two. `near`, the running mean, avoids cancellation in E[d^2] - E[d]^2.
     """
     near = jax.lax.stop_gradient(near)
     differences = inputs.astype(near.dtype) - near
@@ -157,7 +162,7 @@ def _moments(inputs: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def max_pool_ceil(inputs: jax.Array) -> jax.Array:
-    """3x3 max-pooling with stride 2, padding 1 and the output size rounded up (ceil mode).
+    """Pools maxima of 3x3 with stride 2, padding 1 and the output size rounded up (ceil mode).
 
     An even side n gives n / 2 + 1 outputs, as in the published DeepLabv2 networks.
     """

@@ -1,4 +1,4 @@
-"""The segmenter f: images to logits of every head and features of every stage.
+"""The segmenter f: images to the logits of every head and the features of every stage.
 
 Synopsis:
 
@@ -8,28 +8,76 @@ Synopsis:
 """
 
 import dataclasses
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alp_jax.errors import UserError
+from alp_jax.models.parts import Backbone, Decoder, Group
+
 PyTree = Any
 
 # The head whose logits are the prediction.
 MAIN = "main"
+# The backbone's name in the tree of parameters.
+BACKBONE = "backbone"
 
 
 class Outputs(NamedTuple):
-    """What a segmenter computes from a batch of images.
+    """The outputs of a segmenter for a batch of images.
 
     Attributes:
-      logits: head -> [B, h, w, C], float32 or wider, at the stride of the head's stage.
+      logits: head -> [B, h, w, C], float32 or wider, at the stride of the head's decoder.
       features: [B, h, w, channels] of every stage of the backbone.
     """
 
     logits: dict[str, jax.Array]
     features: tuple[jax.Array, ...]
+
+
+def name_decoder(head: str) -> str:
+    """Returns the name of a head's decoder in the tree of parameters."""
+    return "classifier" if head == MAIN else f"{head}_classifier"
+
+
+class Network(nn.Module):
+    """A backbone and a decoder for each head.
+
+    The scaling of pixels belongs to the network, as its weights mean nothing without it.
+
+    Attributes:
+      backbone: images -> features of every stage.
+      decoders: one for each head, named as in the tree of parameters.
+      heads: names of the heads.
+      stages: the last stage that each decoder reads, -1 for the backbone's last.
+      input_order: "rgb" or "bgr", the channel order of the weights.
+      input_mean, input_std: per channel in that order, in grey levels of [0, 255].
+    """
+
+    backbone: nn.Module
+    decoders: tuple[nn.Module, ...]
+    heads: tuple[str, ...]
+    stages: tuple[int, ...]
+    input_order: str
+    input_mean: tuple[float, float, float]
+    input_std: tuple[float, float, float]
+    # For flax: submodules keep their own names.
+    preserve_adopted_names: ClassVar[bool] = True
+
+    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+        """Computes the outputs for [B, H, W, 3] uint8 or float RGB in [0, 255]."""
+        images = images.astype(jnp.float32)
+        if self.input_order == "bgr":
+            images = images[..., ::-1]
+        images = (images - jnp.array(self.input_mean)) / jnp.array(self.input_std)
+        features = tuple(self.backbone(images, train=train))
+        logits = {
+            head: decoder(features[: len(features) + stage + 1], train=train)
+            for head, decoder, stage in zip(self.heads, self.decoders, self.stages, strict=True)
+        }
+        return Outputs(logits, features)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +88,15 @@ class Segmenter:
       module: maps images to Outputs.
       heads: names of the heads, MAIN first.
       num_classes: C.
-      init_size: (height, width) of the image that shapes are derived from.
+      init_size: (height, width) of the image that shapes are derived from, pixels.
+      parts: (name in the tree of parameters, settings that label its parameters).
     """
 
     module: nn.Module
     heads: tuple[str, ...]
     num_classes: int
     init_size: tuple[int, int] = (64, 64)
+    parts: tuple[tuple[str, Backbone | Decoder], ...] = ()
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         """Creates (params, model_state) from a typed key; model_state may be empty."""
@@ -84,3 +134,35 @@ class Segmenter:
             rngs=None if key is None else {"dropout": key},
         )
         return cast(Outputs, outputs), new_model_state
+
+    def groups(self, params: PyTree) -> PyTree:
+        """Labels every parameter for the optimizer, as the files of backbone and decoders declare.
+
+        Args:
+          params: a tree of parameters, or of anything else with the same names.
+        Returns:
+          a tree of Group.
+        Raises:
+          UserError: naming a parameter that its file does not label.
+        """
+        parts = dict(self.parts)
+
+        def label(path: tuple[Any, ...], _: Any) -> Group:
+            part, *below = (entry.key for entry in path)
+            if part not in parts:
+                shown = "/".join((part, *below))
+                raise UserError(
+                    f"The parameter {shown} belongs to no part of the network: expected one of "
+                    f"{', '.join(parts)}."
+                )
+            group = parts[part].group(tuple(below))
+            if group is None:
+                owner = type(parts[part])
+                raise UserError(
+                    f"The parameter {'/'.join((part, *below))} belongs to no group: expected "
+                    f"{owner.__name__}.group to label {'/'.join(below)}; mend that method in the "
+                    "file of the network."
+                )
+            return group
+
+        return jax.tree_util.tree_map_with_path(label, params)

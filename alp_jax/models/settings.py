@@ -1,45 +1,120 @@
-"""The settings of the network: config.model."""
+"""The settings of the network (config.model), and the network that they describe.
+
+Synopsis:
+
+  settings = build(ModelSettings, config.model, name="config.model")
+  segmenter = create_segmenter(settings, num_classes=19)
+"""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
-from alp_jax.models.layers import ActivationDtype, BatchNormMode
-from alp_jax.models.resnet import BlockKind, StemKind, StridePlace
-from alp_jax.settings.schema import Channels, setting
+import ml_collections
+
+from alp_jax.models.layers import ACTIVATION_DTYPES, ActivationDtype
+from alp_jax.models.parts import Backbone, Decoder
+from alp_jax.models.segmenter import BACKBONE, MAIN, Network, Segmenter, name_decoder
+from alp_jax.settings.schema import Channels, block, blocks, new_block, refuse, setting
+
+BACKBONES = "alp_jax.models.backbones"
+DECODERS = "alp_jax.models.decoders"
+
+
+def backbone(kind: str, **values: Any) -> ml_collections.ConfigDict:
+    """Creates the block of a backbone for a configuration file."""
+    return new_block(BACKBONES, "BACKBONE", kind, **values)
+
+
+def head(kind: str, **values: Any) -> ml_collections.ConfigDict:
+    """Creates the block of a decoder for a configuration file."""
+    return new_block(DECODERS, "DECODER", kind, **values)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """Flat settings until the backbone and decoder files are merged."""
+    """The network: the default is the paper's, DeepLabv2 with ResNet-101."""
 
-    stem: StemKind = setting("imagenet", "s")
-    stem_widths: tuple[int, ...] = setting((64,), "s", at_least=1, non_empty=True)
-    block: BlockKind = setting("bottleneck", "s")
-    stride_in: StridePlace = setting("1x1", "s")
-    depths: tuple[int, ...] = setting((3, 4, 23, 3), "s", at_least=1, non_empty=True)
-    widths: tuple[int, ...] = setting((64, 128, 256, 512), "s", at_least=1, non_empty=True)
-    strides: tuple[int, ...] = setting((1, 2, 1, 1), "s", at_least=1, non_empty=True)
-    dilations: tuple[int, ...] = setting((1, 1, 2, 4), "s", at_least=1, non_empty=True)
-    classifier_dilations: tuple[int, ...] = setting(
-        (6, 12, 18, 24), "s", at_least=1, non_empty=True
+    backbone: Backbone = block(
+        BACKBONES,
+        "BACKBONE",
+        "Network that computes features of the images.",
+        default_kind="resnet",
     )
-    aux_classifier: bool = setting(False, "s", of_weights=False)
-    batch_norm_mode: BatchNormMode = setting("running", "s", of_weights=False)
-    batch_norm_train_affine: bool = setting(False, "s", of_weights=False)
-    kernel_init: Literal["normal_0.01", "he_normal"] = setting("normal_0.01", "s", of_weights=False)
-    input_order: Literal["bgr", "rgb"] = setting("bgr", "s")
-    input_mean: Channels = setting((104.00698793, 116.66876762, 122.67891434), "s")
-    input_std: Channels = setting((1.0, 1.0, 1.0), "s", above=0)
-    activation_dtype: ActivationDtype = setting("float32", "s", of_weights=False)
-    scan_blocks: bool = setting(True, "s", of_weights=False)
-    rematerialise: bool = setting(False, "s", of_weights=False)
+    heads: dict[str, Decoder] = blocks(
+        DECODERS,
+        "DECODER",
+        "Decoders that turn features into logits, by name: main makes the predictions, others are "
+        "used in training only, such as aux on the last stage but one (AdvEnt).",
+        default_kinds={MAIN: "aspp"},
+    )
+    input_order: Literal["bgr", "rgb"] = setting(
+        "bgr", "Channel order that the weights expect: bgr (Caffe) or rgb."
+    )
+    input_mean: Channels = setting(
+        (104.00698793, 116.66876762, 122.67891434),
+        "Grey levels subtracted from each channel, in that order.",
+    )
+    input_std: Channels = setting(
+        (1.0, 1.0, 1.0), "Grey levels that each channel is divided by, in that order.", above=0
+    )
+    activation_dtype: ActivationDtype = setting(
+        "float32",
+        "Type of activations. bfloat16 needs half the memory; parameters, statistics, softmax and "
+        "losses stay in single precision.",
+        of_weights=False,
+    )
+
+    def check(self, name: str) -> None:
+        """Refuses other classes, a network without a head main, or a head on a missing stage."""
+        _check_base(f"{name}.backbone", self.backbone, Backbone)
+        for head_name, decoder in self.heads.items():
+            _check_base(f"{name}.heads.{head_name}", decoder, Decoder)
+        if MAIN not in self.heads:
+            refuse(f"{name}.heads", sorted(self.heads), f"a head {MAIN}, which makes predictions")
+        stages = len(self.backbone.stage_channels)
+        for head_name, decoder in self.heads.items():
+            if decoder.stage < -stages:
+                expected = f"at least {-stages}, as the backbone has {stages} stages"
+                refuse(f"{name}.heads.{head_name}.stage", decoder.stage, expected)
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """Names of the heads."""
-        return ("main", "aux") if self.aux_classifier else ("main",)
+        """The names of the heads: main first, the others in alphabetical order."""
+        return (MAIN, *sorted(self.heads.keys() - {MAIN}))
 
     @property
     def moves_statistics(self) -> bool:
-        """Whether training moves running statistics."""
-        return self.batch_norm_mode != "frozen"
+        """Whether a forward pass in training may update statistics of the network."""
+        return self.backbone.moves_statistics
+
+
+def _check_base(name: str, part: object, base: type) -> None:
+    if not isinstance(part, base):
+        expected = f"a file whose class inherits from {base.__module__}.{base.__name__}"
+        refuse(f"{name}.kind", type(part).__name__, expected)
+
+
+def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
+    """Creates the network."""
+    dtype = ACTIVATION_DTYPES[settings.activation_dtype]
+    decoders = {head_name: settings.heads[head_name] for head_name in settings.head_names}
+    network = Network(
+        settings.backbone.create(dtype).clone(name=BACKBONE),
+        tuple(
+            decoder.create(num_classes, dtype).clone(name=name_decoder(head_name))
+            for head_name, decoder in decoders.items()
+        ),
+        heads=settings.head_names,
+        stages=tuple(decoder.stage for decoder in decoders.values()),
+        input_order=settings.input_order,
+        input_mean=settings.input_mean,
+        input_std=settings.input_std,
+    )
+    parts = {name_decoder(head_name): decoder for head_name, decoder in decoders.items()}
+    return Segmenter(
+        network,
+        settings.head_names,
+        num_classes,
+        settings.backbone.init_size,
+        parts=((BACKBONE, settings.backbone), *parts.items()),
+    )

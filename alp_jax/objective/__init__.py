@@ -1,1 +1,1 @@
-"""What is minimised: maps, patches, losses, optimizers and the train step; pure."""
+"""The objective of training as pure functions: views, terms, losses, optimizers, train step."""

@@ -1,12 +1,12 @@
-"""Losses: cross-entropy on labelled pixels and the two players' domain cross-entropy.
+"""Computes losses: the cross-entropy on labelled pixels, and the domain cross-entropy.
 
 Synopsis:
 
   total, count = cross_entropy(logits, labels)               # Eq. 1, nats and pixels
   adversarial = domain_cross_entropy(domain_logits, SOURCE)   # one term of Eq. 2, nats
 
-Domains are 0 (source) and 1 (target), the discriminator gives the logit of "target"; a two-way
-softmax over [source, target], as the paper writes it, expresses the same.
+Domain labels are 0 (source) and 1 (target), and the discriminator returns the logit of "target".
+This is equivalent to the two-way softmax over [source, target] that the paper writes.
 """
 
 import jax
@@ -21,18 +21,18 @@ SOURCE, TARGET = 0, 1
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, weights: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Sums the cross-entropy of the labelled pixels of a batch.
+    """Sums the cross-entropy over the labelled pixels of a batch.
 
-    Implements Eq. (1) of Cicek et al., ACCV 2020; the mean over the labelled pixels of the whole
-    batch, as published code takes it, is `total / max(count, 1)`.
+    Implements Eq. (1) of Cicek et al., ACCV 2020. Published code takes the mean over the labelled
+    pixels of the whole batch: `total / max(count, 1)`.
 
     Args:
       logits: [..., K] float, unnormalised.
       labels: [...] integer in [0, K) or IGNORE_LABEL.
-      weights: [...] what a pixel's loss is multiplied by; None: 1.
+      weights: [...] factors of the pixels' losses; None: 1.
     Returns:
       (total, count): nats (float32 or wider) and pixels (int32); both 0 when no pixel is labelled.
-      A label that is neither makes the total NaN, so that it cannot go unnoticed.
+      Any other label makes the total NaN, so that it cannot go unnoticed.
     Raises:
       ValueError: if the shapes differ (at trace time).
     """
@@ -51,17 +51,17 @@ def cross_entropy(
 
 
 def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
-    """Averages the cross-entropy of the discriminator's decisions against one domain.
+    """Averages the cross-entropy between the discriminator's outputs and one domain label.
 
     One of the two terms of Eq. (2) of Cicek et al., ACCV 2020.
 
     Args:
-      domain_logits: float, any shape, at least one element; logit of the target domain.
-      domain: SOURCE or TARGET, what the decisions should be.
+      domain_logits: float, any shape, at least one element; logits of the target domain.
+      domain: domain label, SOURCE or TARGET.
     Returns:
       scalar, nats.
     Raises:
-      ValueError: if there is no decision to average (at trace time): the map was too small for the
+      ValueError: if `domain_logits` is empty (at trace time): the map was too small for the
         discriminator, and the mean would be NaN.
     """
     if domain_logits.size == 0:
@@ -73,5 +73,5 @@ def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
 
 
 def domain_accuracy(domain_logits: jax.Array, domain: int) -> jax.Array:
-    """Computes the share of decisions that name the right domain, in [0, 1]."""
+    """Computes the fraction of outputs that classify the domain correctly, in [0, 1]."""
     return jnp.mean((domain_logits > 0) == (domain == TARGET), dtype=jnp.float32)

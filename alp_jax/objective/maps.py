@@ -1,4 +1,4 @@
-"""The maps that are aligned: softmax probabilities and weighted self-information.
+"""Computes the maps to align: softmax probabilities or weighted self-information.
 
 Synopsis:
 
@@ -20,8 +20,8 @@ MAP_KINDS: tuple[str, ...] = get_args(MapKind)
 def self_information(logits: jax.Array) -> jax.Array:
     """Computes the weighted self-information -p log p of every class.
 
-    Implements h of Eq. (3) of Cicek et al., ACCV 2020. The logarithm is taken by `log_softmax`, so
-    that no epsilon is needed and a class of vanishing probability contributes exactly 0.
+    Implements h of Eq. (3) of Cicek et al., ACCV 2020. `log_softmax` computes the logarithm, so no
+    epsilon is needed, and a class of vanishing probability contributes exactly 0.
 
     Args:
       logits: [..., K] float, unnormalised.
@@ -47,7 +47,7 @@ def compute_map(logits: jax.Array, kind: MapKind) -> jax.Array:
     Returns:
       [..., K], the same shape as `logits`.
     Raises:
-      ValueError: if `kind` is none of these.
+      ValueError: if `kind` is another text.
     """
     match kind:
         case "softmax":

@@ -1,25 +1,78 @@
-"""Optimizers of the two players, and the polynomial schedule.
+"""Optimizers of the segmenter and of the parameters that terms own, and their schedule.
 
 Synopsis:
 
-  optimizer = create_segmenter_optimizer(config.optimizer, train_batch_norm_affine=False)
+  optimizer = create_segmenter_optimizer(build(OptimizerSettings, config.optimizer), segmenter)
   updates, opt_state = optimizer.transform.update(grads, opt_state, params)
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from alp_jax.models.parts import Group, Part
+from alp_jax.models.segmenter import Segmenter
 from alp_jax.settings.schema import setting
 
 PyTree = Any
 SgdPreset = Literal["reference", "clean"]
 SGD_PRESETS: tuple[str, ...] = get_args(SgdPreset)
 
-BACKBONE, CLASSIFIER, FROZEN = "backbone", "classifier", "frozen"
+FROZEN = "frozen"
+# Part of a network -> its groups' name in the optimizer's state, which checkpoints hold; in order.
+_NAMES = {"backbone": "backbone", "decoder": "classifier", "frozen": FROZEN}
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimizers: SGD for the segmenter, Adam for what terms own (discriminators)."""
+
+    segmenter_learning_rate: float = setting(
+        2.5e-4, "Initial learning rate of the backbone.", at_least=0
+    )
+    classifier_learning_rate_multiplier: float = setting(
+        10.0, "Learning rate of the decoders as a multiple of the backbone's (AdvEnt).", at_least=0
+    )
+    sgd_preset: SgdPreset = setting(
+        "reference",
+        "How often SGD visits a parameter of the backbone in a step: as often as published code "
+        "lists it in its optimizer, three or four times (reference, AdvEnt; the learning rates, "
+        "which the paper shares, were chosen with that), or once (clean).",
+    )
+    momentum: float = setting(0.9, "Momentum of SGD (AdvEnt).", at_least=0, below=1)
+    weight_decay: float = setting(
+        5e-4,
+        "Weight decay of SGD, which is added to the gradient as in PyTorch (AdvEnt).",
+        at_least=0,
+    )
+    gradient_clip_norm: float = setting(
+        0.0, "Largest global norm of the segmenter's gradient; 0 clips nothing.", at_least=0
+    )
+    discriminator_learning_rate: float = setting(
+        1e-4, "Initial learning rate of Adam, for discriminators.", at_least=0
+    )
+    adam_b1: float = setting(
+        0.9, "Decay of Adam's mean of gradients (AdvEnt).", at_least=0, below=1
+    )
+    adam_b2: float = setting(
+        0.99, "Decay of Adam's mean of squared gradients (AdvEnt).", at_least=0, below=1
+    )
+    adam_eps: float = setting(
+        1e-8, "Added to the root of Adam's mean of squares (AdvEnt).", at_least=0
+    )
+    poly_power: float = setting(
+        0.9,
+        "Power of the schedule of both rates, initial * (1 - step / horizon_steps) ** power "
+        "(AdvEnt).",
+        at_least=0,
+    )
+    horizon_steps: int = setting(
+        250_000, "Steps at which the learning rates reach 0 (AdvEnt).", at_least=1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +84,7 @@ class Optimizer:
 
 
 def poly_schedule(base: float, horizon_steps: int, power: float) -> optax.Schedule:
-    """lr(step) = base * (1 - step / horizon_steps) ** power, and 0 from horizon_steps on."""
+    """Creates lr(step) = base * (1 - step / horizon_steps) ** power; 0 from horizon_steps on."""
     return optax.polynomial_schedule(base, 0.0, power, horizon_steps)
 
 
@@ -85,107 +138,81 @@ def repeated_sgd(
     return optax.GradientTransformation(init, update)
 
 
-def segmenter_groups(
-    params: PyTree, *, train_batch_norm_affine: bool, sgd_preset: SgdPreset
-) -> PyTree:
-    """Names the optimizer group of every parameter of a segmenter.
+@dataclasses.dataclass(frozen=True, order=True)
+class _SgdGroup:
+    """Parameters with one rule of update; a group without any has a state nevertheless.
 
-    The classifiers learn ten times faster than the backbone. Batch-norm scale and bias belong to
-    the backbone, or are frozen (no update, no weight decay), as in published code. The backbone's
-    group is BACKBONE and, in brackets, how often the preset lists the parameter.
-
-    Raises:
-      ValueError: for a parameter that belongs to no group.
+    So the paths in a checkpoint do not depend on the preset.
     """
 
-    def group(path: tuple[Any, ...], _: jax.Array) -> str:
-        keys = [entry.key for entry in path]
-        if keys[0] in ("classifier", "aux_classifier") and keys[-1] in ("kernel", "bias"):
-            return CLASSIFIER
-        if keys[0] == "backbone" and keys[-1] in ("kernel", "scale", "bias"):
-            if keys[-1] != "kernel" and not train_batch_norm_affine:
-                return FROZEN
-            return _backbone_group(_listings(keys) if sgd_preset == "reference" else 1)
-        raise ValueError(f"Parameter {'/'.join(keys)} belongs to no learning-rate group.")
+    part: Part
+    repeats: int
 
-    return jax.tree_util.tree_map_with_path(group, params)
+    @property
+    def name(self) -> str:
+        """The group's name in the optimizer's state: backbone[3], classifier or frozen."""
+        if self.part == "backbone" or (self.part == "decoder" and self.repeats > 1):
+            return f"{_NAMES[self.part]}[{self.repeats}]"
+        return _NAMES[self.part]
 
 
-def _backbone_group(repeats: int) -> str:
-    return f"{BACKBONE}[{repeats}]"
+def _get_sgd_group(group: Group, preset: SgdPreset) -> _SgdGroup:
+    return _SgdGroup(group.part, group.repeats if preset == "reference" else 1)
 
 
-def _listings(keys: list[str]) -> int:
-    """How often published code lists a backbone parameter: once for every module around it.
+def create_segmenter_optimizer(settings: OptimizerSettings, segmenter: Segmenter) -> Optimizer:
+    """Creates SGD with momentum and coupled weight decay, as PyTorch defines both.
 
-    The stem's layers are modules by themselves; a block's are inside the block and its stage; a
-    projection's inside a sequence of its own, too.
-    """
-    if not keys[1].startswith("layer"):
-        return 1
-    return 4 if keys[2].startswith("downsample") else 3
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerSettings:
-    """Interim: replaced at the merge."""
-
-    segmenter_learning_rate: float = setting(2.5e-4, "SGD, backbone.", at_least=0)
-    classifier_learning_rate_multiplier: float = setting(10.0, "(AdvEnt)", at_least=0)
-    sgd_preset: SgdPreset = setting("reference", "s")
-    momentum: float = setting(0.9, "(AdvEnt)", at_least=0, below=1)
-    weight_decay: float = setting(5e-4, "s", at_least=0)
-    gradient_clip_norm: float = setting(0.0, "s", at_least=0)
-    discriminator_learning_rate: float = setting(1e-4, "Adam.", at_least=0)
-    adam_b1: float = setting(0.9, "(AdvEnt)", at_least=0, below=1)
-    adam_b2: float = setting(0.99, "(AdvEnt)", at_least=0, below=1)
-    adam_eps: float = setting(1e-8, "(AdvEnt)", above=0)
-    poly_power: float = setting(0.9, "s", at_least=0)
-    horizon_steps: int = setting(250_000, "s", at_least=1)
-
-
-def create_segmenter_optimizer(
-    config: OptimizerSettings, *, train_batch_norm_affine: bool
-) -> Optimizer:
-    """SGD with momentum and coupled weight decay, as PyTorch defines both (`repeated_sgd`).
-
-    Args:
-      config: `config.optimizer` (fields: configs/default.py).
-      train_batch_norm_affine: whether batch-norm scale and bias learn.
+    The parameters are in groups, as the network's files label them (`Segmenter.groups`). Decoders
+    learn faster than the backbone, by `classifier_learning_rate_multiplier`; frozen parameters get
+    no update and no weight decay; `Group.decays` and `Group.depth` change nothing here.
     """
     schedule = poly_schedule(
-        config.segmenter_learning_rate, config.horizon_steps, config.poly_power
+        settings.segmenter_learning_rate, settings.horizon_steps, settings.poly_power
     )
 
-    def sgd(multiplier: float, repeats: int) -> optax.GradientTransformation:
+    def sgd(group: _SgdGroup) -> optax.GradientTransformation:
+        is_decoder = group.part == "decoder"
+        multiplier = settings.classifier_learning_rate_multiplier if is_decoder else 1.0
         return repeated_sgd(
             lambda step: multiplier * schedule(step),
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            repeats=repeats,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            repeats=group.repeats,
         )
 
-    groups = optax.partition(
-        {
-            **{_backbone_group(repeats): sgd(1.0, repeats) for repeats in (1, 3, 4)},
-            CLASSIFIER: sgd(config.classifier_learning_rate_multiplier, 1),
-            FROZEN: optax.set_to_zero(),
-        },
-        lambda params: segmenter_groups(
-            params,
-            train_batch_norm_affine=train_batch_norm_affine,
-            sgd_preset=config.sgd_preset,
-        ),
-    )
-    if config.gradient_clip_norm > 0:
-        groups = optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), groups)
+    def partition(params: PyTree) -> optax.GradientTransformation:
+        declared = segmenter.groups(params)
+        occurring = {_SgdGroup(group.part, group.repeats) for group in jax.tree.leaves(declared)}
+        used = jax.tree.map(lambda group: _get_sgd_group(group, settings.sgd_preset), declared)
+        trained = sorted(
+            group for group in occurring | set(jax.tree.leaves(used)) if group.part != FROZEN
+        )
+        transforms = {group.name: sgd(group) for group in trained}
+        labels = jax.tree.map(lambda group: group.name, used)
+        return optax.partition({**transforms, FROZEN: optax.set_to_zero()}, labels)
+
+    groups = _create_from_params(partition)
+    if settings.gradient_clip_norm > 0:
+        groups = optax.chain(optax.clip_by_global_norm(settings.gradient_clip_norm), groups)
     return Optimizer(groups, schedule)
 
 
-def create_own_optimizer(config: OptimizerSettings) -> Optimizer:
-    """Adam on the same schedule; fields of `config.optimizer`."""
+def _create_from_params(
+    create: Callable[[PyTree], optax.GradientTransformation],
+) -> optax.GradientTransformation:
+    """Creates a transformation that is known when the tree of parameters is."""
+
+    def update(grads: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
+        return create(grads).update(grads, state, params)
+
+    return optax.GradientTransformation(lambda params: create(params).init(params), update)
+
+
+def create_own_optimizer(settings: OptimizerSettings) -> Optimizer:
+    """Creates Adam on the same schedule, for the parameters that terms own."""
     schedule = poly_schedule(
-        config.discriminator_learning_rate, config.horizon_steps, config.poly_power
+        settings.discriminator_learning_rate, settings.horizon_steps, settings.poly_power
     )
-    adam = optax.adam(schedule, b1=config.adam_b1, b2=config.adam_b2, eps=config.adam_eps)
+    adam = optax.adam(schedule, b1=settings.adam_b1, b2=settings.adam_b2, eps=settings.adam_eps)
     return Optimizer(adam, schedule)

@@ -1,4 +1,4 @@
-"""Random patches (g in the paper) and align-corners upsampling, whole or of a patch only.
+"""Samples random patches (g in the paper), and upsamples whole maps or only patches of them.
 
 Synopsis:
 
@@ -7,7 +7,8 @@ Synopsis:
   logits = upsample(coarse_logits, map_size)                                     # [B, H, W, C]
   logits = upsample_patches(coarse_logits, offsets, map_size, patch_size)        # [B*P, h, w, C]
 
-The last equals slicing the upsampled whole, but interpolates only what is kept.
+The last line equals slicing the upsampled map, but interpolates only the pixels of the patches.
+Corners are aligned.
 """
 
 import functools
@@ -22,7 +23,7 @@ Size = tuple[int, int]  # (height, width), pixels
 def sample_offsets(
     rng: jax.Array, batch_size: int, map_size: Size, patch_size: Size, num_patches: int
 ) -> jax.Array:
-    """Samples top-left corners, uniform over all places where the patch lies inside the map.
+    """Samples top-left corners of patches, uniform over all positions inside the map.
 
     Args:
       rng: typed key.
@@ -45,7 +46,7 @@ def sample_offsets(
 
 
 def slice_patches(maps: jax.Array, offsets: jax.Array, patch_size: Size) -> jax.Array:
-    """Slices patches with `jax.lax.dynamic_slice`, so that moving them does not recompile.
+    """Slices patches with `jax.lax.dynamic_slice`, so that other offsets do not recompile.
 
     Args:
       maps: [B, H, W, ...].
@@ -68,12 +69,12 @@ def slice_patches(maps: jax.Array, offsets: jax.Array, patch_size: Size) -> jax.
 def interpolation_matrix(size_in: int, size_out: int, last: float | None = None) -> np.ndarray:
     """Builds the matrix of bilinear interpolation with aligned corners along one axis.
 
-    Output index i reads source coordinate i * (size_in - 1) / (size_out - 1): the first and last
-    samples are kept exactly, as the published networks do.
+    Output index i reads source coordinate i * (size_in - 1) / (size_out - 1). The first and last
+    samples are kept exactly, as in the published networks.
 
     Args:
-      size_in, size_out: samples.
-      last: the coordinate that the last output reads, where that is not the last sample.
+      size_in, size_out: numbers of samples.
+      last: source coordinate of the last output; None: the last sample.
     Returns:
       [size_out, size_in] float32; every row sums to 1.
     """
@@ -89,7 +90,7 @@ def interpolation_matrix(size_in: int, size_out: int, last: float | None = None)
     return matrix
 
 
-# Interpolation weights must not be rounded to bfloat16, the TPU's default for a product.
+# By default a TPU rounds the factors of a product to bfloat16, too coarse for these weights.
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -108,10 +109,9 @@ def interpolate(maps: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Arr
 def upsample_patches(
     maps: jax.Array, offsets: jax.Array, size: Size, patch_size: Size
 ) -> jax.Array:
-    """Computes `slice_patches(upsample(maps, size), offsets, patch_size)` without the whole.
+    """Computes `slice_patches(upsample(maps, size), offsets, patch_size)` at the patches' cost.
 
-    Only the rows of the interpolation matrices that a patch needs are sliced and applied, so the
-    cost is that of the patch.
+    Slices and applies only those rows of the interpolation matrices that a patch needs.
 
     Args:
       maps: [B, h_in, w_in, C].

@@ -1,4 +1,4 @@
-"""The settings of an objective, config.views and config.terms, and the objective they describe.
+"""Declares the settings of an objective, config.views and config.terms, and builds it from them.
 
 Synopsis:
 
@@ -49,10 +49,10 @@ def placement(kind: str, **values: Any) -> ml_collections.ConfigDict:
 def create_objective(
     views: Mapping[str, View], terms: Mapping[str, Term], *, heads: Sequence[str]
 ) -> Objective:
-    """Orders views and terms.
+    """Creates an objective with its views and terms in a fixed order.
 
     Views: source, target, then the others. Terms: by the head that they read, in the order of
-    `heads`; of each head, terms with parameters of their own last.
+    `heads`; within a head, terms that own parameters come last.
     """
     return Objective(
         tuple(sorted(views.values(), key=lambda found: (found.role, found.name))),
@@ -77,11 +77,11 @@ def check_objective(
     """Refuses an objective that does not fit the images or the network.
 
     Args:
-      views, terms: of the objective.
-      name: of the configuration, "config".
+      views, terms: blocks of the objective by name.
+      name: name of the configuration, "config".
       sizes: domain -> (height, width) of its images.
-      heads: of the segmenter.
-      has_statistics: whether a forward pass may move statistics of the network.
+      heads: names of the segmenter's heads.
+      has_statistics: whether a forward pass may update statistics of the network.
     Raises:
       UserError: naming the field.
     """
@@ -119,7 +119,7 @@ def _check_all_used(
     heads: Sequence[str],
     has_statistics: bool,
 ) -> None:
-    """Refuses a view that changes nothing, and a head that nothing trains."""
+    """Refuses a view that has no effect, and a head that no term trains."""
     read = {view_name for found in terms.values() for view_name in found.views}
     for view_name, found in views.items():
         if view_name not in read and not (found.moves_statistics and has_statistics):

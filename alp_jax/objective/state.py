@@ -1,4 +1,4 @@
-"""The state of a run: arrays only, everything that a checkpoint must hold to resume exactly."""
+"""Defines the state of a run: all arrays that a checkpoint needs to resume exactly."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ PyTree = Any
 
 @flax.struct.dataclass
 class SegmenterState:
-    """Parameters, batch-norm statistics and optimizer state of the segmenter f."""
+    """The segmenter's (f in the paper) parameters, batch-norm statistics and optimizer state."""
 
     params: PyTree
     model_state: PyTree
@@ -22,7 +22,7 @@ class SegmenterState:
 
 @flax.struct.dataclass
 class DiscriminatorState:
-    """Parameters that terms own, by `Term.key` (discriminators), and their optimizer state."""
+    """The parameters that terms own (discriminators), by `Term.key`, and their optimizer state."""
 
     params: PyTree
     opt_state: PyTree
@@ -30,9 +30,10 @@ class DiscriminatorState:
 
 @flax.struct.dataclass
 class TrainState:
-    """All players after `step` updates; no discriminator where no term owns parameters.
+    """The state of all players after `step` updates.
 
-    Random keys and the position in the data are functions of (seed, step) and need no place here.
+    `discriminator` is None if no term owns parameters. Random keys and the position in the data are
+    functions of (seed, step) and are not stored.
     """
 
     step: jax.Array
@@ -41,7 +42,7 @@ class TrainState:
 
 
 def create_train_state(rng: jax.Array, setup: Setup) -> TrainState:
-    """Creates the state at step 0; the segmenter's start does not depend on the terms."""
+    """Creates the state at step 0; the segmenter's initial values do not depend on the terms."""
     segmenter_rng, own_rng = jax.random.split(rng)
     params, model_state = setup.segmenter.init(segmenter_rng)
     opt_state = setup.segmenter_optimizer.transform.init(params)

@@ -1,4 +1,4 @@
-"""The train step: pure, unjitted, no I/O.
+"""Computes one train step: pure, unjitted, no I/O.
 
 Synopsis:
 
@@ -18,27 +18,28 @@ from alp_jax.objective.state import DiscriminatorState, SegmenterState, TrainSta
 from alp_jax.objective.types import Objective, Scalars, Seen, Setup, View
 
 PyTree = Any
-# View -> term -> what `Term.loss` kept for `Term.own_loss`.
+# View -> term -> `Contribution.kept`, the input of `Term.own_loss`.
 Kept = dict[str, dict[str, PyTree]]
 
-# Folded into a view's key where the view itself has used it, and for the network's dropout.
+# Roles folded into a view's key: for its terms, if the view itself uses the key, and for the
+# network (dropout).
 _TERMS, _NETWORK = 1, 2
 
 
 def train_step(
     state: TrainState, batch: Batch, rng: jax.Array, *, setup: Setup
 ) -> tuple[TrainState, Scalars]:
-    """Updates the segmenter, and what terms own, once.
+    """Updates the segmenter and the parameters that terms own, each once.
 
-    The gradients of all players are taken at the parameters of `state`, on the same patches, and no
+    The gradients of all players are taken at the parameters of `state`, on the same patches. No
     gradient of one player's loss reaches the other's parameters (Eqs. (1) to (4) of Cicek et al.,
     ACCV 2020, in the order of AdvEnt's code).
 
     Args:
-      state: donated where the step is jitted.
+      state: the state before the step; donated when the step is jitted.
       batch: a sample for each domain that the objective's views read.
-      rng: the run's key; a view's key in a step is fold_in(fold_in(rng, role), step).
-      setup: the networks, optimizers and the objective.
+      rng: key of the run; a view's key in a step is fold_in(fold_in(rng, role), step).
+      setup: networks, optimizers and objective.
     Returns:
       (new state, scalars to log): losses in nats, accuracies in [0, 1].
     """
@@ -59,8 +60,8 @@ def _sum_views(
 ) -> tuple[jax.Array, PyTree, PyTree, Kept, Scalars]:
     """Sums the loss and its gradient over the views.
 
-    A view's images pass through the network when the gradient of the view before is there, so that
-    activations of one view are held at a time.
+    A view's forward pass starts once the gradient of the previous view is done, so that activations
+    of only one view are held at a time.
 
     Returns:
       (loss, gradient, model_state, kept, scalars).
@@ -73,7 +74,7 @@ def _sum_views(
         key = jax.random.fold_in(jax.random.fold_in(rng, view.role), state.step)
         sample = view.make(batch, key)
         if grads is not None:
-            # The first layer's gradient is computed last, so waiting for all waits for that.
+            # Waits for all gradients of the previous view; the first layer's is computed last.
             _, images = jax.lax.optimization_barrier((grads, sample.images))
             sample = sample._replace(images=images)
         grad_fn = jax.value_and_grad(_make_view_loss(view, state, key, setup), has_aux=True)
@@ -92,7 +93,7 @@ def _sum_views(
 def _make_view_loss(
     view: View, state: TrainState, key: jax.Array, setup: Setup
 ) -> Callable[..., tuple[jax.Array, tuple[PyTree, dict[str, PyTree], Scalars]]]:
-    """Makes the function of parameters whose gradient is a view's."""
+    """Makes the loss of a view as a function of the segmenter's parameters."""
     term_key = jax.random.fold_in(key, _TERMS) if view.is_random else key
     owned = {} if state.discriminator is None else state.discriminator.params
 
@@ -142,9 +143,10 @@ def _update_segmenter(
 def _update_owned(
     entry: DiscriminatorState, step: jax.Array, kept: Kept, setup: Setup
 ) -> tuple[DiscriminatorState, Scalars]:
-    """Updates the parameters that terms own, on what the segmenter made, which is constant here.
+    """Updates the parameters that terms own; outputs of the segmenter are constants here.
 
-    The terms' own losses share no parameter, so their sum has the gradient of each.
+    The terms' own losses share no parameters, so the gradient of their sum holds the gradient of
+    each.
     """
     objective: Objective = setup.objective
 

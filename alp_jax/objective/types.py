@@ -1,7 +1,7 @@
-"""The types of an objective: views, terms, and what a term may look at.
+"""Defines the types of an objective: views, terms, and the inputs and outputs of a term.
 
-One step computes, for each view (a forward pass of the segmenter), the sum of the terms that read
-it; then it updates the segmenter, and the parameters that terms own. A method is a list of views
+For each view (a forward pass of the segmenter), a step computes the sum of the terms that read the
+view; then it updates the segmenter, and the parameters that terms own. A method is a list of views
 and terms.
 """
 
@@ -23,20 +23,20 @@ Size = tuple[int, int]  # (height, width), pixels
 Scalars = dict[str, jax.Array]
 
 SOURCE, TARGET = "source", "target"
-# What a view's name folds into the run's key.
+# View name -> role that is folded into the run's key.
 _ROLES = {SOURCE: 0, TARGET: 1}
 
 
 class Seen(NamedTuple):
-    """What a term may look at in one view.
+    """Inputs of a term for one view.
 
     Attributes:
       view: name of the view.
-      outputs: of the segmenter for the view's images.
+      outputs: the segmenter's outputs for the view's images.
       sample: the view's images, labels and weights.
       key: typed key of the view in this step, the same for all of its terms.
-      params: of the segmenter.
-      own: parameters of the term itself; None where it owns none.
+      params: parameters of the segmenter.
+      own: parameters that the term owns; None without any.
       step: number of updates before this step.
     """
 
@@ -50,12 +50,12 @@ class Seen(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What a term adds in one view.
+    """Outputs of a term for one view.
 
     Attributes:
-      loss: what the segmenter minimises, unweighted; None adds nothing.
-      scalars: to log; those of the same name are summed over views.
-      kept: what `own_loss` needs of this view, a constant for it.
+      loss: unweighted loss that the segmenter minimises; None adds nothing.
+      scalars: scalars to log; equal names are summed over views.
+      kept: values that `own_loss` needs from this view, as constants.
     """
 
     loss: jax.Array | None = None
@@ -64,12 +64,12 @@ class Contribution(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What a term or view is checked against.
+    """Facts about a run that views and terms are checked against.
 
     Attributes:
       sizes: domain or view -> (height, width) of its images, pixels.
-      heads: of the segmenter.
-      labelled: the domains and views whose samples have labels.
+      heads: names of the segmenter's heads.
+      labelled: domains and views whose samples have labels.
     """
 
     sizes: dict[str, Size]
@@ -79,10 +79,10 @@ class Surroundings(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class View(abc.ABC):
-    """A forward pass of the segmenter: which images it feeds.
+    """A forward pass of the segmenter, and the images that it gets.
 
     Attributes:
-      name: of the view; decides its random key.
+      name: name of the view; determines its random key.
       moves_statistics: whether the pass updates the running statistics of batch norm.
       is_random: whether `make` uses its key.
     """
@@ -95,13 +95,13 @@ class View(abc.ABC):
 
     @property
     def role(self) -> int:
-        """What is folded into the run's key for this view: another for every name."""
+        """Number that is folded into the run's key for this view, derived from its name."""
         return _ROLES.get(self.name, max(len(_ROLES), zlib.crc32(self.name.encode())))
 
     @property
     @abc.abstractmethod
     def domains(self) -> tuple[str, ...]:
-        """The domains of the batch that the view reads."""
+        """Domains of the batch that the view reads."""
 
     @abc.abstractmethod
     def make(self, batch: Batch, key: jax.Array) -> Sample:
@@ -112,20 +112,20 @@ class View(abc.ABC):
         """Returns (size of the view's images, whether they have labels).
 
         Args:
-          name: of the view's block in the configuration.
-          surroundings: of the run, without views.
+          name: name of the view's block in the configuration.
+          surroundings: facts about the run, for domains only.
         Raises:
           UserError: if the settings do not fit the images.
         """
 
 
 class Curve(NamedTuple):
-    """A curve of a report, and what a progress bar shows of it.
+    """A curve of a report, and its label in the progress bar.
 
     Attributes:
-      title: of the picture, with the unit.
-      scalars: whose mean is drawn.
-      scale: what that mean is multiplied by.
+      title: title of the picture, with the unit.
+      scalars: names of the scalars whose mean is drawn.
+      scale: factor of that mean.
       short: label in the progress bar; empty: not shown there.
     """
 
@@ -136,11 +136,11 @@ class Curve(NamedTuple):
 
 
 class Watch(abc.ABC):
-    """Looks at the averages of every report for what goes wrong with a term."""
+    """Watches the averaged scalars of a run for faults of a term."""
 
     @abc.abstractmethod
     def update(self, step: int, averages: Mapping[str, float]) -> str | None:
-        """Takes the averages of a report; returns a warning, or None."""
+        """Takes the averages of one line of metrics.jsonl; returns a warning, or None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,35 +148,35 @@ class Term(abc.ABC):
     """A part of the loss.
 
     Attributes:
-      name: of the term; its scalars are named after it.
-      weight: what the loss is multiplied by.
-      owns_parameters: whether `create` gives parameters, which `own_loss` trains.
+      name: name of the term; its scalars are named after it.
+      weight: factor of the loss.
+      owns_parameters: whether `create` returns parameters, which `own_loss` trains.
     """
 
     name: str = ""
-    weight: float = setting(1.0, "What the loss is multiplied by.", at_least=0)
+    weight: float = setting(1.0, "Factor of the loss.", at_least=0)
     owns_parameters: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
     def views(self) -> tuple[str, ...]:
-        """The views that the term reads."""
+        """Names of the views that the term reads."""
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads of the segmenter that the term reads."""
+        """Names of the segmenter's heads that the term reads."""
         return ()
 
     @abc.abstractmethod
     def loss(self, seen: Seen) -> Contribution:
-        """Computes what the term adds in one view."""
+        """Computes the term's contribution for one view."""
 
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
         """Refuses settings that do not fit the run.
 
         Args:
-          name: of the term's block in the configuration.
-          surroundings: of the run.
+          name: name of the term's block in the configuration.
+          surroundings: facts about the run, for its views.
         Raises:
           UserError: naming the field.
         """
@@ -184,28 +184,28 @@ class Term(abc.ABC):
 
     @property
     def key(self) -> str:
-        """Where the state holds the term's own parameters."""
+        """Key of the term's own parameters in the state."""
         return self.name
 
     @property
     def curves(self) -> tuple[Curve, ...]:
-        """What to show of the term while training and in reports."""
+        """Curves of the term for the progress bar and for reports."""
         return ()
 
     def watch(self) -> Watch | None:
-        """Creates the watch of a run, if the term has one."""
+        """Creates the term's watch for a run; None if the term has none."""
         return None
 
     def create(self, key: jax.Array, num_classes: int) -> PyTree:
-        """Creates the term's own parameters."""
+        """Creates the initial values of the term's own parameters."""
         raise NotImplementedError(f"{type(self).__name__} owns no parameters.")
 
     def own_loss(self, own: PyTree, kept: Mapping[str, PyTree]) -> tuple[jax.Array, Scalars]:
-        """Computes what the term's own parameters minimise.
+        """Computes the loss that the term's own parameters minimise.
 
         Args:
-          own: the parameters.
-          kept: view -> what `loss` kept of it.
+          own: the term's own parameters.
+          kept: view -> `Contribution.kept`.
         Returns:
           (loss, scalars to log).
         """
@@ -214,11 +214,11 @@ class Term(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Placement(abc.ABC):
-    """Where patches of a prediction lie (g in the paper)."""
+    """A placement of patches on a prediction (g in the paper)."""
 
     @abc.abstractmethod
     def take(self, logits: jax.Array, size: Size, key: jax.Array) -> jax.Array:
-        """Upsamples logits to the images' size and takes the patches.
+        """Upsamples logits to the images' size and extracts the patches.
 
         Args:
           logits: [B, h_in, w_in, C] at the network's stride.
@@ -230,12 +230,12 @@ class Placement(abc.ABC):
 
     @abc.abstractmethod
     def get_patch_size(self, name: str, view: str, size: Size) -> Size:
-        """Returns the size of a patch of a map.
+        """Returns the size of a patch.
 
         Args:
-          name: of the placement's block in the configuration.
-          view: whose map it is.
-          size: of the map, pixels.
+          name: name of the placement's block in the configuration.
+          view: name of the view whose map is used, for error messages.
+          size: (height, width) of the map, pixels.
         Raises:
           UserError: if the patches do not fit.
         """
@@ -243,11 +243,11 @@ class Placement(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a method minimises.
+    """The objective of a method.
 
     Attributes:
-      views: in the order of their forward passes.
-      terms: in the order in which their losses are summed.
+      views: views in the order of their forward passes.
+      terms: terms in the order of summation.
     """
 
     views: tuple[View, ...]
@@ -255,12 +255,12 @@ class Objective:
 
     @property
     def owners(self) -> tuple[Term, ...]:
-        """The terms with parameters of their own."""
+        """Terms that own parameters."""
         return tuple(term for term in self.terms if term.owns_parameters)
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains that a batch must hold."""
+        """Domains that a batch must hold."""
         read = {domain for view in self.views for domain in view.domains}
         return tuple(sorted(read))
 
@@ -275,9 +275,9 @@ class Setup:
 
     Attributes:
       segmenter: the network that is adapted.
-      objective: what is minimised.
-      segmenter_optimizer: of the segmenter's parameters.
-      own_optimizer: of the parameters that terms own.
+      objective: views and terms.
+      segmenter_optimizer: optimizer of the segmenter's parameters.
+      own_optimizer: optimizer of the parameters that terms own.
     """
 
     segmenter: Segmenter

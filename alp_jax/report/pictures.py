@@ -21,7 +21,7 @@ from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.evaluation import evaluator
 from alp_jax.evaluation.ensemble import load_ensemble
 from alp_jax.evaluation.eval_step import eval_step
-from alp_jax.evaluation.figures import ENTROPY_COLOURS, Panel, class_handles
+from alp_jax.evaluation.figures import ENTROPY_COLOURS, Panel, class_handles, legend_columns
 from alp_jax.evaluation.predictor import Recipe
 from alp_jax.report.runs import ReportRun
 
@@ -71,7 +71,10 @@ def draw_predictions(panels: Mapping[str, Sequence[Panel]], label_set: LabelSet)
         for axis, picture in zip(axis_row, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
     handles = class_handles(label_set, not_evaluated=bool((labels == IGNORE_LABEL).any()))
-    figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=8, frameon=False)
+    columns = legend_columns(handles, 9)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
     return figure
 
 

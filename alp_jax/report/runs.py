@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from alp_jax.data.labels import LABEL_SETS, LabelSet
+from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
-from alp_jax.workdir import config, scores, writers
+from alp_jax.workdir import classes, config, scores, writers
 from alp_jax.workdir.settings import RunSettings
 
 
@@ -43,7 +43,7 @@ class ReportRun:
     @property
     def label_set(self) -> LabelSet:
         """The classes."""
-        return LABEL_SETS[self.settings.data.num_classes]
+        return classes.load(self.workdir, self.settings.data.label_set)
 
     def score(self, split: str) -> tuple[dict[str, Any], np.ndarray]:
         """Summary and confusion of the last checkpoint on a split, evaluated if need be.
@@ -66,9 +66,12 @@ def read_runs(workdirs: Mapping[str, pathlib.Path]) -> list[ReportRun]:
     """
     runs = [_read(name, workdir) for name, workdir in workdirs.items()]
     for run in runs[1:]:
-        for name in ("data.num_classes", "evaluation.dataset", "data.source"):
+        for name in ("data.label_set", "evaluation.dataset", "data.source"):
             ours, first = (flatten(to_config(r.settings))[name] for r in (run, runs[0]))
-            if ours != first:
+            same = ours == first
+            if name == "data.label_set":  # A file may have another path, or other content.
+                same = run.label_set.classes == runs[0].label_set.classes
+            if not same:
                 raise UserError(
                     f"{run.workdir} has config.{name} {ours!r} and {runs[0].workdir} {first!r}: "
                     "expected the same, to compare them; make a report of each."

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from alp_jax.data import sources
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
-from alp_jax.evaluation.metrics import MEANS
+from alp_jax.evaluation.metrics import name_means
 from alp_jax.report import charts, pictures
 from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
 from alp_jax.report.runs import ReportRun, read_runs
@@ -93,7 +93,7 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         logger.info("Evaluating %s on %s %s.", run.name, dataset, split)
         summary, confusion = run.score(split)
         scores = {
-            **{head: summary[name] for name, head in MEANS.items() if name in summary},
+            **{head: summary[name] for name, head in name_means(summary).items()},
             **summary["iou_per_class"],
             "pixel accuracy": summary["pixel_accuracy"],
         }

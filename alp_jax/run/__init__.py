@@ -1,1 +1,1 @@
-"""Training: builds a run from its settings, loops and guards."""
+"""Builds a run from its settings and trains it."""

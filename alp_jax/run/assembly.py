@@ -1,4 +1,4 @@
-"""Builds what a run's configuration says: the players, their state, the mesh, the compiled step.
+"""Builds the parts of a run from its settings: networks, state, mesh and compiled train step.
 
 Synopsis:
 
@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from alp_jax import models
+from alp_jax.data.labels import LabelSet, load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
@@ -35,22 +36,26 @@ logger = logging.getLogger(__name__)
 Scalars = dict[str, jax.Array]
 TrainFn = Callable[[state.TrainState, Any], tuple[state.TrainState, Scalars]]
 
-# By platform. By default XLA on the CPU schedules independent operations first and would allocate
-# the target's buffers before the source's gradient is done.
+# Compiler options by platform. By default XLA on the CPU schedules independent operations first and
+# would allocate the target's buffers before the source's gradient is done.
 COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 }
 
 
-def create_setup(settings: RunSettings) -> Setup:
-    """Creates the static parts of a run's step."""
-    segmenter = models.create_segmenter(settings.model, settings.data.num_classes)
+def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Setup:
+    """Creates the static parts of a run's step.
+
+    Args:
+      settings: of the run.
+      label_set: the classes; None loads those of `config.data.label_set`.
+    """
+    label_set = label_set or load_label_set(settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     return Setup(
         segmenter,
         create_objective(settings.views, settings.terms, heads=segmenter.heads),
-        optim.create_segmenter_optimizer(
-            settings.optimizer, train_batch_norm_affine=settings.model.batch_norm_train_affine
-        ),
+        optim.create_segmenter_optimizer(settings.optimizer, segmenter),
         optim.create_own_optimizer(settings.optimizer),
     )
 
@@ -58,16 +63,16 @@ def create_setup(settings: RunSettings) -> Setup:
 def create_train_state(
     setup: Setup, rng: jax.Array, devices: jax.sharding.Mesh | None = None
 ) -> state.TrainState:
-    """Creates the state at step 0, compiled as one program: a hundred small ones take longer.
+    """Creates the state at step 0 with one compiled program; a hundred small ones take longer.
 
-    It is on all devices of the mesh; None takes the first device.
+    The state is replicated on the mesh `devices`; None places it on the first device.
     """
     create = functools.partial(state.create_train_state, setup=setup)
     return jax.jit(create, out_shardings=devices and mesh.replicate(devices))(rng)
 
 
 def create_mesh(settings: RunSettings) -> jax.sharding.Mesh:
-    """Creates the mesh of a run (`config.mesh`), whose batches and evaluation it fits."""
+    """Creates the mesh of a run (`config.mesh`), which divides its batches and image heights."""
     data = settings.data
     heights = {data.source_size[0], data.target_size[0]}
     devices = mesh.create_mesh(settings.mesh, batch_size=data.batch_size, heights=sorted(heights))
@@ -84,8 +89,8 @@ def compile_train_step(
 ) -> TrainFn:
     """Compiles the train step once, ahead of time; the state is donated.
 
-    Another shape than that of `batch` is then an error, not a second compilation. State and batch
-    lie on the mesh; without one, on the first device.
+    Calling it with other shapes is then an error, not a second compilation. State and batch lie on
+    the mesh `devices`; without a mesh, on the first device.
     """
     logger.info("Compiling the train step: seconds for a small network, minutes for a full one.")
     start = time.monotonic()
@@ -103,21 +108,22 @@ def compile_train_step(
 
 
 def _return_freed_memory() -> None:
-    """Gives the system back what compiling took, with glibc, which would keep a gigabyte and more.
+    """Returns memory freed after compiling to the system, with glibc's malloc_trim.
 
-    Other C libraries do so themselves, or have no such call.
+    glibc would keep a gigabyte and more. Other C libraries return freed memory by themselves, or
+    have no such call.
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def init_from(settings: RunSettings, train_state: state.TrainState) -> state.TrainState:
-    """Takes the segmenter's parameters and statistics from the latest checkpoint in `init_from`.
+    """Replaces the segmenter's parameters and statistics by the latest checkpoint of `init_from`.
 
-    A classifier that is not there (weights of a backbone) keeps its initial values.
+    A classifier that the checkpoint lacks (weights of a backbone) keeps its initial values.
 
     Raises:
-      UserError: if there is no checkpoint, or it is of another network.
+      UserError: if there is no checkpoint, or it belongs to another network.
     """
     workdir, entry = pathlib.Path(settings.init_from).expanduser(), train_state.segmenter
     if not workdir.is_dir():

@@ -1,4 +1,4 @@
-"""Batches on the device, one ahead of the step that runs, and how long steps waited for them.
+"""Prefetches one batch to the device while a step runs, and measures the time spent waiting.
 
 Synopsis:
 
@@ -19,14 +19,14 @@ PyTree = Any
 
 
 class DeviceFeed:
-    """Reads and places the next batch in a thread, while the step before runs."""
+    """Reads and places the next batch in a background thread, while the current step runs."""
 
     def __init__(self, batches: Iterator[PyTree], place: Callable[[PyTree], PyTree]):
-        """Begins to read.
+        """Starts to read the first batch.
 
         Args:
-          batches: endless, or at least as long as the run.
-          place: puts a batch where the step expects it (`jax.device_put`).
+          batches: iterator over batches, at least as many as the run takes.
+          place: moves a batch to the devices of the step (`jax.device_put`).
         """
         self._batches, self._place = batches, place
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "feed")
@@ -36,20 +36,20 @@ class DeviceFeed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(cancel_futures=True)  # Waits for the one that is read.
+        self._executor.shutdown(cancel_futures=True)  # Waits for the batch in flight.
 
     def next_batch(self, *, after: PyTree) -> tuple[PyTree, float]:
-        """Takes the next batch and begins to read the one after it.
+        """Returns the next batch, and starts to read the one after it.
 
-        Where the batch is not there yet, the step before is waited for first: time counts as waited
-        only when the device has nothing to do.
+        If the batch is not ready, this first waits for the previous step: only time in which the
+        device is idle counts as waiting.
 
         Args:
-          after: what the step before returned; an empty tree before the first.
+          after: outputs of the previous step; an empty tree before the first step.
         Returns:
-          (batch, seconds waited for it).
+          (batch, seconds spent waiting for it).
         Raises:
-          Exception: what reading the batch raised.
+          Exception: an error from reading the batch.
         """
         seconds_waited = 0.0
         if not self._next.done():

@@ -1,4 +1,4 @@
-"""Finds non-finite numbers while a run trains.
+"""Detects non-finite losses and norms during training.
 
 Synopsis:
 
@@ -14,12 +14,12 @@ Scalars = Mapping[str, float]
 
 
 class NonFiniteError(Exception):
-    """A step gave a number that is not finite.
+    """A step returned a non-finite scalar.
 
     Attributes:
-      step: the update, from 1, that gave it.
-      terms: its scalars that are not finite, with their values; losses come first.
-      notes: domain -> notes of its batch.
+      step: number of the update, from 1.
+      terms: name -> value of its non-finite scalars; losses come first.
+      notes: domain -> notes of the step's batch.
     """
 
     def __init__(self, step: int, terms: dict[str, float], notes: Mapping[str, Notes]):
@@ -28,7 +28,7 @@ class NonFiniteError(Exception):
 
 
 def find_non_finite(scalars: Scalars) -> dict[str, float]:
-    """Selects the scalars that are not finite: losses first, as they are the cause of norms."""
+    """Selects the non-finite scalars, losses first, since they cause non-finite norms."""
     found = {name: float(value) for name, value in scalars.items() if not math.isfinite(value)}
     return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("loss/"), item[0])))
 
@@ -36,14 +36,14 @@ def find_non_finite(scalars: Scalars) -> dict[str, float]:
 def check_finite(
     window: Sequence[Scalars], notes: Sequence[Mapping[str, Notes]], first_step: int
 ) -> None:
-    """Checks steps in order.
+    """Checks the scalars of consecutive steps.
 
     Args:
-      window: the scalars of each step.
-      notes: of each step's batch.
-      first_step: number of the first of them.
+      window: scalars of each step.
+      notes: notes of each step's batch.
+      first_step: number of the first step.
     Raises:
-      NonFiniteError: for the first step that has one that is not finite.
+      NonFiniteError: for the first step with a non-finite scalar.
     """
     for offset, scalars in enumerate(window):
         terms = find_non_finite(scalars)

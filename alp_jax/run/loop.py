@@ -1,4 +1,4 @@
-"""The loop over the steps of a run, with what it reports to, saves and watches for."""
+"""Runs the train steps of a run, with logging, checkpoints, evaluations and warnings."""
 
 import contextlib
 import logging
@@ -30,7 +30,7 @@ Scalars = dict[str, jax.Array]
 
 
 class TrainLoop:
-    """The loop over steps."""
+    """Runs train steps, and logs, saves and evaluates at intervals."""
 
     def __init__(
         self,
@@ -69,11 +69,12 @@ class TrainLoop:
     ) -> state.TrainState:
         """Runs the steps from `start_step`; saves and evaluates at intervals and at the end.
 
-        A state is saved before it is evaluated, so that nothing is lost if that fails or is
-        stopped; the start is evaluated if that has not been done.
+        A state is saved before it is evaluated, so that nothing is lost if the evaluation fails or
+        is stopped. If an evaluation is due at `start_step` and its scores are missing, it runs
+        first.
 
         Raises:
-          NonFiniteError: before anything of that step is saved.
+          NonFiniteError: after a non-finite scalar; that step is not saved.
           Stopped: after a signal; the last step is saved.
           UserError: if the last state could not be saved, or too many records are corrupt.
         """
@@ -88,11 +89,11 @@ class TrainLoop:
         scalars: Scalars = {}
         with (
             self._stop.deferred(),
-            contextlib.closing(iterator),  # Ends the processes that read.
+            contextlib.closing(iterator),  # Ends the reader processes.
             feeding.DeviceFeed(iterator, place) as feed,
             self._bar as bar,
         ):
-            if self._lacks_evaluation(start_step):  # Of step 0 it finds faults early.
+            if self._lacks_evaluation(start_step):  # At step 0 this finds faults early.
                 with self._stop.at_once():
                     self._evaluate(start_step, train_state)
             while step < num_steps and not self._is_stopped:
@@ -137,7 +138,7 @@ class TrainLoop:
 
     @property
     def _is_stopped(self) -> bool:
-        """Whether a signal ends the loop here; of many processes all must end at the same step."""
+        """Whether the loop ends now, after a signal; all processes must end at the same step."""
         if jax.process_count() == 1:
             return self._stop.signal is not None
         return self._agreed_to_stop
@@ -154,11 +155,11 @@ class TrainLoop:
         return is_due and scores.lacks_summary(self._workdir, step, evaluated)
 
     def _take(self, feed: feeding.DeviceFeed, scalars: Scalars) -> Batch | None:
-        """Takes the next batch; None where a signal ended the processes that read."""
+        """Takes the next batch; returns None if a signal ended the reader processes."""
         try:
             loaded, waited = feed.next_batch(after=scalars)
         except Exception:
-            if self._stop.signal is not None:  # Ctrl-C goes to all processes of a terminal.
+            if self._stop.signal is not None:  # A terminal sends Ctrl-C to readers, too.
                 return None
             raise
         self._window_waited += waited
@@ -169,10 +170,10 @@ class TrainLoop:
     def _report(
         self, step: int, started: float, bar: progress.TrainProgress | progress.PartProgress
     ) -> None:
-        """Averages the scalars since the last report, writes them, and forgets them.
+        """Averages the scalars since the last report, writes the averages, and starts a new window.
 
         Raises:
-          NonFiniteError: if one of them is not finite, before anything of these steps is saved.
+          NonFiniteError: if a scalar is non-finite; no step of the window is saved then.
         """
         window = jax.device_get(self._window)  # Waits for the device.
         seconds = self._window_seconds + time.monotonic() - started
@@ -194,7 +195,7 @@ class TrainLoop:
         bar.report(step, averages, seconds_left)
 
     def _evaluate(self, step: int, train_state: state.TrainState) -> None:
-        """Evaluates, and writes the evaluation's files."""
+        """Evaluates a state and writes the evaluation's files."""
         segmenter = train_state.segmenter
         variables = ((segmenter.params, segmenter.model_state),)
         result = self._evaluator.evaluate(variables, step=step)

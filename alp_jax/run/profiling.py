@@ -1,4 +1,4 @@
-"""Recording a few train steps for TensorBoard's profiler and Perfetto.
+"""Records a few train steps for TensorBoard's profiler and Perfetto.
 
 Synopsis:
 
@@ -21,8 +21,8 @@ Batch = TypeVar("Batch")
 Scalars = TypeVar("Scalars")
 TrainFn = Callable[[State, Batch], tuple[State, Scalars]]
 
-FOLDER = "plugins/profile"  # Below the workdir, where TensorBoard looks.
-WARM_UP_STEPS = 10  # That are not recorded: caches fill, and reading gets ahead.
+FOLDER = "plugins/profile"  # Below the workdir; TensorBoard looks there.
+WARM_UP_STEPS = 10  # Not recorded: caches and the prefetch buffers fill first.
 
 
 def record(
@@ -32,15 +32,15 @@ def record(
     num_steps: int,
     steps_left: int,
 ) -> TrainFn[State, Batch, Scalars]:
-    """Makes a train step record some of its calls, once, after WARM_UP_STEPS.
+    """Wraps a train step so that it records `num_steps` calls once, after WARM_UP_STEPS.
 
-    It waits for the device before it begins and before it ends, so that the steps are whole.
+    The recording starts and ends after waiting for the device, so that it holds whole steps.
 
     Args:
       train_fn: (state, batch) -> (state, scalars).
-      workdir: of the run.
-      num_steps: to record; 0 records nothing.
-      steps_left: of the run.
+      workdir: folder of the run.
+      num_steps: number of steps to record; 0 records nothing.
+      steps_left: number of steps that the run still has to do.
     Raises:
       UserError: if the run is too short.
     """

@@ -1,9 +1,10 @@
-"""The replay file: all that a step needs to be run again alone.
+"""Writes and reads the replay file, which holds a step's inputs so that it can run again alone.
 
 Synopsis:
 
-  write(path, entry_state, batch, step=57, terms={"loss/cross_entropy": nan}, examples=[...])
-  replay = read(path, like=entry_state)
+  terms = {"loss/cross_entropy": nan}
+  write(path, Replay(state, batch, step=57, terms=terms, examples=[...]))
+  replay = read(path, like=state)
   state, scalars = train_fn(replay.state, replay.batch)
   print_outcome(replay, state, scalars)
 """
@@ -33,14 +34,14 @@ _STATE, _BATCH, _ABOUT = "state", "batch/", "about"
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """One step, ready to be run.
+    """Inputs of one train step, and the outcome of its first run.
 
     Attributes:
-      state: before the step.
-      batch: its examples.
-      step: the update, from 1.
-      terms: what was not finite when it was run first, with its values.
-      examples: what the batch holds, for people.
+      state: state before the step.
+      batch: batch of the step.
+      step: number of the update, from 1.
+      terms: name -> value of the non-finite scalars of the first run.
+      examples: descriptions of the batch's examples, for people.
     """
 
     state: TrainState
@@ -51,10 +52,10 @@ class Replay:
 
 
 def write(path: pathlib.Path, replay: Replay) -> None:
-    """Writes the file, whole or not at all.
+    """Writes the replay file atomically.
 
     Raises:
-      UserError: if it cannot be written.
+      UserError: if the file cannot be written.
     """
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(replay.state))
     arrays = {_STATE + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
@@ -72,18 +73,18 @@ def write(path: pathlib.Path, replay: Replay) -> None:
         temporary.unlink(missing_ok=True)
         raise UserError(
             f"Cannot write {path} ({describe(error)}): free some space there, and give the same "
-            "command again, which comes to the same step."
+            "command again, which reaches the same step."
         ) from error
 
 
 def read(path: pathlib.Path, *, like: TrainState) -> Replay:
-    """Reads the file.
+    """Reads a replay file.
 
     Args:
-      path: of the file.
+      path: the file.
       like: a state (or its shapes) of the same configuration.
     Raises:
-      UserError: if it is not there, damaged, or of another network.
+      UserError: if the file is missing, damaged, or belongs to another network.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -127,7 +128,7 @@ def read(path: pathlib.Path, *, like: TrainState) -> Replay:
 
 
 def print_outcome(replay: Replay, state: TrainState, scalars: Mapping[str, float]) -> None:
-    """Prints the scalars of a step that was run again, and where it is not finite."""
+    """Prints the scalars of a step that ran again, and its non-finite arrays and scalars."""
     console = Console()
     table = Table("term", "now", "then", title=f"Step {replay.step}")
     for name, value in scalars.items():
@@ -148,7 +149,7 @@ def _value(terms: Mapping[str, float], name: str) -> str:
 
 
 def describe_non_finite(tree: PyTree) -> Sequence[str]:
-    """Lists the arrays of a tree that hold a number that is not finite, with how many."""
+    """Lists the arrays with non-finite values, and how many each has."""
     lines = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
         bad = np.count_nonzero(~np.isfinite(leaf))

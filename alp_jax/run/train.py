@@ -1,4 +1,4 @@
-"""Training: builds everything from a configuration, then loops; resumes by itself."""
+"""Trains a run from its configuration, or resumes it from its latest checkpoint."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ import ml_collections
 
 from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import LabelSet
 from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
@@ -22,12 +22,12 @@ from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
 from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
-from alp_jax.workdir import checkpoint, config, locks, scores, writers
+from alp_jax.workdir import checkpoint, classes, config, locks, scores, writers
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 logger = logging.getLogger(__name__)
 
-# Roles of the keys made from the run's seed.
+# Roles that are folded into the key of the run's seed.
 _INIT, _STEPS = 0, 1
 
 
@@ -41,16 +41,16 @@ def train_and_evaluate(
     """Trains until `num_steps`, from the workdir's latest checkpoint if there is one.
 
     Args:
-      run_config: a whole configuration (configs/default.py).
-      workdir: where everything is written (README.md, "The workdir").
-      bar: a share of a display over many runs; None shows this run by itself.
-      profile_steps: to record for TensorBoard's profiler (`alp_jax.run.profiling`).
+      run_config: a complete configuration (configs/default.py).
+      workdir: folder for all files of the run (README.md, "The workdir").
+      bar: this run's part of a display over many runs; None shows this run alone.
+      profile_steps: steps to record for TensorBoard's profiler (`alp_jax.run.profiling`).
     Returns:
       the scores of the last step's evaluation.
     Raises:
       UserError: for a wrong configuration, missing data, a workdir of another run, a checkpoint of
-        another network, no whole checkpoint, another process in the workdir, corrupt records, or a
-        loss that is not finite.
+        another network, only damaged checkpoints, another process in the workdir, corrupt records,
+        or a non-finite loss.
       Stopped: after SIGTERM or SIGINT; the same call continues.
     """
     workdir = pathlib.Path(workdir).expanduser()
@@ -60,7 +60,7 @@ def train_and_evaluate(
 
 
 def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """Locks the workdir for all processes of a run."""
+    """Locks the workdir in the primary process, on behalf of all processes of the run."""
     return locks.hold(workdir) if processes.is_primary() else contextlib.nullcontext()
 
 
@@ -72,9 +72,9 @@ def _train_and_evaluate(
     stop: stopping.StopRequest,
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(settings, workdir))
-    label_set = LABEL_SETS[settings.data.num_classes]
+    label_set = classes.load_to_train(workdir, settings.data.label_set)
     devices = assembly.create_mesh(settings)
-    setup = assembly.create_setup(settings)
+    setup = assembly.create_setup(settings, label_set)
     batches = pipeline.create_train_batches(
         settings.data,
         seed=settings.seed,
@@ -88,7 +88,7 @@ def _train_and_evaluate(
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
         train_state, start_step = _start(settings, setup, checkpoints, devices)
         _describe(train_state)
-        processes.from_primary(lambda: config.save(settings, workdir))
+        processes.from_primary(lambda: _save_settings(settings, label_set, workdir))
         if start_step < settings.num_steps:
             logger.info(
                 "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
@@ -140,6 +140,12 @@ def _train_and_evaluate(
     return summary or {}
 
 
+def _save_settings(settings: RunSettings, label_set: LabelSet, workdir: pathlib.Path) -> None:
+    """Writes the configuration, and the classes where they are the user's own."""
+    config.save(settings, workdir)
+    classes.save(label_set, workdir, settings.data.label_set)
+
+
 def _create_writer(
     settings: RunSettings, workdir: pathlib.Path, start_step: int
 ) -> writers.MetricsWriter | writers.NoWriter:
@@ -156,13 +162,13 @@ def _start(
     checkpoints: checkpoint.Checkpoints,
     devices: jax.sharding.Mesh,
 ) -> tuple[state.TrainState, int]:
-    """(state, its step): that of the last whole checkpoint, or the run's start."""
+    """Returns (state, step) of the last undamaged checkpoint, or of the run's start."""
     rng = jax.random.fold_in(jax.random.key(settings.seed), _INIT)
     entry = assembly.create_train_state(setup, rng, devices)
     step = processes.from_primary(checkpoints.latest_whole_step)
     if step is None:
         return (assembly.init_from(settings, entry) if settings.init_from else entry), 0
-    if step == 0:  # Training saves none; data_prep.convert_weights does.
+    if step == 0:  # Saved by data_prep.convert_weights; training never saves step 0.
         raise UserError(
             f"The workdir {checkpoints.workdir} holds converted weights, not a run: give them as "
             f"--config.init_from={checkpoints.workdir}, and another --workdir."
@@ -184,15 +190,15 @@ def _leave_replay(
     place: Callable[[Loaded], Loaded],
     batches: Any,
 ) -> UserError:
-    """Writes the replay file of a step, from the state `entry` before it; returns what to raise.
+    """Writes the replay file of a non-finite step; returns the error to raise.
 
-    The state that the step began with is gone, so the steps that lead to it are run once more.
+    The state before that step was donated, so the steps from `entry` (state, step) run once more.
     """
     train_state, step = entry
     examples = pipeline.name_examples(settings.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
     more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
-    if jax.process_count() > 1:  # Each holds a part of the batch.
+    if jax.process_count() > 1:  # Each process holds only a part of the batch.
         look = "run it in one process, which leaves a file to look at that step alone"
     else:
         look = f"look at that step alone with --mode=replay --workdir={workdir}"
@@ -212,13 +218,13 @@ def _leave_replay(
 
 
 def replay_step(workdir: pathlib.Path) -> None:
-    """Runs the step of a replay file again, and prints what of it is not finite.
+    """Runs the step of a replay file again, and prints its non-finite arrays and scalars.
 
     Raises:
-      UserError: if the workdir holds no run or no replay file, or it is damaged.
+      UserError: if the workdir holds no run, or its replay file is missing or damaged.
     """
     settings = config.load(workdir)
-    setup = assembly.create_setup(settings)
+    setup = assembly.create_setup(settings, classes.load(workdir, settings.data.label_set))
     like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     found = replay.read(workdir / replay.FILE_NAME, like=like)
     devices = assembly.create_mesh(settings)
@@ -230,17 +236,19 @@ def replay_step(workdir: pathlib.Path) -> None:
 
 
 def _place(loaded: Loaded, *, devices: jax.sharding.Mesh, batch_size: int) -> Loaded:
-    """Puts a batch on the devices; notes stay on the host."""
+    """Places a batch on the devices; its notes stay on the host."""
     return loaded._replace(batch=mesh.place_batch(loaded.batch, devices, batch_size=batch_size))
 
 
 def _scalars_to_show(objective: Objective) -> dict[str, str]:
-    """Returns name -> short label of what the terms show while training."""
+    """Returns name -> short label of the scalars that terms show in the progress bar."""
     curves = [curve for term in objective.terms for curve in term.curves]
     return {curve.scalars[0]: curve.short for curve in curves if curve.short}
 
 
 def _describe(train_state: state.TrainState) -> None:
+    """Logs the numbers of parameters of the segmenter and of the discriminators."""
+
     def count(params: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(params))
 

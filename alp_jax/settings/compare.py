@@ -16,7 +16,7 @@ from alp_jax.settings import schema
 
 
 def flatten(config: ml_collections.ConfigDict | dict[str, Any]) -> dict[str, Any]:
-    """Flattens nested fields to {"data.batch_size": 1, ...}, tuples as lists as in JSON."""
+    """Flattens nested fields to {"data.batch_size": 1, ...}; tuples become lists, as in JSON."""
 
     def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for key, value in node.items():
@@ -33,7 +33,7 @@ def differences(
     config: ml_collections.ConfigDict | dict[str, Any],
     saved: ml_collections.ConfigDict | dict[str, Any],
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (field, value, saved value) where two configurations differ; None if missing."""
+    """Yields (field, value, saved value) for fields that differ; None for a missing field."""
     ours, theirs = flatten(config), flatten(saved)
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
@@ -51,13 +51,15 @@ def list_fields(
 ) -> list[str]:
     """Lists the fields of a settings object, or those with the given marks.
 
-    Names are as in `flatten`, with the kind of each block. A block that only the other of two
-    configurations has is not in the list: list the fields of both.
+    Names are as in `flatten`, with the kind of each block. Fields of a block that only another
+    configuration has are not listed: to compare two configurations, list the fields of both.
 
     Args:
-      settings: what `build` returned, or an object of the same class.
-      operational: only fields with which a run may not (False) or may (True) continue changed.
-      of_weights: only fields that weights do not (False) or do (True) depend on.
+      settings: return value of `build`, or an object of the same class.
+      operational: True lists only fields that may change when a run continues, False only the
+        others; None lists both.
+      of_weights: True lists only fields that weights depend on, False only the others; None lists
+        both.
     """
     marks = _Marks(operational=False, of_weights=True)
     return [
@@ -72,7 +74,7 @@ class _Marks(NamedTuple):
     of_weights: bool
 
     def change(self, operational: bool | None, of_weights: bool | None) -> "_Marks":
-        """Returns the marks with those changed that are not None."""
+        """Returns marks in which each argument that is not None replaces the old value."""
         return _Marks(
             self.operational if operational is None else operational,
             self.of_weights if of_weights is None else of_weights,

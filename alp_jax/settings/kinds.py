@@ -25,19 +25,18 @@ from typing import Any
 
 from alp_jax.errors import UserError, describe
 
-# Modules of users' files are submodules of this one, and Python only looks for submodules of a
-# module that has a path.
+# Users' files are imported as submodules of this module; Python requires a parent with a __path__.
 __path__: list[str] = []
 
 
 def names(package: str) -> list[str]:
-    """Lists the kinds in a package: its modules, less those that begin with an underscore."""
+    """Lists the kinds in a package: its modules without a leading underscore."""
     path = importlib.import_module(package).__path__
     return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
 
 
 def list_accepted(package: str) -> str:
-    """Says in words which kinds are accepted."""
+    """Describes the accepted kinds, for error messages."""
     return f"one of {', '.join(names(package))}, or the path of a .py file of your own"
 
 
@@ -77,7 +76,7 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
 
 
 def load_module(package: str, kind: Any, *, name: str = "kind") -> ModuleType:
-    """Imports the file of a kind; arguments and errors as `load`."""
+    """Imports the file of a kind and returns its module; arguments and errors as in `load`."""
     module_name = _get_module_name(package, kind, name)
     try:
         return importlib.import_module(module_name)
@@ -112,9 +111,12 @@ def run_function(module: ModuleType, attribute: str, *arguments: Any) -> Any:
 
 
 def get_kind(cls: type, package: str) -> str:
-    """Returns the kind by which `load` finds a class of a package's file or of a user's own.
+    """Returns the kind under which `load` finds a class: a name in the package, or a path.
 
-    The path of a user's file is relative to the working directory where the file is inside it.
+    The path of a user's file is relative to the working directory if the file is inside it.
+
+    Raises:
+      UserError: if the class is defined elsewhere.
     """
     parent, _, last = cls.__module__.rpartition(".")
     if parent == __name__:
@@ -132,13 +134,14 @@ def get_kind(cls: type, package: str) -> str:
 class _FileFinder(importlib.abc.MetaPathFinder):
     """Finds a user's file by its module name.
 
-    The module name holds the path, so another process can unpickle objects of the file's classes.
+    The module name contains the path, so that another process can unpickle objects of the file's
+    classes.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Returns the spec of a user's file; None for all other modules."""
+        """Returns the module spec of a user's file; None for all other modules."""
         parent, _, last = fullname.rpartition(".")
         if parent != __name__ or not last.endswith("%2Epy"):
             return None
@@ -175,7 +178,7 @@ def _find_line(file: str, error: Exception) -> str:
 
 
 def _quote(path: pathlib.Path) -> str:
-    """Writes a path without dots and slashes, as part of a module's name."""
+    """Encodes a path without dots and slashes, as part of a module's name."""
     return urllib.parse.quote(os.fsencode(path), safe="").replace(".", "%2E")
 
 

@@ -1,4 +1,4 @@
-"""Declares settings, each once, where it is read.
+"""Declares settings, each once, where the code reads it.
 
 Synopsis:
 
@@ -7,17 +7,17 @@ Synopsis:
       batch_size: int = setting(1, "Images of each domain in a step.", at_least=1)
       source_size: Size = setting((720, 1280), "Size that source images are resized to.")
 
-  config = to_config(DataSettings())      # for users: a ConfigDict that they may change
+  config = to_config(DataSettings())      # for users: a ConfigDict, which can be changed
   settings = build(DataSettings, config)  # for the code: checked, typed and frozen
 
 A field is a text, a number, True or False, a list of them, one of several texts (Literal), another
 such dataclass, or a block with a kind (see kinds.py).
 
-A class may have a method `check(self, name)`, called when its fields are valid. It refuses fields
-that do not agree: `refuse(f"{name}.batch_size", self.batch_size, "at most 8")`.
+A class may have a method `check(self, name)`, which is called after each field was checked alone.
+It refuses fields that do not agree: `refuse(f"{name}.batch_size", self.batch_size, "at most 8")`.
 
-A class with OPERATIONAL = True or OF_WEIGHTS = False declares it for all of its fields, and for the
-blocks inside it; what a field or an inner class declares takes precedence.
+A class with OPERATIONAL = True or OF_WEIGHTS = False sets that mark for all of its fields and for
+the blocks inside it; a mark of a field or of an inner class takes precedence.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from alp_jax.settings import kinds
 
 T = TypeVar("T")
 
-# The text says what is expected; the number is the least value of an item.
+# Annotations: the expected value in words, and the least value of an item.
 Size = Annotated[tuple[int, int], "(height, width) in pixels, both at least 1", 1]
 Channels = Annotated[tuple[float, float, float], "3 numbers, one for each channel"]
 
@@ -52,13 +52,14 @@ class Setting:
     """The declaration of a field.
 
     Attributes:
-      sentence: what the field is, for the documentation.
+      sentence: description of the field, for the documentation.
       at_least, above, at_most, below: range of a number, or of every number in a list.
       choices: accepted values, or accepted items of a list.
-      non_empty: whether a list needs an item.
+      non_empty: whether a list needs at least one item.
       operational: whether a run may continue with another value; None: as its class declares.
       of_weights: whether weights depend on the field; None: as its class declares.
-      package, attribute: where the kinds of a block are, and the name of the class in each file.
+      package, attribute: package with a file for each kind of a block, and name of the class in
+        each file.
       named: whether the field holds any number of blocks by name.
     """
 
@@ -83,9 +84,9 @@ class Field(NamedTuple):
       declared: the declaration.
       item: type of the value, or of a list's items; None for a block.
       words: the type in words.
-      length: of a list, 0 for any length; None if the value is no list.
+      length: number of items of a list, 0 for any number; None if the value is not a list.
       least: least value of an item, as part of the type.
-      block: the class of settings in a block without a kind.
+      block: the class of settings of a block without a kind.
     """
 
     declared: Setting
@@ -97,7 +98,7 @@ class Field(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A field in the documentation: full name, type in words, default, what it accepts, meaning."""
+    """A field in the documentation: full name, type in words, default, accepted values, meaning."""
 
     name: str
     type: str
@@ -107,7 +108,7 @@ class Row(NamedTuple):
 
 
 def setting(default: T, sentence: str, **facts: Any) -> T:
-    """Declares a field; the facts are other attributes of Setting, such as at_least=1."""
+    """Declares a field; `facts` are further attributes of Setting, such as at_least=1."""
     return dataclasses.field(default=default, metadata={"setting": Setting(sentence, **facts)})
 
 
@@ -117,8 +118,8 @@ def block(package: str, attribute: str, sentence: str, *, default_kind: str, **m
     Args:
       package: the package with one file for each kind.
       attribute: name of the class of settings in each file.
-      sentence: what the field is.
-      default_kind: the kind of the default, which has that kind's defaults.
+      sentence: description of the field.
+      default_kind: kind of the default block, whose fields have their own defaults.
       marks: operational, of_weights.
     """
     declared = Setting(sentence, package=package, attribute=attribute, **marks)
@@ -128,24 +129,44 @@ def block(package: str, attribute: str, sentence: str, *, default_kind: str, **m
     )
 
 
-def blocks(package: str, attribute: str, sentence: str, **marks: Any) -> Any:
-    """Declares a field {name: block with a kind}, empty by default, in alphabetical order.
+def blocks(
+    package: str,
+    attribute: str,
+    sentence: str,
+    *,
+    default_kinds: Mapping[str, str] | None = None,
+    **marks: Any,
+) -> Any:
+    """Declares a field {name: block with a kind}, in alphabetical order.
 
-    A class in `package` that has a plain field `name: str = ""` receives the name of its block.
+    If a class in `package` has a plain field `name: str = ""`, the field receives the name of the
+    block.
+
+    Args:
+      package: the package with one file for each kind.
+      attribute: name of the class of settings in each file.
+      sentence: what the field is.
+      default_kinds: name -> kind of the blocks in the default; None for no block.
+      marks: operational, of_weights.
     """
     declared = Setting(sentence, package=package, attribute=attribute, named=True, **marks)
-    return dataclasses.field(default_factory=dict, metadata={"setting": declared})
+
+    def create_default() -> dict[str, Any]:
+        found = {n: kinds.load(package, k, attribute) for n, k in (default_kinds or {}).items()}
+        return {n: cls(name=n) if _takes_name(cls) else cls() for n, cls in sorted(found.items())}
+
+    return dataclasses.field(default_factory=create_default, metadata={"setting": declared})
 
 
 def refuse(name: str, value: Any, expected: str) -> NoReturn:
-    """Raises the UserError about the value of one field."""
+    """Raises a UserError about the value of one field."""
     value = value.to_dict() if isinstance(value, ConfigDict) else value
     shown = repr(list(value) if isinstance(value, tuple) else value).replace("\n", " ")
     raise UserError(f"{name} is {shown}: expected {expected}.")
 
 
 def describe_unknown(name: str, key: Any, known: Collection[str], kind: Any = None) -> str:
-    """Says that a block lacks a field, which one may have been meant, and which there are."""
+    """Describes an unknown field, with the closest known one and the list of all."""
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     shown = key if str(key).isidentifier() else repr(key)
@@ -154,7 +175,7 @@ def describe_unknown(name: str, key: Any, known: Collection[str], kind: Any = No
 
 
 def to_config(settings: Any) -> ConfigDict:
-    """Creates the configuration that holds the values of a settings object."""
+    """Creates a configuration with the values of a settings object."""
     config = ConfigDict()
     for key, field in get_fields(type(settings)).items():
         value = getattr(settings, key)
@@ -203,9 +224,9 @@ def build(
 
     Args:
       cls: a dataclass of settings.
-      config: the values, as a ConfigDict or as read from JSON (lists for tuples).
+      config: the values, as a ConfigDict or as parsed from JSON (lists for tuples).
       name: full name of the configuration, for error messages.
-      start: the file that configurations start from, for error messages.
+      start: file with the default configuration, for error messages.
     Raises:
       UserError: naming the field, its value and what is accepted.
     """
@@ -263,7 +284,7 @@ def _get_values(config: Any, name: str, expected: str) -> Mapping[str, Any]:
 
 
 def _is_flag_name(key: Any) -> bool:
-    """Returns whether a flag can reach a block of that name."""
+    """Returns whether a command-line flag can address a block of that name."""
     is_name = isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
     return is_name and not hasattr(ConfigDict, key)
 
@@ -312,7 +333,7 @@ def _describe_bounds(declared: Setting) -> str:
 
 
 def _describe_accepted(field: Field) -> str:
-    """Says in words which values a field accepts."""
+    """Describes the values that a field accepts."""
     declared, bounds = field.declared, _describe_bounds(field.declared)
     choices = [str(choice) for choice in declared.choices]
     if field.item is None:
@@ -337,7 +358,7 @@ def _as_non_empty(words: str, declared: Setting) -> str:
 
 
 def get_fields(cls: Any) -> dict[str, Field]:
-    """Reads the declarations of a class of settings, less the name that blocks() may give it."""
+    """Returns the declared fields of a class of settings, without the `name` of its block."""
     where = f"{cls.__module__}.{cls.__qualname__}"
     if not dataclasses.is_dataclass(cls):
         raise UserError(f"{where} is no dataclass: declare settings in a frozen dataclass.")
@@ -352,7 +373,7 @@ def get_fields(cls: Any) -> dict[str, Field]:
 
 
 def _takes_name(cls: Any) -> bool:
-    """Returns whether a class has a plain field for the name of its block."""
+    """Returns whether a class has a plain field `name` for the name of its block."""
     fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
     return any(field.name == "name" and "setting" not in field.metadata for field in fields)
 
@@ -403,7 +424,7 @@ def _describe(settings: Any, prefix: str) -> Iterator[Row]:
         elif field.declared.named:
             yield Row(name, "blocks by name", tuple(value), _describe_accepted(field), sentence)
             for part_name, part in value.items():
-                yield from _describe_block(part, field, f"{name}.{part_name}", "")
+                yield from _describe_block(part, field, f"{name}.{part_name}", "Kind of the block.")
         elif field.declared.package:
             yield from _describe_block(value, field, name, sentence)
         else:

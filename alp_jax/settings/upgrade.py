@@ -1,7 +1,8 @@
 """Upgrades configurations of earlier formats: pure functions of plain dicts.
 
-Format 1 (versions before views and terms) had one flat `objective`, `discriminator` and `guards`.
-A configuration says its format in the field `format`; format 1 has none.
+Format 1 (versions before views and terms) has the flat blocks `objective`, `discriminator` and
+`guards`, a flat `model`, and a number of classes in the place of a label set. The field `format`
+holds the number of the format; format 1 lacks it.
 """
 
 from typing import Any
@@ -9,16 +10,39 @@ from typing import Any
 Fields = dict[str, Any]
 
 FORMAT = 2
+_OF_RESNET = (
+    *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
+    *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
+)
+
+
+def upgrade_model(model: Fields) -> Fields:
+    """Turns the flat network of format 1 into a backbone and heads.
+
+    Args:
+      model: `config.model` of format 1; a field that it lacks is also missing in the result, and an
+        unknown field is still there.
+    Returns:
+      {"backbone": block, "heads": {name: block}} and the fields that stay.
+    """
+    rest = dict(model)
+    backbone = {"kind": "resnet"} | {key: rest.pop(key) for key in _OF_RESNET if key in rest}
+    stages = {"main": -1, "aux": -2} if rest.pop("aux_classifier", False) else {"main": -1}
+    dilations = {}
+    if "classifier_dilations" in rest:
+        dilations = {"dilations": rest.pop("classifier_dilations")}
+    heads = {head: {"kind": "aspp", "stage": at, **dilations} for head, at in stages.items()}
+    return {"backbone": backbone, "heads": heads, **rest}
 
 
 def upgrade(config: Fields) -> Fields:
-    """Turns a configuration of any format into one of the present format, without its `format`.
+    """Converts a configuration of any format to the current one, without the field `format`.
 
     Args:
-      config: as it was read; not changed.
+      config: the configuration as it was read; not changed.
     Raises:
-      ValueError: if its format is newer than this version's.
-      KeyError, TypeError: if it lacks a block or field, or is no dict.
+      ValueError: if the format is newer than this version's.
+      KeyError, TypeError: if a block or field is missing, or it is no dict.
     """
     if not isinstance(config, dict):
         raise TypeError("it is no JSON object")
@@ -34,13 +58,14 @@ def _upgrade_from_1(config: Fields) -> Fields:
     objective, discriminator, guards = (config[name] for name in old)
     has_aux = config["model"]["aux_classifier"]
     blocks = upgrade_objective(objective, discriminator, guards, has_aux=has_aux)
-    return {name: value for name, value in config.items() if name not in old} | blocks
+    kept = {name: value for name, value in config.items() if name not in old}
+    return upgrade_data(kept) | blocks | {"model": upgrade_model(config["model"])}
 
 
 def upgrade_objective(
     objective: Fields, discriminator: Fields, guards: Fields, *, has_aux: bool
 ) -> Fields:
-    """Turns the flat objective of format 1 into views and terms.
+    """Converts the flat objective of format 1 to views and terms.
 
     Args:
       objective: `config.objective` of format 1.
@@ -102,3 +127,26 @@ def _placement(objective: Fields) -> Fields:
         return {"kind": "whole"}
     size, count = objective["patch_size"], objective["num_patches"]
     return {"kind": "random", "patch_size": size, "num_patches": count}
+
+
+def upgrade_label_set(num_classes: int) -> str:
+    """Names the label set that format 1 named by its number of classes.
+
+    Raises:
+      ValueError: if it had no such label set.
+    """
+    if num_classes not in (19, 16, 13):
+        raise ValueError(f"num_classes is {num_classes!r}: expected 19, 16 or 13")
+    return f"cityscapes_{num_classes}"
+
+
+def upgrade_data(fields: Fields) -> Fields:
+    """Replaces `data.num_classes` by `data.label_set`; other fields stay.
+
+    Also of configurations of alp_jax.domain_shift, which have no format.
+    """
+    data = fields.get("data")
+    if not isinstance(data, dict) or "num_classes" not in data:
+        return fields
+    others = {name: value for name, value in data.items() if name != "num_classes"}
+    return {**fields, "data": {**others, "label_set": upgrade_label_set(data["num_classes"])}}

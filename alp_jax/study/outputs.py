@@ -20,6 +20,7 @@ from alp_jax.report.page import Figure, Paragraph, Section, Table
 from alp_jax.study import documents, scores, statistics, sweep, tables
 from alp_jax.study.plan import Plan
 from alp_jax.study.scores import About, Study
+from alp_jax.workdir import classes
 
 REPORT_FOLDER = "report"
 
@@ -27,12 +28,15 @@ REPORT_FOLDER = "report"
 def describe(plan: Plan, config_path: str, overrides: Sequence[str], command: str) -> About:
     """Collects what the tables say of how they were made."""
     first = plan.runs[0]
+    label_set = classes.load(first.workdir, first.config.data.label_set)
     return About(
         command=command,
         config=config_path,
         overrides=tuple(overrides),
         methods=tuple(dict.fromkeys(run.method for run in plan.runs)),
-        num_classes=first.config.data.num_classes,
+        label_set=first.config.data.label_set,
+        classes=label_set.names,
+        reports=label_set.partial_reports(),
         source=first.config.data.source,
         dataset=first.config.evaluation.dataset,
         evaluation_split=first.config.evaluation.split,

@@ -2,7 +2,7 @@
 
 Synopsis:
 
-  task = task_of("gta5/all_720x1280", num_classes=19)      # "gta5_to_cityscapes"
+  task = task_of("gta5/all_720x1280", label_set="cityscapes_19")      # "gta5_to_cityscapes"
   for row in published_rows(task): print(row.table, row.method, row.mean_iou)
 """
 
@@ -12,13 +12,13 @@ import functools
 import importlib.resources
 from collections.abc import Mapping
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 
 TABLES = (1, 2, 3, 4)
-# Source dataset -> (classes, task).
+# Source dataset -> (label set, task).
 _TASKS = {
-    "gta5": (19, "gta5_to_cityscapes"),
-    "synthia_rand_cityscapes": (16, "synthia_to_cityscapes"),
+    "gta5": ("cityscapes_19", "gta5_to_cityscapes"),
+    "synthia_rand_cityscapes": ("cityscapes_16", "synthia_to_cityscapes"),
 }
 
 
@@ -46,10 +46,10 @@ class PublishedRow:
     note: str
 
 
-def task_of(source: str, *, num_classes: int) -> str | None:
-    """Names the paper's task that has this source dataset and these classes, or None."""
-    expected, task = _TASKS.get(source.partition("/")[0], (0, None))
-    return task if num_classes == expected else None
+def task_of(source: str, *, label_set: str) -> str | None:
+    """Names the paper's task that has this source dataset and this label set, or None."""
+    expected, task = _TASKS.get(source.partition("/")[0], ("", None))
+    return task if label_set == expected else None
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def published_rows(task: str | None) -> tuple[PublishedRow, ...]:
 
 
 def _parse(row: dict[str, str]) -> PublishedRow:
-    names = [name for name in LABEL_SETS[19].names if name in row]
+    names = [name for name in load_label_set("cityscapes_19").names if name in row]
     return PublishedRow(
         table=int(row["table"]),
         task=row["task"],

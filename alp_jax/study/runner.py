@@ -18,7 +18,7 @@ from alp_jax.evaluation import evaluator
 from alp_jax.run import train
 from alp_jax.study.plan import Plan, Run
 from alp_jax.study.scores import About, RunScores, Study, Summary
-from alp_jax.workdir import checkpoint, config, files
+from alp_jax.workdir import checkpoint, classes, config, files
 from alp_jax.workdir import scores as saved_scores
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def _read_scores(planned: Run) -> RunScores | None:
     if not path.exists():
         return None
     config.check_same_run(planned.settings, config.load(planned.workdir), planned.workdir)
+    classes.load_to_train(planned.workdir, planned.settings.data.label_set)  # Or they changed.
     try:
         scores = RunScores.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:

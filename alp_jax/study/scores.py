@@ -13,7 +13,9 @@ import json
 import pathlib
 from typing import Any
 
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
+from alp_jax.settings import upgrade
 from alp_jax.workdir import files
 
 FILE_NAME = "study.json"
@@ -66,7 +68,9 @@ class About:
       overrides: flags that changed it.
       methods: in the order of the tables; the first is what others are compared to where the
         tables show a relative row.
-      num_classes: 19, 16 or 13.
+      label_set: `config.data.label_set`.
+      classes: its names, in order.
+      reports: its means over some of the classes, as a summary names them.
       source: dataset of the labelled domain.
       dataset: that was scored.
       evaluation_split, reported_split: scored while training, and at the end.
@@ -80,7 +84,9 @@ class About:
     config: str
     overrides: tuple[str, ...]
     methods: tuple[str, ...]
-    num_classes: int
+    label_set: str
+    classes: tuple[str, ...]
+    reports: tuple[str, ...]
     source: str
     dataset: str
     evaluation_split: str
@@ -137,6 +143,21 @@ def describe_value(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _upgrade_about(fields: dict[str, Any]) -> dict[str, Any]:
+    """Names the classes where a file of before has their number only."""
+    if "num_classes" not in fields:
+        return fields
+    name = upgrade.upgrade_label_set(fields["num_classes"])
+    label_set = load_label_set(name)
+    others = {key: value for key, value in fields.items() if key != "num_classes"}
+    return {
+        **others,
+        "label_set": name,
+        "classes": label_set.names,
+        "reports": label_set.partial_reports(),
+    }
+
+
 def save(study: Study, workdir: pathlib.Path) -> pathlib.Path:
     """Writes `workdir/study.json`; returns its path."""
     path = workdir / FILE_NAME
@@ -155,7 +176,7 @@ def load(workdir: pathlib.Path) -> Study:
         fields = json.loads(path.read_text())
         about: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields["about"].items()
+            for name, value in _upgrade_about(fields["about"]).items()
         }
         return Study(About(**about), tuple(RunScores.from_dict(run) for run in fields["runs"]))
     except FileNotFoundError:

@@ -9,8 +9,7 @@ import csv
 import io
 from collections.abc import Callable
 
-from alp_jax.data.labels import LABEL_SETS
-from alp_jax.evaluation.metrics import MEANS
+from alp_jax.evaluation.metrics import MEAN_IOU, name_means
 from alp_jax.study import criteria, published_tables, selection, statistics
 from alp_jax.study.scores import RunScores, Study, Summary, describe_value
 
@@ -45,7 +44,7 @@ def to_csv(study: Study) -> str:
     `best` was chosen with target labels; `last_10_mean` is of the evaluation split.
     """
     about = study.about
-    names = LABEL_SETS[about.num_classes].names
+    names = about.classes
     means = _means(study)
     head = ["method", about.sweep_field or "value", "seed", "kind", "split", "step"]
     text = io.StringIO()
@@ -69,13 +68,10 @@ def to_csv(study: Study) -> str:
 
 
 def _means(study: Study) -> dict[str, str]:
-    """The means that the label set defines, and their heads; that of 16 of 16 is the mean."""
-    held = study.runs[0].last
-    return {
-        name: head.replace("mean IoU", "mIoU")
-        for name, head in MEANS.items()
-        if name in held and not (name == "mean_iou_16" and study.about.num_classes == 16)
-    }
+    """Names the mean IoU and the reports over some of the classes: key -> head of a column."""
+    shown = (MEAN_IOU, *study.about.reports)
+    named = name_means(key for key in study.runs[0].last if key in shown)
+    return {key: name.replace("mean IoU", "mIoU") for key, name in named.items()}
 
 
 def _average(run: RunScores) -> Summary | None:
@@ -89,7 +85,7 @@ def _average(run: RunScores) -> Summary | None:
         return sum(defined) / len(defined) if len(defined) == len(values) else None
 
     last = history[-1]
-    numbers = [name for name in (*MEANS, *criteria.CRITERIA) if name in last]
+    numbers = [name for name in (*name_means(last), *criteria.CRITERIA) if name in last]
     return {
         "step": last["step"],
         "split": last["split"],
@@ -116,7 +112,7 @@ def score_table(
     Returns:
       (heads, rows) of text: mean ± standard deviation over seeds, in percent.
     """
-    names, means = LABEL_SETS[study.about.num_classes].names, _means(study)
+    names, means = study.about.classes, _means(study)
     heads = ["method", "seeds", *means.values(), *(_short_name(name) for name in names)]
     rows = []
     for setting, runs in study.by_setting().items():
@@ -154,7 +150,7 @@ def relative_row(study: Study) -> list[str] | None:
     pairs = [(run.last, theirs[run.seed]) for run in settings[last] if run.seed in theirs]
     if not pairs:
         return None
-    names, means = LABEL_SETS[study.about.num_classes].names, _means(study)
+    names, means = study.about.classes, _means(study)
     columns = [[_subtract(ours[m], other[m]) for ours, other in pairs] for m in means]
     columns += [
         [_subtract(ours["iou_per_class"][n], other["iou_per_class"][n]) for ours, other in pairs]
@@ -169,7 +165,7 @@ def _subtract(ours: float | None, other: float | None) -> float | None:
 
 
 def _short_name(name: str) -> str:
-    return _SHORT_NAMES.get(name, name.capitalize())
+    return _SHORT_NAMES.get(name, name[0].upper() + name[1:])
 
 
 def difference_table(study: Study) -> tuple[list[str], Rows]:
@@ -237,9 +233,8 @@ def _plus_minus(value: tuple[float, float | None] | None, scale: int) -> str:
 
 def published_table(study: Study) -> tuple[list[str], Rows]:
     """The paper's rows of the same task, in percent as printed; no rows for another task."""
-    num_classes = study.about.num_classes
-    names = LABEL_SETS[num_classes].names
-    task = published_tables.task_of(study.about.source, num_classes=num_classes)
+    names = study.about.classes
+    task = published_tables.task_of(study.about.source, label_set=study.about.label_set)
     rows = []
     for row in published_tables.published_rows(task):
         numbers = [row.mean_iou, row.mean_iou_13, *(row.iou_per_class[name] for name in names)]

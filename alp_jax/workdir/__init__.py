@@ -1,1 +1,1 @@
-"""What a run keeps on disk: configuration, checkpoints, logs and locks."""
+"""Files of a run: configuration, checkpoints, logs, scores and the lock."""

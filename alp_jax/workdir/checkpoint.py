@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: the latest few and the best, saved in the background.
+"""Saves and restores Orbax checkpoints of a run: the latest few and the best, in the background.
 
 Synopsis:
 
@@ -6,8 +6,8 @@ Synopsis:
       state = checkpoints.restore(checkpoints.latest_whole_step(), like=state)
       checkpoints.save(step, state)
 
-A folder `checkpoints/STEP` is there only once everything in it is written, with a manifest of
-checksums, and nothing is read from one that is not as its manifest says.
+Saving is atomic: a folder `checkpoints/STEP` appears once all of its files and a manifest of their
+checksums are written. A checkpoint whose files differ from its manifest is never read.
 """
 
 import dataclasses
@@ -30,32 +30,31 @@ logger = logging.getLogger(__name__)
 PyTree = Any
 
 FOLDER = "checkpoints"
-_DAMAGED = ".damaged"  # What the folder of one that is not used ends in.
-
-
-def has_checkpoints(workdir: pathlib.Path) -> bool:
-    """Whether a run has saved a checkpoint; one that is being written has a longer name."""
-    return any(path.name.isdigit() for path in (workdir / FOLDER).glob("*"))
+_DAMAGED = ".damaged"  # Suffix of a damaged checkpoint's folder.
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSettings:
-    """When checkpoints are saved, and how many are kept."""
+    """Interval and number of checkpoints."""
 
     OPERATIONAL = True
 
-    every_steps: int = setting(500, "Save this often between evaluations too.", at_least=1)
-    keep_last: int = setting(3, "Latest checkpoints kept, beside the best.", at_least=1)
+    every_steps: int = setting(
+        500, "Steps between checkpoints; each evaluation saves one, too.", at_least=1
+    )
+    keep_last: int = setting(
+        3, "Number of latest checkpoints to keep, in addition to the best.", at_least=1
+    )
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, under `checkpoints/STEP`.
+    """Manages the checkpoints of one workdir, under `checkpoints/STEP`.
 
-    Only the latest `keep_last` and the one with the best target validation mean IoU are kept. That
-    score uses target labels: a number quoted from the best checkpoint must say so.
+    Keeps the latest `keep_last` checkpoints and the one with the best target validation mean IoU.
+    That score uses target labels: a number quoted from the best checkpoint must say so.
 
     Attributes:
-      workdir: of the run.
+      workdir: folder of the run.
     """
 
     def __init__(self, workdir: pathlib.Path, *, keep_last: int = 1, read_only: bool = False):
@@ -69,11 +68,12 @@ class Checkpoints:
                 "workdir of a run that was trained."
             )
         if not read_only and processes.is_primary():
-            for path in self._folder.glob(f"*{saving.UNFINISHED}*"):  # That a kill cut short.
+            # Saves that were cut short by a kill.
+            for path in self._folder.glob(f"*{saving.UNFINISHED}*"):
                 shutil.rmtree(path)
-        self._checkpointer = saving.create_checkpointer()  # To read.
+        self._checkpointer = saving.create_checkpointer()  # For reading; the saver has its own.
         self._saver = saving.Saver(self._folder, on_saved=self._note_saved)
-        self._whole: set[int] = set()  # Steps that agree with their manifest.
+        self._whole: set[int] = set()  # Steps whose files were found to match their manifest.
 
     def __enter__(self) -> Self:
         return self
@@ -83,17 +83,17 @@ class Checkpoints:
         self._checkpointer.close()
 
     def steps(self) -> list[int]:
-        """The steps that there are checkpoints of, in order."""
+        """Lists the steps that have a checkpoint, in order."""
         return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
 
     def latest_whole_step(self) -> int | None:
-        """The last step whose checkpoint is as it was saved; None where there is no checkpoint.
+        """Returns the last step with an undamaged checkpoint; None if there is no checkpoint.
 
-        Later ones are named in a warning and, unless read-only, renamed STEP.damaged, so that
-        their steps can be saved again.
+        Later, damaged checkpoints are named in a warning and, unless read-only, renamed
+        STEP.damaged, so that their steps can be saved again.
 
         Raises:
-          UserError: if there are checkpoints, and none is whole.
+          UserError: if there are checkpoints, but all are damaged.
         """
         self._saver.wait()
         faults = {}
@@ -122,17 +122,17 @@ class Checkpoints:
         return step
 
     def best_step(self) -> int | None:
-        """The step with the best target validation mean IoU; None where none was scored."""
+        """Returns the step with the best target validation mean IoU; None if no step was scored."""
         found = {step: scores.read_mean_iou(self.workdir, step) for step in self.steps()}
         scored = {step: score for step, score in found.items() if score is not None}
         return max(scored, key=lambda step: (scored[step], step), default=None)
 
     def resolve(self, which: str) -> int:
-        """Finds the step that "latest", "best" or a number names.
+        """Finds the step for "latest", "best" or the number of a step.
 
         Raises:
-          UserError: if there is no such checkpoint, listing those there are; or if the one that is
-            asked for by number or as the best is damaged, as another would give another number.
+          UserError: if there is no such checkpoint, listing the existing ones; or if the best one
+            or the one with that number is damaged, since another would give other scores.
         """
         found: int | None
         match which:
@@ -153,18 +153,18 @@ class Checkpoints:
         return found
 
     def save(self, step: int, state: TrainState) -> None:
-        """Saves in the background, after waiting for the save before.
+        """Saves in the background, after waiting for the previous save.
 
-        A save that fails, on a full disk say, warns and leaves the older checkpoints as they are;
-        `ensure_saved` tells of it.
+        A failed save, on a full disk say, is logged as a warning and leaves older checkpoints
+        untouched; `ensure_saved` raises its error.
         """
         self._saver.save(step, state)
 
     def ensure_saved(self, step: int) -> None:
-        """Waits until the last save is over.
+        """Waits for the last save, that of `step`.
 
         Raises:
-          UserError: if it failed.
+          UserError: if the save failed.
         """
         self._saver.ensure_saved(step)
 
@@ -181,7 +181,7 @@ class Checkpoints:
         kept = {*self.steps()[-self._keep_last :], self.best_step()}
         for step in self.steps():
             if step not in kept:
-                # By another name first: half removed, it would be a damaged checkpoint.
+                # Renamed first: a partly removed folder would count as a damaged checkpoint.
                 removed = self._folder / f"{step}{saving.UNFINISHED}"
                 (self._folder / str(step)).rename(removed)
                 shutil.rmtree(removed)
@@ -213,35 +213,35 @@ class Checkpoints:
         """Restores a whole state, exactly as it was saved.
 
         Args:
-          step: a step that was saved.
+          step: a saved step.
           like: a state (or its shapes) of the same configuration.
         Raises:
-          UserError: if the checkpoint is of another network, or damaged.
+          UserError: if the checkpoint belongs to another network, or is damaged.
         """
         return self._read(step, like)
 
     def restore_segmenter(
         self, step: int, params: PyTree, model_state: PyTree
     ) -> tuple[PyTree, PyTree]:
-        """Restores a part of a state: the segmenter's (params, model_state).
+        """Restores only the segmenter's (params, model_state).
 
         Args:
-          step: a step that was saved.
+          step: a saved step.
           params, model_state: trees with the expected shapes.
         Raises:
-          UserError: if the checkpoint is of another network, or damaged.
+          UserError: if the checkpoint belongs to another network, or is damaged.
         """
         like = {"segmenter": {"params": params, "model_state": model_state}}
         restored = self._read(step, like)["segmenter"]
         return restored["params"], restored["model_state"]
 
     def segmenter_parts(self, step: int) -> set[str]:
-        """Lists the parts of the segmenter that a checkpoint holds: backbone, classifier, ..."""
+        """Returns the parts of the segmenter in a checkpoint: backbone, classifier, ..."""
         paths = (path.split("/") for path in _shapes(self._metadata(step)))
         return {path[2] for path in paths if path[:2] == ["segmenter", "params"]}
 
     def _read(self, step: int, like: PyTree) -> Any:
-        """Restores the part of a checkpoint that has the structure of `like`."""
+        """Restores from a checkpoint the subtree with the structure of `like`."""
         self._check_whole(step)
         self._check_shapes(step, like)
         shapes = jax.tree.map(_to_placed_shape, like)
@@ -256,7 +256,7 @@ class Checkpoints:
             raise self._unreadable(step, error) from error
 
     def _check_shapes(self, step: int, like: PyTree) -> None:
-        """Refuses a checkpoint whose tree or shapes are not those expected, naming the first."""
+        """Refuses a checkpoint that lacks an array of `like`, or has it in another shape."""
         saved = _shapes(self._metadata(step))
         for path, shape in _shapes(like).items():
             if saved.get(path) != shape:
@@ -282,7 +282,7 @@ class Checkpoints:
 
 
 def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape, type and place of a leaf; a leaf without a place goes to the first device."""
+    """Returns a leaf's shape, type and sharding; without one, the first device."""
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -290,7 +290,7 @@ def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Maps the path of every array in a tree to its shape: {"step": (), ...}."""
+    """Returns {path: shape} of every array in a tree: {"step": (), ...}."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     shapes = {}
     for path, leaf in leaves:

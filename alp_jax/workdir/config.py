@@ -1,31 +1,34 @@
-"""Keeps a run's configuration with the run, and compares it with that of another.
+"""Saves and loads the configuration of a run, and compares it with another run's.
 
 Synopsis:
 
-  save(settings, workdir)       # or refuse a workdir of another run
+  save(settings, workdir)       # UserError if the workdir holds another run
   settings = load(workdir)
 """
 
+import itertools
 import json
 import pathlib
 from collections.abc import Collection
 
-from alp_jax.errors import UserError
+from alp_jax.data.labels import load_label_set
+from alp_jax.errors import UserError, describe
+from alp_jax.models.segmenter import name_decoder
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
-from alp_jax.workdir import files
+from alp_jax.workdir import classes, files
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 FILE_NAME = "config.json"
 
 
 def load(workdir: pathlib.Path) -> RunSettings:
-    """Reads the settings that a run was started with; earlier formats are upgraded in memory.
+    """Reads the settings of a run; earlier formats are upgraded in memory.
 
     Raises:
-      UserError: if the workdir holds no run, its file is damaged or of a newer version, or a file of
-        the user's own that it names is not there.
+      UserError: if the workdir holds no run, its file is damaged or of a newer version, or a file
+        of the user that it names is missing.
     """
     path = workdir / FILE_NAME
     try:
@@ -51,11 +54,11 @@ def load(workdir: pathlib.Path) -> RunSettings:
 
 
 def save(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Writes the settings, or checks them against the run that is there.
+    """Writes the settings into a workdir, after checking them against a run that it may hold.
 
     Raises:
       UserError: if the workdir holds a run that differs in a field that changes the model or the
-        data, naming the field; or if it cannot be written.
+        data, naming the field; or if the workdir cannot be written to.
     """
     path = workdir / FILE_NAME
     check_workdir(settings, workdir)
@@ -65,13 +68,13 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
         files.write_text(path, json.dumps(fields, indent=2) + "\n")
     except OSError as error:
         raise UserError(
-            f"Cannot write to the workdir {workdir} ({error.strerror}): give a --workdir that you "
+            f"Cannot write to the workdir {workdir} ({describe(error)}): give a --workdir that you "
             "may write to."
         ) from error
 
 
 def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Refuses settings that would continue another run than the one that is there, if any.
+    """Refuses settings that differ from those of the run that the workdir holds, if any.
 
     Raises:
       UserError: as `check_same_run`.
@@ -81,7 +84,7 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
 
 
 def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
-    """Refuses settings that would continue another run.
+    """Refuses settings that differ from a saved run in a field that is not operational.
 
     Raises:
       UserError: naming the first field that differs and both values.
@@ -98,26 +101,51 @@ def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.P
 def check_same_network(
     settings: RunSettings, saved: RunSettings, workdir: pathlib.Path, *, parts: Collection[str]
 ) -> None:
-    """Refuses to start from the weights of a network that is built, or fed, in another way.
+    """Refuses initial weights of a network with another architecture or input.
 
     Args:
-      settings: of the run that starts.
-      saved: of the weights.
-      workdir: where they are.
-      parts: of the segmenter that they hold: backbone, classifier, aux_classifier.
+      settings: settings of the run that starts.
+      saved: settings of the run that made the weights.
+      workdir: folder of the weights.
+      parts: parts of the segmenter in the weights: backbone, classifier, aux_classifier.
     Raises:
       UserError: naming the first field that differs and both values.
     """
     exempt = _list_both(settings, saved, of_weights=False)
-    if not any("classifier" in part for part in parts):
-        exempt.add("model.classifier_dilations")
+    if any("classifier" in part for part in parts):
+        _check_same_classes(settings, saved, workdir)
     for name, ours, theirs in differences(to_config(settings), to_config(saved)):
-        if name.startswith("model.") and name not in exempt and ours is not None:
+        if _is_of_parts(name, parts) and name not in exempt and ours is not None:
             raise UserError(
                 f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
                 f"and this run has {ours!r}: set {as_flag(name, theirs)}, or start from other "
                 "weights."
             )
+
+
+def _check_same_classes(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
+    """Refuses a classifier that tells other classes apart, or numbers them in another order."""
+    ours = load_label_set(settings.data.label_set)
+    theirs = classes.load(workdir, saved.data.label_set)
+    pairs = itertools.zip_longest(theirs.names, ours.names, fillvalue="none")
+    for number, (name, our_name) in enumerate(pairs, start=1):
+        if name != our_name:
+            raise UserError(
+                f"The weights in {workdir} (config.init_from) tell other classes apart: class "
+                f"number {number} is {name!r} there and {our_name!r} in config.data.label_set; "
+                "start from weights of the same classes in the same order, or from those of a "
+                "backbone alone."
+            )
+
+
+def _is_of_parts(name: str, parts: Collection[str]) -> bool:
+    """Returns whether a field of the network says how the parts of the weights are built or fed."""
+    block, _, rest = name.partition(".")
+    if block != "model":
+        return False
+    if rest.startswith("heads."):
+        return name_decoder(rest.split(".")[1]) in parts
+    return True
 
 
 def _list_both(*both: RunSettings, **marks: bool) -> set[str]:

@@ -1,4 +1,4 @@
-"""One process at a time in a workdir.
+"""Locks a workdir, so that one process at a time uses it.
 
 Synopsis:
 
@@ -24,13 +24,13 @@ FILE_NAME = "lock"
 
 @contextlib.contextmanager
 def hold(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other processes out of a workdir, which is created; an empty one is removed again.
+    """Locks a workdir; creates it if missing, and removes it if still empty.
 
-    The lock is the system's own (flock), which goes when its process does, however it ends: a file
-    that was left behind locks nobody out.
+    The operating system holds the lock (flock) and releases it when the process ends, in whatever
+    way: a lock file left behind locks nobody out.
 
     Raises:
-      UserError: if another process has it, or the workdir cannot be written to.
+      UserError: if another process holds the lock, or the workdir cannot be written to.
     """
     is_new = not workdir.exists()
     try:
@@ -44,11 +44,11 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Left behind, it does no harm.
+        with contextlib.suppress(OSError):  # A lock file left behind does no harm.
             (workdir / FILE_NAME).unlink()
         file.close()
         if is_new:
-            with contextlib.suppress(OSError):  # It is not empty: what was written stays.
+            with contextlib.suppress(OSError):  # Raised if the workdir is not empty: it stays.
                 workdir.rmdir()
 
 
@@ -71,7 +71,8 @@ def _acquire(workdir: pathlib.Path) -> IO[str]:
                 "%s cannot be locked (%s): start no second process there.", workdir, describe(error)
             )
             return file
-        # The process before may have removed its file between our opening and locking it.
+        # The previous holder may have removed its lock file after we opened it and before we locked
+        # it: then the file that we locked is no longer the one at this path.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break

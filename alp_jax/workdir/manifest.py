@@ -1,9 +1,9 @@
-"""SHA-256 of every file in a folder, to tell later whether each is still what was written.
+"""Writes the SHA-256 checksum of every file in a folder, and verifies the files against them.
 
 Synopsis:
 
-  write(folder)                # SHA256SUMS, which `sha256sum --check SHA256SUMS` reads as well
-  fault = find_fault(folder)   # None, or what is wrong
+  write(folder)                # SHA256SUMS, also readable by `sha256sum --check SHA256SUMS`
+  fault = find_fault(folder)   # None, or a description of the fault
 """
 
 import hashlib
@@ -23,11 +23,11 @@ def write(folder: pathlib.Path) -> None:
 def find_fault(folder: pathlib.Path) -> str | None:
     """Compares the files in a folder with its manifest.
 
-    Reads all of them: about a second for each 1.5 GB, once they are in memory.
+    Reads every file: about a second for 1.5 GB that are in the page cache.
 
     Returns:
-      None if every file is there and no other, each with the bytes that were written; or the first
-      fault, in a few words.
+      None if exactly the listed files exist, each with its checksum; else the first fault, in a few
+      words.
     """
     try:
         text = (folder / FILE_NAME).read_bytes().decode(errors="replace")
@@ -54,7 +54,7 @@ def _render(digests: dict[str, str]) -> str:
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
-    """{path below the folder: SHA-256} of all files but the manifest, in order."""
+    """Returns {path below the folder: SHA-256} of all files but the manifest, in order."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""Saves of a state in the background, each whole with its checksums or not there at all.
+"""Saves states in the background, atomically and with checksums.
 
 Synopsis:
 
@@ -23,27 +23,27 @@ from alp_jax.workdir import manifest
 
 logger = logging.getLogger(__name__)
 
-# What the folder of a save in progress, or of a removal, ends in.
+# Suffix of a folder that is being saved or removed.
 UNFINISHED = ".unfinished"
 
 
 def create_checkpointer() -> ocp.AsyncCheckpointer:
-    """Creates what reads and writes one state in one folder."""
+    """Creates Orbax's checkpointer, which reads and writes one state per folder."""
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
 class Saver:
     """Writes states to `folder/STEP`, one at a time.
 
-    A save that fails, on a full disk say, is a warning and leaves nothing of itself.
+    A failed save, on a full disk say, is logged as a warning, and its files are removed.
     """
 
     def __init__(self, folder: pathlib.Path, *, on_saved: Callable[[int], None]):
-        """Takes the folder, which the first save creates.
+        """Creates the saver; its first save creates the folder.
 
         Args:
-          folder: of all steps.
-          on_saved: is called with each step that was saved, in the background.
+          folder: parent folder of all steps.
+          on_saved: called in the background thread with each step that was saved.
         """
         self._folder = folder
         self._on_saved = on_saved
@@ -53,7 +53,7 @@ class Saver:
         self._failure = ""
 
     def save(self, step: int, state: TrainState) -> None:
-        """Starts to save, after waiting for the save before; the state may be donated then."""
+        """Starts a save, after waiting for the previous one; on return the state may be donated."""
         self.wait()
         self._failure = ""
         try:
@@ -67,16 +67,16 @@ class Saver:
             self._pending = self._committer.submit(self._commit, step)
 
     def wait(self) -> None:
-        """Waits until the last save is over, and what follows it."""
+        """Waits until the last save is committed and `on_saved` has returned."""
         if self._pending is not None:
             self._pending.result()
             self._pending = None
 
     def ensure_saved(self, step: int) -> None:
-        """Waits until the last save, that of `step`, is over.
+        """Waits for the last save, that of `step`.
 
         Raises:
-          UserError: if it failed.
+          UserError: if the save failed.
         """
         self.wait()
         if self._failure:
@@ -87,13 +87,13 @@ class Saver:
             )
 
     def close(self) -> None:
-        """Waits, and frees what is held."""
+        """Waits for the last save, and frees threads and checkpointer."""
         self.wait()
         self._committer.shutdown()
         self._checkpointer.close()
 
     def _commit(self, step: int) -> None:
-        """Waits for Orbax, writes the manifest, and only then gives the folder its name."""
+        """Waits for Orbax, writes the manifest, and then renames the folder to STEP."""
         unfinished = self._folder / f"{step}{UNFINISHED}"
         try:
             self._checkpointer.wait_until_finished()
@@ -117,5 +117,5 @@ class Saver:
         )
         for path in self._folder.glob(f"{step}{UNFINISHED}*"):
             shutil.rmtree(path, ignore_errors=True)
-        # Orbax keeps some errors and would raise them at the next save.
+        # A new checkpointer: Orbax keeps some errors and would raise them at the next save.
         self._checkpointer = create_checkpointer()

@@ -1,4 +1,4 @@
-"""Reads the scores that evaluations left in a workdir.
+"""Reads the scores of evaluations from a workdir.
 
 Synopsis:
 
@@ -21,16 +21,25 @@ _OWN = re.compile(r"step_\d+\.json")
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What is scored, and when."""
+    """Dataset, split and times of evaluations."""
 
     OPERATIONAL = True
 
-    dataset: str = setting("cityscapes/labelled", "Scored; without labels: entropy, pictures.")
-    split: str = setting("validation", 'That training evaluates, and chooses "best" by.')
-    reported_split: str = setting("", "That a study scores at the end; empty: the same as split.")
-    batch_size: int = setting(1, "Images at a time.", at_least=1)
+    dataset: str = setting(
+        "cityscapes/labelled",
+        "Dataset that is scored; one without labels gives entropy and pictures.",
+    )
+    split: str = setting(
+        "validation", 'Split that training evaluates, and that the "best" checkpoint is chosen by.'
+    )
+    reported_split: str = setting(
+        "", "Split that a study scores at the end; empty: the same as split."
+    )
+    batch_size: int = setting(1, "Images in a batch.", at_least=1)
     every_steps: int = setting(
-        2_000, "Evaluate and save a checkpoint; also at the last step.", at_least=1
+        2_000,
+        "Steps between evaluations, each with a checkpoint; the last step is evaluated, too.",
+        at_least=1,
     )
     num_sheet_images: int = setting(6, "Rows of the sheet of pictures.", at_least=1)
 
@@ -41,7 +50,7 @@ def summary_path(workdir: pathlib.Path, step: int) -> pathlib.Path:
 
 
 def read_mean_iou(workdir: pathlib.Path, step: int) -> float | None:
-    """Reads the mean IoU of a step on the run's own split; None where it was not scored.
+    """Reads the mean IoU of a step on the run's own split; None if it was not scored.
 
     Raises:
       UserError: if the file is damaged.
@@ -62,7 +71,7 @@ def read_mean_iou(workdir: pathlib.Path, step: int) -> float | None:
 def read_summary(
     workdir: pathlib.Path, step: int, evaluation: EvaluationSettings
 ) -> dict[str, Any] | None:
-    """Reads the scores of a step on the dataset and split of `config.evaluation`, or None."""
+    """Reads a step's scores on the dataset and split of `config.evaluation`; None without."""
     path = summary_path(workdir, step)
     if not path.exists():
         return None
@@ -72,7 +81,7 @@ def read_summary(
 
 
 def lacks_summary(workdir: pathlib.Path, step: int, evaluation: EvaluationSettings) -> bool:
-    """Whether a step has not been evaluated; of many processes all get the same answer."""
+    """Returns whether a step has not been evaluated; all processes get the same answer."""
     found = processes.from_primary(lambda: int(read_summary(workdir, step, evaluation) is None))
     return bool(found)
 
@@ -80,9 +89,9 @@ def lacks_summary(workdir: pathlib.Path, step: int, evaluation: EvaluationSettin
 def read_summaries(
     workdir: pathlib.Path, evaluation: EvaluationSettings, *, last_step: int
 ) -> list[dict[str, Any]]:
-    """Reads the scores of all steps up to the last that training evaluated, in order."""
+    """Reads the scores of all evaluated steps up to `last_step`, in order."""
     own = (evaluation.dataset, evaluation.split)
-    # Averaged predictions and other splits have longer names.
+    # Files of averaged predictions and of other splits have longer names.
     paths = [p for p in (workdir / FOLDER).glob("step_*.json") if _OWN.fullmatch(p.name)]
     summaries = [json.loads(path.read_text()) for path in paths]
     ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}

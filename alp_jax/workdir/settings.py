@@ -1,4 +1,4 @@
-"""The settings of a run: config, with a block from each package.
+"""Declares the settings of a run, with a block from each package.
 
 Synopsis:
 
@@ -22,22 +22,27 @@ from alp_jax.workdir.scores import EvaluationSettings
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Everything that defines a run."""
+    """All settings of a run."""
 
-    seed: int = setting(0, "Decides data order, flips, patches and initialisation.", at_least=0)
-    num_steps: int = setting(150_000, "Updates of all players.", at_least=1, operational=True)
+    seed: int = setting(0, "Seed of data order, flips, patches and initialisation.", at_least=0)
+    num_steps: int = setting(
+        150_000, "Train steps; each updates all players once.", at_least=1, operational=True
+    )
     init_from: str = setting(
-        "", "Workdir, or converted weights, for the segmenter's start; empty: random values."
+        "",
+        "Workdir of a run, or of converted weights, that initialises the segmenter; empty: random "
+        "values.",
     )
     start_variant: str = setting(
-        "", "Variant that init_from is a run of; a study trains it by itself."
+        "", "Variant of the run in init_from; a study trains that run first."
     )
     log_every_steps: int = setting(
-        100, "Steps averaged to one line of metrics.jsonl.", at_least=1, operational=True
+        100, "Steps averaged in one line of metrics.jsonl.", at_least=1, operational=True
     )
     tensorboard: bool = setting(
         True,
-        "The same for TensorBoard; TensorFlow's import takes seconds.",
+        "Whether scalars and pictures are also written for TensorBoard; importing TensorFlow takes "
+        "seconds.",
         operational=True,
     )
     data: DataSettings = dataclasses.field(default_factory=DataSettings)

@@ -1,9 +1,9 @@
-"""The records that a run left out because they are corrupt, kept with it and limited in number.
+"""Lists the corrupt records that a run skipped, in its workdir, and limits their number.
 
 Synopsis:
 
   skipped = SkippedRecords(workdir, config.data)
-  skipped.update(notes)         # warns of each once; UserError past config.data.max_bad_records
+  skipped.update(notes)         # one warning for each; UserError past config.data.max_bad_records
 """
 
 import json
@@ -23,15 +23,15 @@ FILE_NAME = "skipped_records.json"
 
 
 class SkippedRecords:
-    """Distinct records over all starts of a run, in `skipped_records.json`."""
+    """Distinct corrupt records over all starts of a run, in `skipped_records.json`."""
 
     def __init__(self, workdir: pathlib.Path, config: DataSettings, *, process: int = 0):
-        """Reads those of earlier starts.
+        """Reads the list of earlier starts.
 
         Args:
-          workdir: of the run.
+          workdir: folder of the run.
           config: `config.data`.
-          process: number of this one; each sees its own part of the data.
+          process: number of this process; each process reads its own part of the data.
         Raises:
           UserError: if the file is damaged.
         """
@@ -50,10 +50,12 @@ class SkippedRecords:
             ) from error
 
     def update(self, notes: Mapping[str, Notes]) -> None:
-        """Counts the records that were replaced in a batch, by domain.
+        """Adds the records that were replaced in a batch.
 
+        Args:
+          notes: domain -> notes of its batch.
         Raises:
-          UserError: if they are more than `config.max_bad_records`.
+          UserError: if there are more than `config.max_bad_records` in all.
         """
         for domain, noted in notes.items():
             for index in noted.skipped.tolist():
@@ -76,7 +78,7 @@ class SkippedRecords:
                 f"again, or allow more; {self._path} lists them."
             )
         logger.warning(
-            "Left out, as it is corrupt: %s (%d of at most %d, listed in %s).",
+            "Skipped a corrupt record: %s (%d of at most %d, listed in %s).",
             record,
             len(self._records),
             limit,

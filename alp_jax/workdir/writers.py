@@ -1,6 +1,6 @@
-"""Where the numbers of a run go: metrics.jsonl and TensorBoard.
+"""Writes the scalars of a run to metrics.jsonl and TensorBoard.
 
-The only module that imports clu.metric_writers, and through it TensorFlow: some seconds.
+The only module that imports clu.metric_writers, and through it TensorFlow, which takes seconds.
 """
 
 import concurrent.futures
@@ -24,10 +24,10 @@ _EVENTS = "TensorBoard's events"
 
 
 class _TensorBoard:
-    """clu's writer, in a thread of its own: nothing waits for it.
+    """Calls clu's writer in a background thread, so that training never waits for it.
 
-    It is opened by the first `write` that is urgent, since that imports TensorFlow, which takes as
-    long as all else that comes before a run's first step.
+    The first urgent `write` opens clu's writer. Opening imports TensorFlow, which takes as long as
+    everything else before a run's first step.
     """
 
     def __init__(self, workdir: pathlib.Path):
@@ -39,10 +39,10 @@ class _TensorBoard:
         self._writer: Any = None
 
     def write(self, method: str, *arguments: Any, urgent: bool = True) -> None:
-        """Calls a method of the writer, later.
+        """Queues a call of a method of clu's writer.
 
         Raises:
-          Exception: what an earlier call raised.
+          Exception: an error of an earlier call.
         """
         self._waiting.append((method, arguments))
         if urgent or self._is_open:
@@ -50,7 +50,7 @@ class _TensorBoard:
         self._raise_errors()
 
     def close(self) -> None:
-        """Waits for all that was to be written; raises as `write` does."""
+        """Waits until all queued calls are done; raises as `write` does."""
         if self._waiting or self._is_open:
             self._waiting.append(("close", ()))
             self._submit_all()
@@ -83,17 +83,17 @@ class _TensorBoard:
 class MetricsWriter:
     """Appends scalars to `workdir/metrics.jsonl`, one JSON object a line, and TensorBoard's events.
 
-    Where they cannot be written, on a full disk say, the run goes on: it warns, and the lines of
-    metrics.jsonl are kept and written when that is possible again.
+    If writing fails, on a full disk say, the run logs a warning and goes on; unwritten lines of
+    metrics.jsonl are kept in memory and written once the disk allows it.
     """
 
     def __init__(self, workdir: pathlib.Path, *, from_step: int, writes_events: bool):
-        """Opens both, dropping lines past `from_step`: those steps are about to be run again.
+        """Opens the files; removes lines after `from_step`, since those steps will run again.
 
-        Without `writes_events` TensorBoard is given nothing and TensorFlow not imported.
+        Without `writes_events` nothing is written for TensorBoard, and TensorFlow is not imported.
 
         Raises:
-          UserError: if the file cannot be written, or holds something else.
+          UserError: if metrics.jsonl cannot be written, or is not such a file.
         """
         self._path = workdir / FILE_NAME
         try:
@@ -139,7 +139,7 @@ class MetricsWriter:
 
     def _write_lines(self) -> None:
         with self._warning(FILE_NAME):
-            while self._unwritten:  # A disk that fills up takes a part.
+            while self._unwritten:  # A disk that fills up may take a part of the bytes.
                 written = self._file.write(self._unwritten)
                 self._unwritten = self._unwritten[written:]
 
@@ -147,7 +147,7 @@ class MetricsWriter:
     def _warning(self, what: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # TensorFlow has types of its own for a full disk.
+        except Exception as error:  # TensorFlow raises its own types for a full disk.
             logger.warning(
                 "%s could not be written in %s (%s): the run goes on; free some space there or "
                 "make it writable.",
@@ -162,7 +162,7 @@ class MetricsWriter:
         summary: Mapping[str, object],
         paint: Callable[[], Mapping[str, np.ndarray]],
     ) -> None:
-        """Writes an evaluation's scores and pictures to TensorBoard; they have their own files."""
+        """Writes an evaluation's scores and pictures to TensorBoard, not to metrics.jsonl."""
         if self._tensorboard is None:
             return
         scalars = {
@@ -179,7 +179,7 @@ class MetricsWriter:
 
 
 class NoWriter(contextlib.nullcontext["NoWriter"]):
-    """In the place of a `MetricsWriter` in processes that write nothing."""
+    """Replaces a `MetricsWriter` in processes that write nothing."""
 
     def __init__(self) -> None:
         super().__init__(self)
@@ -195,10 +195,10 @@ class NoWriter(contextlib.nullcontext["NoWriter"]):
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> None:
-    """Removes the lines of steps past `step`, and one that a kill cut short.
+    """Removes the lines of steps after `step`, and a last line that a kill cut short.
 
     Raises:
-      UserError: if the file holds something else.
+      UserError: if another line is not the JSON that training writes.
     """
     if not path.exists():
         return
@@ -208,7 +208,7 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError) as error:
-            if not line.endswith("\n"):  # Cut short by a kill: the step is run again.
+            if not line.endswith("\n"):  # Cut short by a kill; the step will run again.
                 continue
             raise UserError(
                 f"Line {number} of {path} is not the JSON that training writes: mend or remove "

@@ -1,1 +1,1 @@
-"""Methods: one file each, with `apply(config)` that adds views and terms to a configuration."""
+"""Methods: one file each, whose `apply(config)` adds views and terms to a configuration."""

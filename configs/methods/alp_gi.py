@@ -1,4 +1,4 @@
-"""ALP-GI: aligns the predictions of whole images on randomly placed patches. The paper's method.
+"""ALP-GI, the paper's method: aligns predictions of whole images on randomly placed patches.
 
 Cicek et al., ACCV 2020, Eqs. (1) to (4) and Table 4: 46.98 % mean IoU for GTA5 -> Cityscapes.
 """

@@ -1,4 +1,4 @@
-"""Source-only: cross-entropy on source images; no target image passes through the network.
+"""Source-only: minimises the cross-entropy on source images; the network sees no target image.
 
 Cicek et al., ACCV 2020, Table 4: 37.76 % mean IoU for GTA5 -> Cityscapes (DeepLabv2-ResNet101).
 """

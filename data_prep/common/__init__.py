@@ -1,1 +1,1 @@
-"""What all dataset commands share: running a command, worker processes, and dataset directories."""
+"""Shared parts of all dataset commands: flags, worker processes and dataset directories."""

@@ -1,4 +1,4 @@
-"""What the commands share: flags, errors that end in one sentence, interruption and progress."""
+"""Runs dataset commands: flags, user errors in one sentence, interruption and progress."""
 
 import contextlib
 import signal
@@ -17,9 +17,9 @@ EXIT_INTERRUPTED = 130
 
 
 def define_flags(workers_help: str) -> flags.FlagValues:
-    """The flags that every command has, apart from absl's global ones.
+    """Creates the flags that every command has, separate from absl's global flags.
 
-    Another command may be in the same process.
+    So several commands can run in one process.
     """
     values = flags.FlagValues()
     flags.DEFINE_string("data_dir", "datasets", "Where datasets are.", flag_values=values)
@@ -29,11 +29,11 @@ def define_flags(workers_help: str) -> flags.FlagValues:
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
-    """Reads the command line into the flags.
+    """Parses the command line into the flags.
 
     Raises:
-        UserError: if there is more than flags, or the number of workers is out of range.
-        flags.Error: if a flag is unknown or cannot be read.
+        UserError: if an argument is not a flag, or the number of workers is out of range.
+        flags.Error: if a flag is unknown or its value cannot be parsed.
     """
     extra = values(list(argv))[1:]
     if extra:
@@ -43,10 +43,10 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def guard(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Runs a command; errors of the user become one sentence on stderr.
+    """Runs a command; reports a user's error as one sentence on stderr.
 
     Returns:
-        The exit status: that of `run`; 2 after wrong input; 130 when interrupted.
+        The exit status: the return value of `run`; 2 after wrong input; 130 when interrupted.
     """
     try:
         return run(argv)
@@ -60,9 +60,9 @@ def guard(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows a bar with the time left on stderr; yields what advances it by one.
+    """Shows a bar with the time left on stderr; yields a function that advances it by one.
 
-    Inside, a termination request (SIGTERM) cleans up like Ctrl-C.
+    Inside, SIGTERM raises KeyboardInterrupt like Ctrl-C, so that the command cleans up.
     """
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:

@@ -1,4 +1,4 @@
-"""Dataset directories, DATA_DIR/NAME/CONFIG/VERSION: whether one is whole, and writing one."""
+"""Checks and writes dataset directories, DATA_DIR/NAME/CONFIG/VERSION."""
 
 import contextlib
 import io
@@ -22,15 +22,15 @@ def directory_of(
     data_dir: str | os.PathLike[str],
     config: tfds.core.BuilderConfig,
 ) -> pathlib.Path:
-    """Where a configuration is written: DATA_DIR/NAME/CONFIG/VERSION."""
+    """Returns the directory of a configuration: DATA_DIR/NAME/CONFIG/VERSION."""
     return pathlib.Path(data_dir, builder_cls.name, config.name, str(builder_cls.VERSION))
 
 
 def read_counts(directory: pathlib.Path) -> dict[str, int] | None:
-    """The number of records of each split of a dataset; None where no directory is.
+    """Returns {split: number of records} of a dataset; None if the directory does not exist.
 
     Raises:
-        UserError: if the directory is there, but not a dataset with all its files.
+        UserError: if the directory exists, but is not a complete dataset.
     """
     if not directory.exists():
         return None
@@ -46,7 +46,7 @@ def read_counts(directory: pathlib.Path) -> dict[str, int] | None:
 
 
 def incomplete(directory: pathlib.Path) -> UserError:
-    """The error about a directory NAME/CONFIG/VERSION that is there and not what it should be."""
+    """Creates the error about a directory NAME/CONFIG/VERSION that is no complete dataset."""
     return UserError(
         f"{directory} exists but is not a complete {directory.parents[1].name} dataset: "
         "delete it and run again."
@@ -54,12 +54,12 @@ def incomplete(directory: pathlib.Path) -> UserError:
 
 
 def leftovers(directory: pathlib.Path) -> list[pathlib.Path]:
-    """What killed commands left next to a dataset directory; one still running has one, too."""
+    """Lists unfinished directories beside a dataset's, of killed or running commands."""
     return sorted(directory.parent.glob(f"{tfds.core.constants.INCOMPLETE_PREFIX}*"))
 
 
 def check_writable(directory: pathlib.Path) -> None:
-    """Creates a directory if need be.
+    """Creates a directory if missing, and checks that files can be written in it.
 
     Raises:
         UserError: if no file can be written in it.
@@ -76,14 +76,14 @@ def write(
     make_builder: Callable[[], Builder],
     download_config: tfds.download.DownloadConfig | None = None,
 ) -> Builder:
-    """Makes a builder and writes its dataset, which appears under its name only when it is whole.
+    """Creates a builder and writes its dataset atomically: its directory appears when complete.
 
-    Nothing is printed.
+    Prints nothing.
 
     Raises:
         UserError: if a file cannot be written.
     """
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of every configuration with a parameter
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about every configuration with a parameter
     tfds.disable_progress_bar()
     builder = make_builder()
     try:

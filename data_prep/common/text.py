@@ -1,21 +1,21 @@
-"""Counts and long lists in sentences for people."""
+"""Formats counts and long lists for messages."""
 
 from collections.abc import Sequence
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things: "1 image", "2,975 images"."""
+    """Formats a number with its noun: "1 image", "2,975 images"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shorten(texts: Sequence[str], limit: int = 5) -> str:
-    """The first few of many texts, and how many more there are."""
+    """Joins the first `limit` texts, and says how many more there are."""
     more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
 
 
 def print_lines(lines: Sequence[str], limit: int, hint: str = "") -> None:
-    """Prints the first few of many lines, indented, and how many more there are, with a hint."""
+    """Prints the first `limit` lines, indented, and how many more there are, with a hint."""
     for line in lines[:limit]:
         print(f"    {line}")
     if len(lines) > limit:

@@ -1,4 +1,4 @@
-"""Worker processes that apply a function to many items, in order.
+"""Applies a function to many items in worker processes, in order.
 
 Synopsis:
 
@@ -27,14 +27,14 @@ R = TypeVar("R")
 
 MAX_WORKERS = 256
 DEFAULT_WORKERS = min(os.cpu_count() or 1, MAX_WORKERS)
-_AHEAD = 4  # items per worker that are begun before the first result is taken
+_AHEAD = 4  # items in flight per worker
 
 
 class WorkerPool:
-    """A number of worker processes; 1 works in this process. Results do not depend on it."""
+    """A pool of worker processes; 1 works in this process. Results do not depend on the number."""
 
     def __init__(self, workers: int = 1) -> None:
-        """Starts the processes when the first item comes."""
+        """Creates the pool; the processes start with the first item."""
         self._limit = workers * _AHEAD
         self._executor: concurrent.futures.ProcessPoolExecutor | None = None
         if workers > 1:
@@ -43,7 +43,7 @@ class WorkerPool:
             )
 
     def __enter__(self) -> Self:
-        """Gives itself."""
+        """Returns the pool."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,15 +51,15 @@ class WorkerPool:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers; what they had not begun is dropped."""
+        """Ends the workers and cancels items that they have not started."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yields function(item) in the order of the items, working only a few items ahead.
+        """Yields function(item) in the order of the items, with a bounded number in flight.
 
         Raises:
-            UserError: if a worker process was ended from outside.
+            UserError: if a worker process was killed from outside.
         """
         if self._executor is None:
             yield from map(function, items)
@@ -67,7 +67,7 @@ class WorkerPool:
         begun: collections.deque[concurrent.futures.Future[R]] = collections.deque()
         try:
             for item in items:
-                with _interrupts_blocked():  # the first of them starts the processes
+                with _interrupts_blocked():  # the first submit starts the processes
                     begun.append(self._executor.submit(function, item))
                 if len(begun) >= self._limit:
                     yield begun.popleft().result()
@@ -82,7 +82,7 @@ class WorkerPool:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Holds Ctrl-C back; processes started inside never get it, even while they still import."""
+    """Blocks SIGINT; processes started inside never receive it, not even during their imports."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -91,7 +91,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """One thread per worker; Ctrl-C is the parent's; a worker whose parent was killed ends."""
+    """Sets a worker up: one OpenCV thread, Ctrl-C ignored, and an end with its parent process."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

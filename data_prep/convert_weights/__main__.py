@@ -30,6 +30,12 @@ _LAYOUT = flags.DEFINE_enum(
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "latest", "Of a workdir: latest, best or the number of a step."
 )
+_LABEL_SET = flags.DEFINE_string(
+    "label_set",
+    None,
+    "Classes of a .pth file, in order: a label set, such as cityscapes_16, or a file of one's own, "
+    "such as my_classes.yaml. Needed where they are not 19, 16 or 13, which are Cityscapes'.",
+)
 
 
 def main() -> None:
@@ -54,9 +60,14 @@ def main() -> None:
     from data_prep.convert_weights import exporting, importing
 
     if source.is_dir():
+        if _LABEL_SET.value:
+            raise UserError(
+                f"--label_set is {_LABEL_SET.value}, but the workdir {source} knows its classes: "
+                "leave it out."
+            )
         print(exporting.export_weights(source, output, _LAYOUT.value, _CHECKPOINT.value))
     else:
-        print(importing.import_weights(source, output, _LAYOUT.value))
+        print(importing.import_weights(source, output, _LAYOUT.value, _LABEL_SET.value))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,21 @@ Synopsis:
 import pathlib
 
 import jax
-import ml_collections
 import numpy as np
 
 from alp_jax.errors import UserError
-from alp_jax.settings import validation
+from alp_jax.models.published import Layout
+from alp_jax.models.settings import ModelSettings
 from alp_jax.settings.compare import flatten
-from alp_jax.workdir import checkpoint, config
+from alp_jax.settings.schema import to_config
+from alp_jax.workdir import checkpoint, classes, config
 from data_prep.convert_weights import record, torch_files, trees
 from data_prep.convert_weights.layouts import (
     AUTO,
     LAYOUTS,
-    NUM_BRANCHES,
-    Layout,
     counter_of,
-    published_order,
+    key_of,
+    sort_as_published,
 )
 from data_prep.convert_weights.record import Record
 
@@ -46,37 +46,39 @@ def export_weights(
       UserError: if there is no such checkpoint, or the layout cannot hold its network.
     """
     run_config = config.load(workdir)
-    validation.validate(run_config)
+    model = run_config.model
     origin = record.load(workdir)
     if layout_name == AUTO:
-        layout_name = origin.layout if origin else _usual_layout(run_config.model)
+        layout_name = origin.layout if origin else _usual_layout(model)
     layout = LAYOUTS[layout_name]
     if origin and origin.layout != layout_name:
         origin = None
     if origin is None:
-        _check_holds(layout_name, run_config.model, workdir)
-    shapes = trees.create_shapes(run_config.model, run_config.data.num_classes, layout)
+        _check_holds(layout_name, model, workdir)
+    label_set = classes.load(workdir, run_config.data.label_set)
+    shapes = trees.create_shapes(model, label_set.num_classes, layout)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve(checkpoint_name)
-        if not checkpoints.segmenter_parts(step).issuperset(layout.heads):
+        lacking = [p for p in shapes["params"] if p not in checkpoints.segmenter_parts(step)]
+        if lacking:
+            backbones = [name for name, other in LAYOUTS.items() if not other.heads]
             raise UserError(
-                f"Checkpoint {step} of {workdir} lacks the {' and '.join(layout.heads)} that the "
-                f"layout {layout_name} has: give a --layout of a backbone, torchvision or "
-                "caffe_init."
+                f"Checkpoint {step} of {workdir} lacks the {' and '.join(lacking)} that the layout "
+                f"{layout_name} has: give a --layout of a backbone, {' or '.join(backbones)}."
             )
         params, model_state = checkpoints.restore_segmenter(
             step, shapes["params"], shapes["model_state"]
         )
     tree = jax.device_get({"params": params, "model_state": model_state})
     tensors = {
-        layout.key_of(path): trees.to_published(leaf)
+        key_of(layout, model, path): trees.to_published(path, leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     if origin:
         state_dict, notes = _as_it_came(tensors, origin, workdir), [f"as in {origin.source}"]
         wrapper = origin.wrapper
     else:
-        state_dict, notes = _as_published(tensors, layout)
+        state_dict, notes = _as_published(tensors, layout, model)
         wrapper = None
     sha256 = torch_files.write(output, state_dict, wrapper)
     return "\n".join(
@@ -89,38 +91,39 @@ def export_weights(
     )
 
 
-def _usual_layout(model: ml_collections.ConfigDict) -> str:
-    return "advent" if model.aux_classifier else "advent_single"
+def _usual_layout(model: ModelSettings) -> str:
+    return "advent" if "aux" in model.heads else "advent_single"
 
 
-def _check_holds(layout_name: str, model: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def _check_holds(layout_name: str, model: ModelSettings, workdir: pathlib.Path) -> None:
     """Refuses a layout that means another network, naming the first field that differs."""
-    different = _first_difference(LAYOUTS[layout_name], model)
+    different = _find_difference(LAYOUTS[layout_name], model)
     if different is None:
         return
-    field, expected = different
-    others = [name for name, layout in LAYOUTS.items() if not _first_difference(layout, model)]
+    field, value, expected = different
+    others = [name for name, layout in LAYOUTS.items() if not _find_difference(layout, model)]
     remedy = f"give --layout={' or '.join(others)}" if others else "no other layout holds it either"
     raise UserError(
-        f"The network in {workdir} has config.model.{field} {model[field]!r}: expected "
-        f"{expected!r}, which is what the layout {layout_name} means; {remedy}."
+        f"The network in {workdir} has config.model.{field} {value!r}: expected {expected!r}, "
+        f"which is what the layout {layout_name} means; {remedy}."
     )
 
 
-def _first_difference(
-    layout: Layout, model: ml_collections.ConfigDict
-) -> tuple[str, object] | None:
-    ours = flatten(model)
+def _find_difference(layout: Layout, model: ModelSettings) -> tuple[str, object, object] | None:
+    """Finds the first field that a layout decides otherwise: its name, value and what is meant."""
+    if layout.heads and model.heads.keys() != layout.heads.keys():
+        return "heads", sorted(model.heads), sorted(layout.heads)
+    ours = flatten(to_config(model))
     for field, expected in flatten(layout.model_fields()).items():
-        if ours[field] != expected:
-            return field, expected
+        if ours.get(field) != expected:
+            return field, ours.get(field), expected
     return None
 
 
 def _as_it_came(
     tensors: dict[str, np.ndarray], origin: Record, workdir: pathlib.Path
 ) -> dict[str, np.ndarray]:
-    """Every key of the file that the weights came from, in its order."""
+    """Lists all tensors of the file that the weights came from, in its order."""
     tensors = tensors | origin.unused
     if tensors.keys() != set(origin.keys):
         raise UserError(
@@ -131,16 +134,14 @@ def _as_it_came(
 
 
 def _as_published(
-    tensors: dict[str, np.ndarray], layout: Layout
+    tensors: dict[str, np.ndarray], layout: Layout, model: ModelSettings
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The keys that a network of the layout has, in its order, and what there is to say."""
+    """Lists all tensors of a network of the layout, in its order, and what there is to say."""
     added = {counter: np.zeros((), np.int64) for key in tensors if (counter := counter_of(key))}
     notes = [f"{len(added)} counters of batch norm are 0"]
-    for module in layout.modules():
-        for branch in range(len(layout.dilations), NUM_BRANCHES):
-            for leaf in ("weight", "bias"):
-                like = tensors[f"{module}.conv2d_list.0.{leaf}"]
-                added[f"{module}.conv2d_list.{branch}.{leaf}"] = np.zeros_like(like)
+    for head, published in layout.heads.items():
+        extras = model.heads[head].list_published_extras(published.modules)
+        added |= {key: np.zeros_like(tensors[like]) for key, like in extras.items()}
     if layout.heads:
         notes += [f"0: {unused.reason}" for unused in layout.unused]
     else:
@@ -148,4 +149,5 @@ def _as_published(
         notes += [f"left out: {unused.reason}" for unused in layout.unused]
     everything = tensors | added
     prefix = layout.prefixes[0]
-    return {prefix + key: everything[key] for key in sorted(everything, key=published_order)}, notes
+    keys = sort_as_published(everything, layout)
+    return {prefix + key: everything[key] for key in keys}, notes

@@ -16,26 +16,21 @@ import jax
 import ml_collections
 import numpy as np
 
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
 from alp_jax.settings.compare import as_flag, flatten
-from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir import checkpoint, classes, config
+from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.convert_weights import torch_files, trees
-from data_prep.convert_weights.layouts import AUTO, LAYOUTS
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, key_of
 from data_prep.convert_weights.recognition import PublishedFile
 from data_prep.convert_weights.record import Record
 
-# Files that others could be taken for, by the start of their SHA-256, which is in their names.
-PUBLISHED_FILES = {
-    "5d3b4d8f": "torchvision",
-    "63fe2227": "torchvision",
-    "cd907fc2": "torchvision",
-    "f81d91e8": "caffe_init",
-    "ed35151c": "adaptsegnet",
-}
 
-
-def import_weights(source: pathlib.Path, output: pathlib.Path, layout_name: str) -> str:
+def import_weights(
+    source: pathlib.Path, output: pathlib.Path, layout_name: str, label_set_name: str | None = None
+) -> str:
     """Converts a .pth file to a workdir with config.json and checkpoint 0.
 
     The workdir appears whole or not at all.
@@ -44,6 +39,8 @@ def import_weights(source: pathlib.Path, output: pathlib.Path, layout_name: str)
       source: the .pth file.
       output: the workdir, which must not exist.
       layout_name: one of LAYOUTS, or AUTO.
+      label_set_name: of the file's classes, as `config.data.label_set`; None: that of Cityscapes
+        with as many classes.
     Returns:
       what was done, and what can be done with it, for people.
     Raises:
@@ -52,16 +49,19 @@ def import_weights(source: pathlib.Path, output: pathlib.Path, layout_name: str)
     content = torch_files.read(source)
     prefix = _common_prefix(content.tensors)
     tensors = {key.removeprefix(prefix): value for key, value in content.tensors.items()}
-    file = PublishedFile(source, {key: value.shape for key, value in tensors.items()})
+    shapes = {key: value.shape for key, value in tensors.items()}
+    file = PublishedFile(source, shapes, label_set_name)
     if layout_name == AUTO:
         layout_name = PUBLISHED_FILES.get(content.sha256[:8]) or file.recognise(prefix)
     layout = LAYOUTS[layout_name]
     run_config = file.create_config(layout)
-    expected = trees.create_shapes(run_config.model, run_config.data.num_classes, layout)
-    reasons = file.account_for(layout_name, expected)
+    model = file.read_model(layout)
+    label_set = load_label_set(run_config.data.label_set)
+    expected = trees.create_shapes(model, label_set.num_classes, layout)
+    reasons = file.account_for(layout_name, model, expected)
 
     def convert(path: Any, _: jax.ShapeDtypeStruct) -> np.ndarray:
-        return trees.from_published(tensors[layout.key_of(path)])
+        return trees.from_published(path, tensors[key_of(layout, model, path)])
 
     segmenter = jax.tree_util.tree_map_with_path(convert, expected)
     unused = {key: tensors[key] for key in reasons}
@@ -99,7 +99,9 @@ def _write_workdir(
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
             # One below, as the temporary folder is for its owner alone.
             workdir = pathlib.Path(folder) / "workdir"
-            config.save(run_config, workdir)
+            config.save(build_settings(run_config), workdir)
+            label_set_name = run_config.data.label_set
+            classes.save(load_label_set(label_set_name), workdir, label_set_name)
             record.save(workdir)
             state: Any = {"segmenter": segmenter}
             with checkpoint.Checkpoints(workdir) as checkpoints:
@@ -124,9 +126,10 @@ def _describe(
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
     layout = LAYOUTS[record.layout]
-    classes = f"{run_config.data.num_classes} classes" if layout.heads else "no classifier"
+    label_set = load_label_set(run_config.data.label_set)
+    held = f"{label_set.num_classes} classes" if layout.heads else "no classifier"
     lines = [
-        f"{record.source} is of the layout {record.layout} ({layout.description}): {classes}.",
+        f"{record.source} is of the layout {record.layout} ({layout.description}): {held}.",
         f"  sha256 {record.sha256}",
         f"  used: {len(record.keys) - len(record.reasons)} tensors, "
         f"{count(segmenter['params']):,} parameters and "
@@ -152,5 +155,5 @@ def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
     return [
         as_flag(name, value)
         for name, value in ours.items()
-        if name.startswith(("model.", "data.num_classes")) and value != usual[name]
+        if name.startswith(("model.", "data.label_set")) and value != usual.get(name)
     ]

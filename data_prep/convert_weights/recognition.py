@@ -4,29 +4,41 @@ Synopsis:
 
   file = PublishedFile(path, shapes)
   layout_name = file.recognise(prefix)
-  config = file.create_config(LAYOUTS[layout_name])
+  model = file.read_model(LAYOUTS[layout_name])
 """
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 import jax
 import ml_collections
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
-from alp_jax.settings import validation
+from alp_jax.models.parts import Backbone
+from alp_jax.models.published import Layout
+from alp_jax.models.segmenter import MAIN
+from alp_jax.models.settings import ModelSettings
+from alp_jax.objective.settings import term
+from alp_jax.settings import upgrade
+from alp_jax.settings.schema import build, to_config
+from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.common.text import shorten
 from data_prep.convert_weights import trees
-from data_prep.convert_weights.layouts import COUNTER_REASON, LAYOUTS, Layout, counter_of
+from data_prep.convert_weights.layouts import (
+    COUNTER_REASON,
+    LAYOUTS,
+    counter_of,
+    key_of,
+    load_backbone,
+    load_decoder,
+)
 
-_STAGES = (1, 2, 3, 4)
-_HEADS = ("layer5", "layer6")
-_CLASSES = ", ".join(map(str, LABEL_SETS))
+# Number of classes -> label set, where a file is not said to be of another.
+_LABEL_SETS = {count: upgrade.upgrade_label_set(count) for count in (19, 16, 13)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +48,13 @@ class PublishedFile:
     Attributes:
       path: of the file.
       shapes: of its tensors, by key without prefix.
+      label_set: of its classifiers, as `config.data.label_set`; None: Cityscapes' with as many
+        classes.
     """
 
     path: pathlib.Path
     shapes: Mapping[str, tuple[int, ...]]
+    label_set: str | None = None
 
     def recognise(self, prefix: str) -> str:
         """Finds the one layout that the file can be.
@@ -47,7 +62,12 @@ class PublishedFile:
         Raises:
           UserError: if there is none, or more than one.
         """
-        fits = [name for name, layout in LAYOUTS.items() if self._fits(layout, prefix)]
+        fits, faults = [], []
+        for name, layout in LAYOUTS.items():
+            try:
+                fits += [name] if self._fits(layout, prefix) else []
+            except UserError as error:  # Without a tensor of the layout's backbone.
+                faults.append(error)
         if len(fits) == 1:
             return fits[0]
         if fits:
@@ -55,79 +75,126 @@ class PublishedFile:
                 f"{self.path} can be of the layouts {' and '.join(fits)}, which name their tensors "
                 "alike and mean different networks: say whose it is with --layout."
             )
-        heads = [f"{m} {self.shapes[_branch(m)]}" for m in _HEADS if _branch(m) in self.shapes]
+        if len(faults) == len(LAYOUTS):
+            raise faults[0]
+        found = _list_logits_keys().items()
+        heads = [f"{module} {self.shapes[key]}" for module, key in found if key in self.shapes]
         raise UserError(
             f"{self.path} is of no layout that is known (classifiers: {', '.join(heads) or 'none'}"
-            f"): expected one of {', '.join(LAYOUTS)}, with {_CLASSES} classes; give the --layout "
-            "that it should be to learn what differs."
+            f"): expected one of {', '.join(LAYOUTS)}, with {self._expected_classes()}; give the "
+            "--layout that it should be to learn what differs, or the --label_set of its classes."
         )
 
+    def _find_label_set(self, num_classes: int) -> str | None:
+        """Names the label set of a classifier; None where none has so many classes."""
+        if self.label_set is None:
+            return _LABEL_SETS.get(num_classes)
+        fits = load_label_set(self.label_set).num_classes == num_classes
+        return self.label_set if fits else None
+
+    def _expected_classes(self) -> str:
+        if self.label_set is None:
+            return f"{', '.join(map(str, _LABEL_SETS))} classes, those of Cityscapes"
+        return f"the {load_label_set(self.label_set).num_classes} classes of {self.label_set}"
+
     def _fits(self, layout: Layout, prefix: str) -> bool:
-        """Whether the classifiers in the file are those of the layout."""
+        """Returns whether backbone and classifiers in the file are those of the layout."""
+        channels = self._read_backbone(layout).stage_channels
         if prefix.removeprefix("module.") not in layout.prefixes:
             return False
-        widths = [4 * self._size(f"layer{stage}.0.conv1.weight") for stage in _STAGES]
         found = {}
-        for module in _HEADS:
-            shape = self.shapes.get(_branch(module))
-            if shape is None or layout.reason_unused(_branch(module), shape):
-                continue
-            found[module] = shape[:2]
-        modules = layout.modules()
-        return found.keys() == modules.keys() and all(
-            shape[0] in LABEL_SETS and shape[1:] == (widths[modules[module]],)
+        for module, key in _list_logits_keys().items():
+            shape = self.shapes.get(key)
+            if shape is not None and not layout.find_reason_unused(key, shape):
+                found[module] = shape
+        stages = {module: head.stage for head in layout.heads.values() for module in head.modules}
+        return found.keys() == stages.keys() and all(
+            self._find_label_set(shape[0]) and shape[1:2] == (channels[stages[module]],)
             for module, shape in found.items()
         )
+
+    def _read_backbone(self, layout: Layout) -> Backbone:
+        """Reads the settings of the backbone.
+
+        Raises:
+          UserError: if a tensor that tells a size is missing or has no such size.
+        """
+        cls = load_backbone(layout.kind)
+        return cls(**{**layout.fields, **cls.read_fields(self._read_size, self.shapes)})
+
+    def read_model(self, layout: Layout) -> ModelSettings:
+        """Reads the settings of the network that the tensors are of.
+
+        Raises:
+          UserError: if a tensor that tells a size is missing or has no such size.
+        """
+        backbone = {"kind": layout.kind, **to_config(self._read_backbone(layout)).to_dict()}
+        fields = {**to_config(ModelSettings()).to_dict(), **layout.model_fields()}
+        return build(ModelSettings, {**fields, "backbone": backbone}, name="config.model")
+
+    def find_label_set(self, layout: Layout) -> str:
+        """Names the label set of a layout with classifiers.
+
+        Raises:
+          UserError: if none has as many classes.
+        """
+        head = layout.heads[MAIN]
+        key = load_decoder(head.kind).published_logits_key(head.modules[0])
+        num_classes = self._read_size(key)
+        label_set = self._find_label_set(num_classes)
+        if label_set is None:
+            raise UserError(
+                f"{key} in {self.path} has {num_classes} classes: expected "
+                f"{self._expected_classes()}; name its own with --label_set=my_classes.yaml."
+            )
+        return label_set
 
     def create_config(self, layout: Layout) -> ml_collections.ConfigDict:
         """Creates a complete configuration with the network that the tensors are of.
 
         Raises:
-          UserError: if a tensor that tells a size is missing or has no such size, or the number of
-            classes is that of no label set.
+          UserError: as `read_model` and `find_label_set`, or if a label set is given for weights
+            of a backbone.
         """
         run_config = default.get_config("agp_gi")
-        model = run_config.model
-        model.update(layout.model_fields())
-        model.stem_widths = (self._size("conv1.weight"),)
-        model.widths = tuple(self._size(f"layer{stage}.0.conv1.weight") for stage in _STAGES)
-        blocks = {re.match(r"layer[1-4]\.\d+\.", key) for key in self.shapes}
-        names = {block[0] for block in blocks if block}
-        model.depths = tuple(
-            sum(name.startswith(f"layer{stage}.") for name in names) for stage in _STAGES
-        )
-        if layout.heads:
-            key = _branch(layout.heads["classifier"][0])
-            num_classes = self._size(key)
-            if num_classes not in LABEL_SETS:
-                raise UserError(
-                    f"{key} in {self.path} has {num_classes} classes: expected {_CLASSES}, the "
-                    "label sets of street scenes; convert other weights."
-                )
-            run_config.data.num_classes = num_classes
-        validation.validate(run_config)
+        with run_config.unlocked():
+            run_config.model = to_config(self.read_model(layout))
+            if layout.heads:
+                run_config.data.label_set = self.find_label_set(layout)
+            for head in layout.heads.keys() - {MAIN}:
+                name = f"cross_entropy_{head}"
+                run_config.terms[name] = term("cross_entropy", head=head, weight=0.1)
+        if not layout.heads and self.label_set is not None:
+            raise UserError(
+                f"--label_set is {self.label_set}, but {self.path} has no classifier: expected "
+                "none for weights of a backbone; leave it out."
+            )
+        build_settings(run_config)
         return run_config
 
-    def account_for(self, layout_name: str, expected: trees.PyTree) -> dict[str, str]:
+    def account_for(
+        self, layout_name: str, model: ModelSettings, expected: trees.PyTree
+    ) -> dict[str, str]:
         """Finds a place for every tensor.
 
         Args:
           layout_name: of the file.
+          model: from `read_model`.
           expected: from `trees.create_shapes`.
         Returns:
-          key of every tensor that the network has no use for -> what it is.
+          key of every tensor that the network does not need -> what it is.
         Raises:
           UserError: naming tensors that are missing, unknown or of another shape.
         """
         layout = LAYOUTS[layout_name]
         used = {
-            layout.key_of(path): trees.published_shape(leaf.shape)
+            key_of(layout, model, path): trees.published_shape(path, leaf.shape)
             for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
         }
         counters = {counter_of(key) for key in used}
         reasons, unknown = {}, []
         for key in self.shapes.keys() - used.keys():
-            reason = layout.reason_unused(key, self.shapes[key])
+            reason = layout.find_reason_unused(key, self.shapes[key])
             if key in counters:
                 reason = COUNTER_REASON
             if reason is None:
@@ -147,16 +214,16 @@ class PublishedFile:
                 self._refuse_shape(key, str(shape), layout_name)
         return {key: reasons[key] for key in self.shapes if key in reasons}
 
-    def _size(self, key: str) -> int:
-        """Outputs of a convolution."""
+    def _read_size(self, key: str) -> int:
+        """Reads the number of outputs of a convolution or linear layer."""
         if key not in self.shapes:
             raise UserError(
                 f"{self.path} lacks {key}, and holds {_some(self.shapes)}: expected the state dict "
-                "of a ResNet with bottlenecks, or of DeepLabv2 with one; give such a file, or the "
-                "--layout that it is of."
+                f"of a network of one of the layouts {', '.join(LAYOUTS)}; give such a file, or "
+                "the --layout that it is of."
             )
-        if len(self.shapes[key]) != 4 or 0 in self.shapes[key]:
-            self._refuse_shape(key, "that of a convolution")
+        if len(self.shapes[key]) not in (2, 4) or 0 in self.shapes[key]:
+            self._refuse_shape(key, "that of a convolution or linear layer")
         return self.shapes[key][0]
 
     def _refuse_shape(self, key: str, expected: str, layout_name: str | None = None) -> NoReturn:
@@ -167,8 +234,15 @@ class PublishedFile:
         )
 
 
-def _branch(module: str) -> str:
-    return f"{module}.conv2d_list.0.weight"
+def _list_logits_keys() -> dict[str, str]:
+    """Lists the modules that are a classifier in some layout, each with the key of a weight."""
+    heads = [head for layout in LAYOUTS.values() for head in layout.heads.values()]
+    keys = {
+        module: load_decoder(head.kind).published_logits_key(module)
+        for head in heads
+        for module in head.modules
+    }
+    return dict(sorted(keys.items()))
 
 
 def _some(keys: Iterable[str]) -> str:

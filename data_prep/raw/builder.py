@@ -1,7 +1,8 @@
 """The TFDS builder of all raw datasets: DATA_DIR/NAME/CONFIG/1.0.0, records in order of names.
 
 Features: image (8-bit RGB, PNG or JPEG: the raw file itself where nothing had to change), name,
-and, in a configuration with labels, label (8-bit PNG of Cityscapes label ids).
+and, in a configuration with labels, label (8-bit PNG). metadata.json says what the values of labels
+mean (`LabelTable`); where it does not, they are Cityscapes label ids.
 
 Synopsis:
 
@@ -104,15 +105,28 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         }
         if self.builder_config.layout.has_label:
             features["label"] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-        size = self.builder_config.size
         return tfds.core.DatasetInfo(
             builder=self,
-            metadata=None if size is None else Resizing(size, RESIZING_FILTER).to_metadata(),
+            metadata=self._metadata(),
             description=f"{self.name} from {self.builder_config.layout.expected}: RGB images and, "
-            "where they are labelled, Cityscapes label ids.",
+            f"where they are labelled, {self._describe_labels()}.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,
         )
+
+    def _metadata(self) -> tfds.core.MetadataDict | None:
+        """Returns the facts that a reader needs: the size of images, the values of labels."""
+        config = self.builder_config
+        facts: dict[str, Any] = {}
+        if config.size is not None:
+            facts |= Resizing(config.size, RESIZING_FILTER).to_metadata()
+        if config.layout.table is not None:
+            facts |= config.layout.table.to_metadata()
+        return tfds.core.MetadataDict(facts) if facts else None
+
+    def _describe_labels(self) -> str:
+        table = self.builder_config.layout.table
+        return "Cityscapes label ids" if table is None else f"labels {table.describe()}"
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager

@@ -1,13 +1,16 @@
-"""A user's label map: which label value or colour is which of Cityscapes' classes.
+"""A user's label map: which label value or colour is which class.
 
 Synopsis:
 
-  label_map = load_label_map("map.json")     # {"1": "road", "2": "car", "default": "ignore"}
-  ids = label_map.read(label_file_bytes)     # [H, W] uint8 Cityscapes label ids
+  label_map = load_label_map("map.json")     # {"0": "background", "255": "crack"}
+  values = label_map.read(label_file_bytes)  # [H, W] uint8 stored values
+  label_map.table                            # what they mean: 0 background, 1 crack, 255 ignored
+
+Classes are stored as 0, 1, ... in the order of the map, and `ignore` as 255, whatever the values in
+the files are: so a file's 255 may be a class.
 """
 
 import dataclasses
-import difflib
 import json
 import pathlib
 import re
@@ -15,16 +18,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
 from PIL import Image
 
-from alp_jax.data.labels import CITYSCAPES, CITYSCAPES_ID_BY_NAME, UNLABELED_ID
+from alp_jax.data.class_names import IGNORE, NAME_RULE, find_near, is_class_name
+from alp_jax.data.label_files import MAX_CLASSES
+from alp_jax.data.labels import IGNORE_LABEL, LabelTable
+from alp_jax.data.yaml_text import parse_yaml
 from alp_jax.errors import UserError
 from data_prep.raw.images import PNG_GREY, describe_png, open_image
 from data_prep.raw.labels import WRONG_FORMAT, check_values
 from data_prep.raw.layout import FaultError
+from data_prep.raw.tables import CITYSCAPES
 
-_CLASS_IDS = {**CITYSCAPES_ID_BY_NAME, "ignore": UNLABELED_ID}
+_DEFAULT = "default"
 _EXACT_FORMATS = ("PNG", "TIFF", "BMP")
 _MAX_VALUE = 65_535
 
@@ -34,20 +40,22 @@ class LabelMap:
     """What the values, or the colours, in a user's label files mean.
 
     Attributes:
-        ids: value, or colour as 0xRRGGBB -> Cityscapes label id.
+        stored: value, or colour as 0xRRGGBB -> value that is stored for it.
         is_colour: whether label files are colour images.
-        default: Cityscapes label id of everything else; None if anything else is an error.
+        default: stored value of everything else; None if anything else is an error.
+        table: what the stored values mean; None: they are Cityscapes label ids.
     """
 
-    ids: Mapping[int, int]
+    stored: Mapping[int, int]
     is_colour: bool = False
     default: int | None = None
+    table: LabelTable | None = None
 
     def read(self, data: bytes) -> np.ndarray:
         """Reads a label file.
 
         Returns:
-            [H, W] uint8 Cityscapes label ids.
+            [H, W] uint8 stored values.
         Raises:
             FaultError: if it cannot be read exactly, or holds a value that the map has not.
         """
@@ -59,10 +67,10 @@ class LabelMap:
                 f"original labels to PNG (or {', '.join(_EXACT_FORMATS[1:])})",
             )
         values = _colours(image, data) if self.is_colour else _values(image, data)
-        known = np.array(sorted(self.ids))
-        ids = np.array([self.ids[value] for value in sorted(self.ids)], np.uint8)
+        known = np.array(sorted(self.stored))
+        stored = np.array([self.stored[value] for value in sorted(self.stored)], np.uint8)
         position = np.minimum(np.searchsorted(known, values), len(known) - 1)
-        result, unknown = ids[position], known[position] != values
+        result, unknown = stored[position], known[position] != values
         if self.default is None and unknown.any():
             found, pixels = np.unique(values[unknown], return_counts=True)
             counts = dict(zip(found.tolist(), pixels.tolist(), strict=True))
@@ -73,11 +81,11 @@ class LabelMap:
 
 
 # Of labels that already hold Cityscapes label ids.
-CITYSCAPES_IDS = LabelMap(CITYSCAPES.ids)
+CITYSCAPES_IDS = LabelMap(CITYSCAPES.stored)
 
 
 def _values(image: Image.Image, data: bytes) -> np.ndarray:
-    """[H, W] integers."""
+    """Returns the values of a palette or grey image: [H, W] int32."""
     bits, colour_type = describe_png(data) or (8, PNG_GREY)
     if colour_type == PNG_GREY and (bits < 8 or image.mode == "1"):
         raise FaultError(WRONG_FORMAT, "has fewer than 8 bits per pixel: convert it to 8 bits")
@@ -91,7 +99,7 @@ def _values(image: Image.Image, data: bytes) -> np.ndarray:
 
 
 def _colours(image: Image.Image, data: bytes) -> np.ndarray:
-    """[H, W] int32: 0xRRGGBB."""
+    """Returns the colours of an image as 0xRRGGBB: [H, W] int32."""
     bits, _ = describe_png(data) or (8, 0)
     if bits > 8 or image.mode[0] in "IF":
         raise FaultError(WRONG_FORMAT, "has more than 8 bits per channel")
@@ -107,19 +115,17 @@ def load_label_map(path: str) -> LabelMap:
         UserError: if it cannot be read, or a key or a class is not what it should be.
     """
     entries = _load(pathlib.Path(path).expanduser())
-    ids: dict[int, int] = {}
+    stored_by_name = _number_classes(path, entries)
+    stored: dict[int, int] = {}
     kinds: dict[bool, str] = {}
-    default = None
     for key, name in entries.items():
         if not str(key).isprintable():
             raise UserError(f"{path} has the key {key!r}: expected a value, a colour or default.")
-        class_id = _class_id(path, key, name)
-        if key == "default":
-            default = class_id
+        if key == _DEFAULT:
             continue
         value, is_colour = _parse_key(path, key)
         kinds.setdefault(is_colour, str(key))
-        if ids.setdefault(value, class_id) != class_id:
+        if stored.setdefault(value, stored_by_name[name]) != stored_by_name[name]:
             raise UserError(f"{path} has two classes for {key}: keep one of them.")
     if len(kinds) != 1:
         example = " and ".join(kinds.values()) if kinds else "no key but default"
@@ -127,7 +133,9 @@ def load_label_map(path: str) -> LabelMap:
             f"{path} has {example}: expected either values such as 7 or colours such as "
             '"#804080" as keys.'
         )
-    return LabelMap(ids, is_colour=next(iter(kinds)), default=default)
+    default = stored_by_name[entries[_DEFAULT]] if _DEFAULT in entries else None
+    names = {value: name for name, value in stored_by_name.items() if name != IGNORE}
+    return LabelMap(stored, next(iter(kinds)), default, LabelTable(names))
 
 
 def _load(path: pathlib.Path) -> dict[Any, Any]:
@@ -135,10 +143,10 @@ def _load(path: pathlib.Path) -> dict[Any, Any]:
         raise UserError(f"label_map is {path}, but it must be a .json or .yaml file.")
     try:
         text = path.read_text(encoding="utf-8")
-        entries = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        entries = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except OSError as error:
         raise UserError(f"The label map {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"The label map {path} is not {path.suffix[1:]}: {message}.") from error
     if not isinstance(entries, dict) or not entries:
@@ -149,19 +157,30 @@ def _load(path: pathlib.Path) -> dict[Any, Any]:
     return entries
 
 
-def _class_id(path: str, key: Any, name: Any) -> int:
-    if not isinstance(name, str) or name not in _CLASS_IDS:
-        close = difflib.get_close_matches(str(name).lower(), _CLASS_IDS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+def _number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
+    """Gives each class the value that is stored for it: 0, 1, ... as they come; ignore is 255."""
+    stored: dict[str, int] = {}
+    for key, name in entries.items():
+        if name == IGNORE:
+            continue
+        if not is_class_name(name):
+            ignore = find_near(name, [IGNORE]) if isinstance(name, str) else None
+            hint = "did you mean ignore? " if ignore else ""
+            raise UserError(
+                f"{path} gives {key} the class {name!r}: {hint}It must be ignore or a name of "
+                f"{NAME_RULE}; write another (in YAML, a name such as yes or 12 needs quotes)."
+            )
+        stored.setdefault(name, len(stored))
+    if not 1 <= len(stored) <= MAX_CLASSES:
         raise UserError(
-            f"{path} gives {key} the class {name!r}, which there is not: {hint}"
-            f"It must be ignore or one of {', '.join(CITYSCAPES_ID_BY_NAME)}."
+            f"{path} names {len(stored)} classes: expected 1 to {MAX_CLASSES}; name classes, or "
+            "prepare the images without labels."
         )
-    return _CLASS_IDS[name]
+    return {**stored, IGNORE: IGNORE_LABEL}
 
 
 def _parse_key(path: str, key: Any) -> tuple[int, bool]:
-    """(value, False) or (0xRRGGBB, True)."""
+    """Parses a key to (value, False) or (0xRRGGBB, True)."""
     text = "" if isinstance(key, bool) else str(key).strip()
     if re.fullmatch(r"\d+", text) and int(text) <= _MAX_VALUE:
         return int(text), False
@@ -171,8 +190,7 @@ def _parse_key(path: str, key: Any) -> tuple[int, bool]:
         red, green, blue = (int(part) for part in text.split(","))
         if max(red, green, blue) <= 255:
             return red << 16 | green << 8 | blue, True
-    close = difflib.get_close_matches(text, ["default"], n=1)
-    hint = "did you mean default? " if close else ""
+    hint = "did you mean default? " if find_near(text, [_DEFAULT]) else ""
     raise UserError(
         f"{path} has the key {key!r}: {hint}It must be a label value from 0 to {_MAX_VALUE}, a "
         'colour such as "#804080" or "128,64,128", or default.'

@@ -1,23 +1,23 @@
-"""Label files of the raw datasets -> Cityscapes label ids; an unknown value is an error."""
+"""Reads label files of raw datasets to the values that are stored; an unknown value is an error."""
 
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 
-from alp_jax.data.labels import LabelTable
 from data_prep.raw.images import PNG_GREY, PNG_PALETTE, PNG_RGB, describe_png, open_image
 from data_prep.raw.layout import FaultError
+from data_prep.raw.tables import RawTable
 
 WRONG_FORMAT = "labels of a wrong format"
 _COLOUR_TYPES = {PNG_GREY: "grey", PNG_RGB: "colour", 4: "grey with alpha", 6: "colour with alpha"}
 
 
-def read_indices(data: bytes, table: LabelTable) -> np.ndarray:
+def read_indices(data: bytes, table: RawTable) -> np.ndarray:
     """Reads an 8-bit palette or grey PNG whose values are those of a table.
 
     Returns:
-        [H, W] uint8 Cityscapes label ids.
+        [H, W] uint8 stored values.
     Raises:
         FaultError: if the file is anything else, or holds a value that the table has not.
     """
@@ -26,14 +26,14 @@ def read_indices(data: bytes, table: LabelTable) -> np.ndarray:
     if png != (8, PNG_GREY) and (png is None or png[1] != PNG_PALETTE):
         what = f"{png[0]}-bit {_COLOUR_TYPES[png[1]]}" if png else f"a {image.format} file"
         raise FaultError(WRONG_FORMAT, f"is not an 8-bit palette or grey PNG, but {what}")
-    return _to_ids(np.asarray(image), table)
+    return _to_stored(np.asarray(image), table)
 
 
-def read_first_of_16_bit(data: bytes, table: LabelTable) -> np.ndarray:
+def read_first_of_16_bit(data: bytes, table: RawTable) -> np.ndarray:
     """Reads a 16-bit PNG with 3 channels, the class in the first and the instance in the second.
 
     Returns:
-        [H, W] uint8 Cityscapes label ids.
+        [H, W] uint8 stored values.
     Raises:
         FaultError: if the file is anything else, or holds a class that the table has not.
     """
@@ -47,15 +47,15 @@ def read_first_of_16_bit(data: bytes, table: LabelTable) -> np.ndarray:
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert values is not None
     assert values.dtype == np.uint16
-    return _to_ids(values[:, :, 2], table)  # OpenCV: blue first
+    return _to_stored(values[:, :, 2], table)  # OpenCV: blue first
 
 
-def _to_ids(values: np.ndarray, table: LabelTable) -> np.ndarray:
+def _to_stored(values: np.ndarray, table: RawTable) -> np.ndarray:
     pixels = np.bincount(values.ravel(), minlength=256)
     there = np.flatnonzero(pixels).tolist()
     unknown = {v: int(pixels[v]) for v in there if v > 255 or not table.is_known[v]}
     check_values(unknown, str)
-    return table.to_cityscapes_ids[values]
+    return table.to_stored[values]
 
 
 def check_values(unknown: dict[int, int], describe: Callable[[int], str]) -> None:

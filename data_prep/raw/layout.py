@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from alp_jax.data.labels import LabelTable
 from alp_jax.errors import UserError
 from data_prep.common.text import count, shorten
 from data_prep.raw.files import RawFile, RawFiles
 
-# The bytes of a label file -> [H, W] uint8 Cityscapes label ids; raises FaultError.
+# The bytes of a label file -> [H, W] uint8 stored values; raises FaultError.
 LabelReader = Callable[[bytes], np.ndarray]
 
 
@@ -135,6 +136,7 @@ class Layout:
         name: of the configuration.
         expected: the files that a raw folder should hold, in words.
         read_label: reads a label file; None for a configuration of images only.
+        table: what the stored values mean; None: they are Cityscapes label ids.
         upright: whether to turn images as their EXIF orientation says. Published datasets are
             taken as they are stored, like their labels.
     """
@@ -142,6 +144,7 @@ class Layout:
     name: str
     expected: str
     read_label: LabelReader | None = None
+    table: LabelTable | None = None
     upright: bool = False
 
     @property

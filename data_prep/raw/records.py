@@ -35,7 +35,7 @@ class Record:
     Attributes:
         name: of the pair.
         image: PNG or JPEG file, 8-bit RGB.
-        label: PNG file, 8-bit grey: Cityscapes label ids; None for a pair without label.
+        label: PNG file, 8-bit grey, of stored values; None for a pair without label.
         faults: what is wrong with the files.
         mismatch: a sentence if image and label differ in size, which is allowed; else "".
     """

@@ -1,4 +1,4 @@
-"""Two rendered cities with Cityscapes' classes: a synthetic one and a real-looking one.
+"""Renders two cities with Cityscapes' classes: a synthetic one and a real-looking one.
 
 Synopsis:
 
@@ -7,5 +7,5 @@ Synopsis:
   builder = tfds.builder_from_directory("datasets/toy_cities/target_unlabelled/1.0.0")
   examples = builder.as_data_source("train")
 
-See cli.py for the parameters, builder.py for what is written, render.py for how an image is made.
+See cli.py for the parameters, builder.py for the datasets, and render.py for the rendering.
 """

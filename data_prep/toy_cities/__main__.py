@@ -1,4 +1,4 @@
-"""Runs the command; worker processes import this module too, so it imports nothing by itself."""
+"""Runs the command. Worker processes also import this module, so it imports nothing at the top."""
 
 if __name__ == "__main__":
     import sys

@@ -1,8 +1,8 @@
-"""How the two cities look: colours, haze, light, lens and sensor.
+"""Simulates the appearance of the two cities: colours, haze, light, lens and sensor.
 
-Every quantity of the target city is (1 - A) * source + A * target with A = appearance_shift, so
-A = 0 gives the source city's look. The number of draws never depends on A. After the polygon
-colours, all arithmetic is on integers: pixels carry 8 fractional bits, factors are in 1/256.
+Every quantity of the target city is (1 - A) * source + A * target with A = appearance_shift: A = 0
+gives the source city's appearance. The number of draws never depends on A. After the polygon
+colours, all arithmetic is on integers: pixels have 8 fractional bits, factors are in 1/256.
 """
 
 import dataclasses
@@ -14,27 +14,27 @@ from data_prep.toy_cities import materials
 from data_prep.toy_cities.draws import Draws
 from data_prep.toy_cities.scene import Polygons
 
-# RGB of the top and of the bottom of the sky. The source city has all weathers between clear and
-# hazy: were it always blue, a network would take every overcast target sky for a wall.
+# RGB of the top and of the bottom of the sky. The source city's sky varies from clear to hazy: if
+# it were always blue, a network would predict "wall" for every overcast sky of the target.
 _CLEAR_SKY = np.array([(105, 165, 240), (222, 230, 240)], np.float64)
 _HAZY_SKY = np.array([(196, 205, 216), (232, 235, 239)], np.float64)
 _TARGET_SKY = np.array([(206, 209, 214), (236, 237, 238)], np.float64)
 _BYTE_SUM_SIGMA = 147.8  # standard deviation of the sum of four uniform bytes
 _MAX_SHADOWS = 4
-_BLUR_FULL_AT = 0.6  # appearance shift from which the lens is as soft as it gets
+_BLUR_FULL_AT = 0.6  # appearance shift at which the lens blur reaches its maximum
 _GROUND = tuple(CITYSCAPES_ID_BY_NAME[name] for name in ("road", "sidewalk"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Appearance:
-    """The look of one image.
+    """The appearance of one image.
 
-    haze_metres: distance at which about 63% of the light is haze. haze_colour, sky_top,
-    sky_bottom: RGB 0..255. channel_gain: three factors. contrast: around mid-grey. texture:
-    amplitude of the relative brightness texture. gradient: relative change of brightness from
-    left to right and from top to bottom. shadows: (centre x, centre y, radius x, radius y) in
-    image widths and heights, and a brightness factor. blur_tap: weight of either neighbour in a
-    3-tap filter, in 1/256. noise_sigma: in 0..255.
+    shift: appearance shift. haze_metres: distance at which about 63% of the light is haze.
+    haze_colour, sky_top, sky_bottom: RGB 0..255. channel_gain: three factors. contrast: factor
+    around mid-grey. texture: amplitude of the relative brightness texture. gradient: relative
+    change of brightness from left to right and from top to bottom. shadows: (centre x, centre y,
+    radius x, radius y) in image widths and heights, and a brightness factor. blur_tap: weight of
+    either neighbour in a 3-tap filter, in 1/256. noise_sigma: standard deviation, in 0..255.
     """
 
     shift: float
@@ -52,7 +52,7 @@ class Appearance:
 
 
 def sample_appearance(draws: Draws, shift: float) -> Appearance:
-    """Draws the look of an image of the source city (shift 0) or of a target city."""
+    """Samples the appearance of an image of the source city (shift 0) or of a target city."""
 
     def between(source: tuple[float, float], target: tuple[float, float]) -> float:
         value = draws.unit()
@@ -64,7 +64,7 @@ def sample_appearance(draws: Draws, shift: float) -> Appearance:
     light = between((0.95, 1.03), (0.93, 1.04))
     gain = between((0.82, 1.15), (0.75, 1.0))
     tint = [between((0.95, 1.05), cast) for cast in ((0.91, 0.99), (0.98, 1.06), (0.92, 1.0))]
-    # Shadows always take the same number of draws; a target image uses one to four of them.
+    # Always draws _MAX_SHADOWS shadows, so that the number of draws is constant; uses 1 to 4.
     num_shadows = draws.integer(1, _MAX_SHADOWS)
     shadows = [
         (draws.unit(), draws.uniform(0.5, 1.0), draws.uniform(0.1, 0.35), draws.uniform(0.05, 0.2),
@@ -88,7 +88,7 @@ def sample_appearance(draws: Draws, shift: float) -> Appearance:
 
 
 def polygon_colours(polygons: Polygons, look: Appearance) -> np.ndarray:
-    """[P, 3] uint8 RGB of the polygons, shaded and seen through the haze."""
+    """Computes the colours of polygons, with shading and haze: [P, 3] uint8 RGB."""
     base = materials.colours(polygons.material, polygons.hue, polygons.tone, look.shift)
     shaded = np.minimum(base * polygons.shade[:, None], 255.0)
     # (1 + d / 2L)^-2 is close to exp(-d / L) and, unlike exp, the same on every machine.
@@ -98,7 +98,7 @@ def polygon_colours(polygons: Polygons, look: Appearance) -> np.ndarray:
 
 
 def sky_rows(look: Appearance, height: int) -> np.ndarray:
-    """[height, 3] uint8 RGB: the sky from the top row to the bottom row of the image."""
+    """Computes the sky's colour for each image row, from the top: [height, 3] uint8 RGB."""
     fraction = np.minimum(np.arange(height) / (0.55 * height), 1.0)[:, None]
     colour = look.sky_top + (look.sky_bottom - look.sky_top) * fraction
     return np.rint(np.minimum(colour, 255.0)).astype(np.uint8)
@@ -107,14 +107,14 @@ def sky_rows(look: Appearance, height: int) -> np.ndarray:
 def develop(
     summed: np.ndarray, labels: np.ndarray, sky_label: int, look: Appearance, draws: Draws
 ) -> np.ndarray:
-    """Turns ideal colours into a photograph.
+    """Simulates a photograph from ideal colours: texture, shadows, blur, contrast and noise.
 
     Args:
         summed: [H, W, 3] int32, sums of four RGB samples (0..1020) per pixel.
-        labels: [H, W] uint8 label ids, for where shadows and texture fall.
-        sky_label: the id without texture.
+        labels: [H, W] uint8 label ids, which determine where shadows and texture apply.
+        sky_label: label id of the sky, which has a quarter of the texture.
         look: the appearance.
-        draws: noise source.
+        draws: source of noise.
     Returns:
         [H, W, 3] uint8 RGB.
     """
@@ -138,7 +138,7 @@ def develop(
 
 
 def _texture(draws: Draws, height: int, width: int) -> np.ndarray:
-    """[H, W] int32 in about -128..127: noise of three octaves (cells of 2, 4 and 8 pixels)."""
+    """Draws noise of three octaves (cells of 2, 4, 8 pixels): [H, W] int32, about -128..127."""
     total = np.zeros((height, width), np.int32)
     for cell, weight in ((2, 3), (4, 3), (8, 2)):
         rows, columns = height // cell + 2, width // cell + 2
@@ -148,21 +148,21 @@ def _texture(draws: Draws, height: int, width: int) -> np.ndarray:
 
 
 def _stretch(grid: np.ndarray, cell: int, size: int) -> np.ndarray:
-    """Interpolates the rows of an integer grid linearly, `cell` pixels per row, to `size` rows."""
+    """Interpolates the rows of an integer grid linearly to `size` rows, `cell` per grid row."""
     index, part = np.divmod(np.arange(size), cell)
     part = part[:, None]
     return (grid[index] * (cell - part) + grid[index + 1] * part) // cell
 
 
 def _gradient(look: Appearance, height: int, width: int) -> np.ndarray:
-    """[H, W] int32 factors in 1/256: a light that changes across the image."""
+    """Computes brightness factors that change across the image: [H, W] int32, in 1/256."""
     across = np.linspace(-1, 1, width) * look.gradient[0]
     down = np.linspace(-1, 1, height) * look.gradient[1]
     return np.rint((1 + across[None, :] + down[:, None]) * 256).astype(np.int32)
 
 
 def _shadows(look: Appearance, height: int, width: int) -> np.ndarray:
-    """[H, W] int32 factors in 1/256: soft dark ellipses."""
+    """Computes brightness factors of soft dark ellipses: [H, W] int32, in 1/256."""
     x = (np.arange(width) + 0.5) / width
     y = (np.arange(height) + 0.5) / height
     factor = np.ones((height, width))
@@ -175,7 +175,7 @@ def _shadows(look: Appearance, height: int, width: int) -> np.ndarray:
 
 
 def _blur(pixels: np.ndarray, tap: int, axis: int) -> np.ndarray:
-    """A 3-tap filter along one axis; the border pixel is repeated."""
+    """Applies a 3-tap filter along one axis; border pixels are repeated."""
     last = pixels.shape[axis] - 1
     index = np.arange(last + 1)
     before = pixels.take(np.maximum(index - 1, 0), axis)

@@ -1,11 +1,11 @@
-"""The TFDS builder: four configurations, so that training never reads a target label.
+"""Defines the TFDS builder: four configurations, so that training never reads a target label.
 
   source               train, validation, test: image, label, name
   target               validation, test: image, label, name
   target_unlabelled    train: image, name
   target_train_labels  train: label, name (for analysis; same names, same order)
 
-A configuration with a parameter that is not the default carries it in its name, for example
+The name of a configuration includes every parameter that differs from its default, for example
 target_camera0.50_appearance0.30, so two datasets never share a directory.
 """
 
@@ -37,30 +37,30 @@ class Part(enum.StrEnum):
 
     @property
     def domain(self) -> Domain:
-        """The city it shows."""
+        """City of the configuration."""
         return Domain.SOURCE if self is Part.SOURCE else Domain.TARGET
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits it has."""
+        """Splits of the configuration."""
         if self is Part.SOURCE:
             return (Split.TRAIN, Split.VALIDATION, Split.TEST)
         return (Split.VALIDATION, Split.TEST) if self is Part.TARGET else (Split.TRAIN,)
 
     @property
     def has_image(self) -> bool:
-        """Whether its records hold images."""
+        """Whether records hold images."""
         return self is not Part.TARGET_TRAIN_LABELS
 
     @property
     def has_label(self) -> bool:
-        """Whether its records hold labels."""
+        """Whether records hold labels."""
         return self is not Part.TARGET_UNLABELLED
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class ToyCitiesConfig(tfds.core.BuilderConfig):
-    """One configuration. num_train, num_eval: images in train, and in validation and test each."""
+    """A configuration. num_train, num_eval: images in train, and in each of validation and test."""
 
     part: Part
     settings: Settings = dataclasses.field(default_factory=Settings)
@@ -68,7 +68,7 @@ class ToyCitiesConfig(tfds.core.BuilderConfig):
     num_eval: int = NUM_EVAL
 
     def counts(self) -> Mapping[Split, int]:
-        """Number of images of each split it has."""
+        """Returns {split: number of images}."""
         return {
             split: self.num_train if split == Split.TRAIN else self.num_eval
             for split in self.part.splits
@@ -76,7 +76,7 @@ class ToyCitiesConfig(tfds.core.BuilderConfig):
 
 
 def _name(part: Part, settings: Settings, num_train: int, num_eval: int) -> str:
-    """The part's name, followed by every parameter that matters to it and is not the default."""
+    """Returns the part's name with every parameter that affects the part and is not the default."""
     default = Settings()
     suffix = ""
     if part.domain == Domain.TARGET:
@@ -119,19 +119,19 @@ def make_config(
     num_train: int = NUM_TRAIN,
     num_eval: int = NUM_EVAL,
 ) -> ToyCitiesConfig:
-    """Makes a configuration with its name.
+    """Creates a configuration and its name.
 
     Raises:
         UserError: if a parameter is out of its range.
     """
     settings = settings or Settings()
     _check(settings, num_train, num_eval)
-    if part.domain == Domain.SOURCE:  # the shifts move the target city only
+    if part.domain == Domain.SOURCE:  # the shifts affect the target city only
         settings = Settings(settings.seed, settings.height, settings.width)
     name = _name(part, settings, num_train, num_eval)
     for config in ToyCities.BUILDER_CONFIGS:
         if config.name == name:
-            return config  # TFDS wants the registered object itself
+            return config  # TFDS requires the registered object itself
     return ToyCitiesConfig(
         name=name,
         description=f"{part.value} of toy_cities with {settings}.",
@@ -143,7 +143,7 @@ def make_config(
 
 
 class ToyCities(tfds.core.GeneratorBasedBuilder):
-    """Writes one configuration of toy_cities; records keep the order of the image numbers."""
+    """Writes one configuration of toy_cities, with records in the order of image numbers."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -155,7 +155,7 @@ class ToyCities(tfds.core.GeneratorBasedBuilder):
     ]
 
     def __init__(self, *, factory: SceneFactory | None = None, **kwargs: Any) -> None:
-        """Takes a factory that renders with several workers; by default one in this process."""
+        """Creates the builder; by default its factory renders in this process."""
         self._factory = factory or SceneFactory()
         kwargs.setdefault("file_format", FILE_FORMAT)
         super().__init__(**kwargs)

@@ -1,8 +1,8 @@
-"""Cameras of the two cities: where they stand, how they look, and their projection.
+"""Samples the cameras of the two cities, and projects points with them.
 
 World axes: x right, y up, z forward along the street (metres); every camera stands at z = 0.
-The source camera is drawn anywhere in the street at many heights and angles, as in SYNTHIA; the
-target camera is a dashcam: in its lane, level, looking forward, as in Cityscapes.
+The source camera is drawn anywhere in the street, at many heights and angles, as in SYNTHIA. The
+target camera is a dashcam, as in Cityscapes: in its lane, level, looking forward.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ import numpy as np
 from data_prep.toy_cities.draws import Draws
 
 NEAR_METRES = 0.3
-_FRONTAGE_MARGIN = 0.7  # metres a camera keeps from the house fronts
+_FRONTAGE_MARGIN = 0.7  # minimum distance of a camera from the house fronts, metres
 _LANE_X = (1.3, 2.2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Corridor:
-    """The open part of a street, in metres: half the road and the two sidewalks."""
+    """The space between the house fronts: widths of half the road and the sidewalks, metres."""
 
     half_road: float
     left_sidewalk: float
@@ -27,18 +27,18 @@ class Corridor:
 
     @property
     def left(self) -> float:
-        """The x of the left house fronts."""
+        """Position x of the left house fronts, metres."""
         return -(self.half_road + self.left_sidewalk)
 
     @property
     def right(self) -> float:
-        """The x of the right house fronts."""
+        """Position x of the right house fronts, metres."""
         return self.half_road + self.right_sidewalk
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A pinhole camera. x, height: metres; the angles in degrees, pitch positive downwards."""
+    """A pinhole camera. x, height: metres; angles: degrees; positive pitch looks down."""
 
     x: float
     height: float
@@ -48,7 +48,7 @@ class Camera:
     fov: float
 
     def axes(self) -> np.ndarray:
-        """[3, 3] float64: the camera's right, up and forward unit vectors in the world."""
+        """Computes the camera's right, up and forward unit vectors in the world, [3, 3] float64."""
         sin_yaw, cos_yaw = _sin_cos(self.yaw)
         sin_pitch, cos_pitch = _sin_cos(self.pitch)
         sin_roll, cos_roll = _sin_cos(self.roll)
@@ -60,14 +60,14 @@ class Camera:
         return np.array([rolled_right, rolled_up, forward])
 
     def focal(self, width: int) -> float:
-        """Focal length in pixels for an image of this width."""
+        """Computes the focal length for an image of this width, pixels."""
         return width / 2 / round(math.tan(math.radians(self.fov) / 2), 9)
 
 
 def to_camera_frame(camera: Camera, points: np.ndarray) -> np.ndarray:
-    """Moves world points [..., 3] into (right, up, forward) coordinates of the camera, metres.
+    """Transforms world points [..., 3] to (right, up, forward) coordinates of the camera, metres.
 
-    Written as sums of products, not as a matmul: BLAS may differ in the last bit by machine.
+    Uses sums of products, not a matmul: BLAS may differ in the last bit between machines.
     """
     axes = camera.axes()
     dx = points[..., 0] - camera.x
@@ -77,7 +77,7 @@ def to_camera_frame(camera: Camera, points: np.ndarray) -> np.ndarray:
 
 
 def project(points: np.ndarray, focal: float, height: int, width: int) -> np.ndarray:
-    """Projects camera-frame points [..., 3] in front of the camera to pixels [..., 2] (u, v)."""
+    """Projects points [..., 3] in front of the camera, in its frame, to pixels [..., 2] (u, v)."""
     scale = focal / points[..., 2]
     u = width / 2 + points[..., 0] * scale
     v = height / 2 - points[..., 1] * scale
@@ -85,7 +85,7 @@ def project(points: np.ndarray, focal: float, height: int, width: int) -> np.nda
 
 
 def clip_to_near_plane(polygon: np.ndarray) -> np.ndarray:
-    """Cuts off what is nearer than NEAR_METRES (Sutherland-Hodgman); [n, 3] -> [m, 3], m >= 0."""
+    """Clips a polygon at depth NEAR_METRES (Sutherland-Hodgman): [n, 3] -> [m, 3], m >= 0."""
     kept: list[tuple[float, float, float]] = []
     points = polygon.tolist()
     for start, end in zip(points, points[1:] + points[:1], strict=True):
@@ -100,7 +100,7 @@ def clip_to_near_plane(polygon: np.ndarray) -> np.ndarray:
 
 
 def sample_camera(draws: Draws, corridor: Corridor, camera_shift: float) -> Camera:
-    """Draws a camera: a source camera at shift 0, a dashcam at 1, in between a blend of the two."""
+    """Samples a camera: a source camera at shift 0, a dashcam at 1, a blend of both in between."""
     source = _sample_source(draws, corridor)
     dashcam = _sample_dashcam(draws)
     blended = {
@@ -123,7 +123,7 @@ def _sample_dashcam(draws: Draws) -> Camera:
 
 
 def _sample_source(draws: Draws, corridor: Corridor) -> Camera:
-    """Along the street (.27), from above (.43) or across the street from a sidewalk (.30)."""
+    """Samples a camera along the street (.27), from above (.43) or across from a sidewalk (.30)."""
     kind = draws.pick((0.27, 0.43, 0.30))
     low, high = corridor.left + _FRONTAGE_MARGIN, corridor.right - _FRONTAGE_MARGIN
     side = draws.sign()  # -1: the camera stands left and looks right
@@ -145,12 +145,12 @@ def _sample_source(draws: Draws, corridor: Corridor) -> Camera:
 
 
 def _towards_the_middle(x: float, corridor: Corridor, yaw: float) -> float:
-    """Turns a camera that would face the nearer house front towards the other one."""
+    """Returns the yaw, mirrored if the camera would face the nearer house front."""
     centre = (corridor.left + corridor.right) / 2
     return -yaw if (x - centre) * yaw > 0 else yaw
 
 
 def _sin_cos(degrees: float) -> tuple[float, float]:
-    """Sine and cosine, rounded so that the C library of the machine does not matter."""
+    """Computes sine and cosine, rounded so that the machine's C library does not matter."""
     angle = math.radians(degrees)
     return round(math.sin(angle), 9), round(math.cos(angle), 9)

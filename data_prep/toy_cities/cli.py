@@ -1,4 +1,4 @@
-"""The command line: `python -m data_prep.toy_cities --help`."""
+"""Runs the command line: `python -m data_prep.toy_cities --help`."""
 
 import pathlib
 import time
@@ -17,11 +17,19 @@ _USAGE = """Renders the two cities of toy_cities and writes them as TFDS dataset
 """
 _DEFAULT = Settings()
 _FLOATS = (
-    ("camera_shift", _DEFAULT.camera_shift, "Target cameras: 0 as in the source city, 1 dashcams."),
-    ("appearance_shift", _DEFAULT.appearance_shift, "Target look: 0 as in the source city, to 1."),
+    (
+        "camera_shift",
+        _DEFAULT.camera_shift,
+        "Target cameras: from 0, as in the source city, to 1, dashcams.",
+    ),
+    (
+        "appearance_shift",
+        _DEFAULT.appearance_shift,
+        "Target appearance: from 0, as in the source city, to 1, fully shifted.",
+    ),
 )
 _INTEGERS = (
-    ("seed", _DEFAULT.seed, "Another seed gives other cities."),
+    ("seed", _DEFAULT.seed, "Random seed of both cities."),
     ("height", _DEFAULT.height, "Image height in pixels."),
     ("width", _DEFAULT.width, "Image width in pixels."),
     ("num_train", builder.NUM_TRAIN, "Training images per city."),
@@ -30,12 +38,12 @@ _INTEGERS = (
 
 
 def _define_flags() -> flags.FlagValues:
-    values = command.define_flags("Rendering processes.")
+    values = command.define_flags("Number of rendering processes.")
     flags.DEFINE_string(
-        "preview", None, "Write a sheet of images to this PNG file instead.", flag_values=values
+        "preview", None, "Only write a sheet of images to this PNG file.", flag_values=values
     )
     flags.DEFINE_string(
-        "folders", None, "Folder to write PNG files to as well, as your own data would be.",
+        "folders", None, "Also write PNG files into this folder, in the layout of your own data.",
         flag_values=values,
     )  # fmt: skip
     for name, default, text in _FLOATS:
@@ -46,7 +54,7 @@ def _define_flags() -> flags.FlagValues:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command.
+    """Runs the command and reports errors.
 
     Returns:
         The exit status: 0; 2 after wrong input; 130 when interrupted.

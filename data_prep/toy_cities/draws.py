@@ -1,4 +1,4 @@
-"""Random draws that give the same values on every machine.
+"""Draws random numbers that are the same on every machine.
 
 Synopsis:
 
@@ -6,9 +6,9 @@ Synopsis:
   height = draws.uniform(1.2, 2.2)
   noise = draws.bytes(64 * 128)
 
-Only the raw stream of PCG64 is used (doubles in [0, 1) and bytes); every distribution is built
-from it with plain Python arithmetic, because a fused multiply-add inside a compiled distribution
-may change the last bit.
+Only the raw stream of PCG64 is used (doubles in [0, 1) and bytes). Every distribution is computed
+from it in plain Python, because a fused multiply-add in a compiled distribution may change the last
+bit.
 """
 
 from collections.abc import Sequence
@@ -19,37 +19,37 @@ _BUFFER_SIZE = 512
 
 
 class Draws:
-    """One independent stream of random numbers, named by a tuple of non-negative integers."""
+    """An independent stream of random numbers, identified by a tuple of non-negative integers."""
 
     def __init__(self, *key: int) -> None:
-        """Starts the stream of this key."""
+        """Starts the stream of a key."""
         self._rng = np.random.default_rng(list(key))
         self._buffer: list[float] = []
 
     def unit(self) -> float:
-        """A double in [0, 1)."""
+        """Draws a double in [0, 1)."""
         if not self._buffer:
             self._buffer = self._rng.random(_BUFFER_SIZE).tolist()
         return self._buffer.pop()
 
     def uniform(self, low: float, high: float) -> float:
-        """A double between low and high."""
+        """Draws a double between low and high."""
         return low + (high - low) * self.unit()
 
     def integer(self, low: int, high: int) -> int:
-        """An integer in [low, high], both included."""
+        """Draws an integer in [low, high], both included."""
         return low + int(self.unit() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Draws True with the given probability."""
         return self.unit() < probability
 
     def sign(self) -> int:
-        """Either -1 or +1."""
+        """Draws -1 or +1."""
         return 1 if self.unit() < 0.5 else -1
 
     def pick(self, weights: Sequence[float]) -> int:
-        """An index with the given probabilities; the last one takes what is left of 1."""
+        """Draws an index with the given probabilities; the last index gets the remainder to 1."""
         value = self.unit()
         for index, weight in enumerate(weights[:-1]):
             value -= weight
@@ -58,5 +58,5 @@ class Draws:
         return len(weights) - 1
 
     def bytes(self, count: int) -> np.ndarray:
-        """[count] uint8, uniform."""
+        """Draws uniform bytes: [count] uint8."""
         return np.frombuffer(self._rng.bytes(count), np.uint8)

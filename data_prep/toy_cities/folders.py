@@ -1,4 +1,4 @@
-"""The cities as folders of PNG files, as anyone's own data would be."""
+"""Writes the cities as folders of PNG files, in the layout of a user's own data."""
 
 import pathlib
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from alp_jax.errors import UserError
 from data_prep.common import datasets
 from data_prep.toy_cities.builder import Part, ToyCities, ToyCitiesConfig
 
-# Folder -> part and split, and the features that become files in subfolders of their names; None
-# writes images into the folder itself.
+# Folder -> (part, split, {feature: subfolder of its files}); None writes images into the folder
+# itself.
 _FOLDERS: dict[str, tuple[Part, str, dict[str, str] | None]] = {
     "source": (Part.SOURCE, "train", {"image": "images", "label": "labels"}),
     "target": (Part.TARGET_UNLABELLED, "train", {"image": "images"}),
@@ -26,9 +26,9 @@ def write_folders(
     """Writes source/, target/, target_labelled/ and new_frames/; labels are Cityscapes label ids.
 
     Args:
-        root: the folder that they are put into.
-        data_dir: the directory of all datasets, where `configs` are complete.
-        configs: one of each part.
+        root: parent of these folders.
+        data_dir: directory of all datasets, with complete datasets of `configs`.
+        configs: one configuration of each part.
     Raises:
         UserError: if a file cannot be written.
     """

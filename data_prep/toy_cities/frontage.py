@@ -1,4 +1,4 @@
-"""House fronts, walls, fences and hedges along the street, trees, and the far end of the view."""
+"""Builds house fronts, walls, fences, hedges and trees along the street, and its far end."""
 
 from data_prep.toy_cities import furniture
 from data_prep.toy_cities.draws import Draws
@@ -10,7 +10,7 @@ _LAST_WINDOWS = 70.0  # metres; farther house fronts are plain
 def add_frontage(
     scene: Scene, draws: Draws, side: int, edge: float, start: float, end: float
 ) -> None:
-    """Fills one side of the street (-1 left, 1 right) at x = edge with lots from start to end."""
+    """Fills a side of the street (-1 left, 1 right) with lots at x = edge, z = start to end."""
     z = start
     while z < end:
         length = draws.uniform(8, 20)
@@ -32,7 +32,7 @@ def add_frontage(
 
 
 def _inward(side: int) -> tuple[float, float]:
-    """The heading of a model whose front (-z) shall look at the street."""
+    """Returns the heading that turns a model's front (-z) to the street."""
     return RIGHT if side > 0 else LEFT
 
 
@@ -61,7 +61,7 @@ def _add_house(
 def _add_background(
     scene: Scene, draws: Draws, side: int, edge: float, z: float, length: float, place: Place
 ) -> None:
-    """What shows above a wall or a fence: a house standing back, trees, or nothing."""
+    """Adds the background behind a wall or fence: a house set back, trees, or nothing."""
     kind = draws.pick((0.45, 0.4, 0.15))
     if kind == 0:
         _add_house(scene, draws, side, edge + side * draws.uniform(5, 10), z, length, place)
@@ -90,7 +90,7 @@ def _add_fence(
 def _add_greenery(
     scene: Scene, draws: Draws, side: int, edge: float, z: float, length: float, place: Place
 ) -> None:
-    """Trees behind a hedge."""
+    """Adds a hedge, and trees behind it."""
     for _ in range(2):
         along = z + draws.uniform(-0.5, 0.5) * length
         add_tree(scene, draws, edge + side * draws.uniform(1.5, 4), along, place)
@@ -99,7 +99,7 @@ def _add_greenery(
 
 
 def add_tree(scene: Scene, draws: Draws, x: float, z: float, place: Place) -> None:
-    """A trunk and three or four overlapping crowns."""
+    """Adds a tree: a trunk, and three or four overlapping crowns."""
     height = draws.uniform(4.5, 7.5)
     colours = scene.add("trunk", (x, 0.0, z), place, (1.0, 0.7 * height, 1.0))
     hue, tone = colours[0], colours[1]

@@ -1,6 +1,6 @@
-"""Street furniture, plants, fences, walls and houses.
+"""Models of street furniture, plants, fences, walls, houses and the ground.
 
-Everything is thicker and larger than life, so that it survives at 64 x 128 pixels.
+All objects are thicker and larger than in reality, so that they remain visible at 64 x 128 pixels.
 """
 
 from data_prep.toy_cities import models
@@ -17,7 +17,7 @@ def _post(height: float, width: float, low: float = 0.0) -> Face:
 
 
 def _lamp_post() -> list[Model]:
-    """6 m high; the arm reaches towards +x."""
+    """Creates a lamp post, 6 m high, and its arm, which reaches towards +x."""
     arm = ((0.0, 5.85, 0.0), (0.0, 6.1, 0.0), (1.7, 6.3, 0.0), (1.7, 6.1, 0.0))
     head = models.rectangle((1.4, 2.1), (6.02, 6.28))
     faces = (Face(arm, "pole", Material.POLE, 0.9), Face(head, "pole", Material.POLE, 0.7))
@@ -47,7 +47,7 @@ def _sign(name: str, outer: tuple, inner: tuple, rim: Material) -> Model:
 
 
 def _signs() -> list[Model]:
-    """Round, triangular and square; the face is about 1.3 m wide and centred 2.75 m high."""
+    """Creates a round, a triangular and a square sign, about 1.3 m wide, at a height of 2.75 m."""
     y = 2.75
 
     def triangle(size: float, low: float) -> tuple:
@@ -66,7 +66,7 @@ def _signs() -> list[Model]:
 
 
 def _traffic_light(name: str, lit: int) -> Model:
-    """A post with a dark box and three lamps; lit: 0 the lowest (green), 2 the highest (red)."""
+    """Creates a post with a dark box and three lamps; lit: 0 lowest (green), 2 highest (red)."""
     kind = "traffic light"
     box = models.rectangle((-0.46, 0.46), (2.1, 4.1))
     faces = [_post(2.2, 0.24), Face(box, kind, Material.LIGHT_BOX)]
@@ -90,7 +90,7 @@ def _plants() -> list[Model]:
 
 
 def _fence() -> Model:
-    """Panel, two rails and upright bars; 1 unit long and high, outside towards -z."""
+    """Creates a panel, two rails and upright bars; 1 unit long and high, outside towards -z."""
     kind, bar = "fence", Material.FENCE_BAR
     panel = models.rectangle((-0.5, 0.5), (0.04, 0.9))
     faces = [Face(panel, kind, Material.FENCE_PANEL)]
@@ -104,7 +104,7 @@ def _fence() -> Model:
 
 
 def _wall() -> Model:
-    """A solid wall with a light cap; 1 unit long, high and thick, outside towards -z."""
+    """Creates a wall with a light cap; 1 unit long, high and thick, outside towards -z."""
     faces = models.prism((-0.5, 0, 0), (0.5, 1, 1), "wall", Material.BRICK_WALL)
     cap = models.rectangle((-0.5, 0.5), (0.9, 1.02), -0.02)
     faces.append(Face(cap, "wall", Material.WALL_CAP, one_sided=True))
@@ -112,7 +112,7 @@ def _wall() -> Model:
 
 
 def _house() -> Model:
-    """A box; 1 unit long, high and deep, front towards -z at z = 0."""
+    """Creates a house as a box; 1 unit long, high and deep, front towards -z at z = 0."""
     faces = models.prism(
         (-0.5, 0, 0), (0.5, 1, 1), "building", Material.FACADE, top_material=Material.ROOF
     )
@@ -125,7 +125,7 @@ def _door() -> Model:
 
 
 def _window_row(count: int) -> Model:
-    """One floor of windows on a front 1 unit long; 1 unit high."""
+    """Creates one floor of `count` windows, 1 unit long and high."""
     faces = []
     for i in range(count):
         left = -0.5 + (i + 0.24) / count
@@ -136,7 +136,7 @@ def _window_row(count: int) -> Model:
 
 
 def _ground(name: str, class_name: str, material: Material) -> Model:
-    """A level square of 1 x 1 unit around the origin."""
+    """Creates a level square of 1 x 1 unit around the origin."""
     points = models.flat_rectangle((-0.5, 0.5), (-0.5, 0.5))
     return Model(name, (Face(points, class_name, material),))
 

@@ -1,7 +1,7 @@
 """Materials and their colours in the two cities.
 
-A surface has a material, and its object two random numbers in [0, 1): `hue` chooses one of the
-material's colour ramps, `tone` a colour between the dark and the light end of that ramp.
+A surface has a material, and its object has two random numbers in [0, 1): `hue` selects one of the
+material's colour ramps, and `tone` a colour between the dark and the light end of that ramp.
 """
 
 import enum
@@ -14,7 +14,7 @@ Ramp = tuple[Rgb, Rgb]
 
 
 class Material(enum.IntEnum):
-    """What a surface is made of; the number is the row in the colour tables."""
+    """Material of a surface; the number is the row in the colour tables."""
 
     ROAD = 0
     SIDEWALK = enum.auto()
@@ -206,7 +206,7 @@ _RAMPS: Mapping[Material, tuple[Sequence[Ramp], Sequence[Ramp]]] = {
 
 
 def _build_table(city: int) -> tuple[np.ndarray, np.ndarray]:
-    """([M] number of ramps, [M, most ramps, 2, 3] float64 colours 0..255) of one city."""
+    """Builds a city's ([M] numbers of ramps, [M, most ramps, 2, 3] float64 colours 0..255)."""
     ramps = [_RAMPS[material][city] for material in Material]
     counts = np.array([len(r) for r in ramps])
     table = np.zeros((len(ramps), counts.max(), 2, 3))

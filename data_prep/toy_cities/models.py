@@ -1,7 +1,7 @@
-"""Shape models: small sets of convex polygons in an object's own coordinates, and primitives.
+"""Shape models, small sets of convex polygons in an object's own coordinates, and primitives.
 
-A model's own axes: x to its right, y up, z forward; metres, or a unit that the object's scale
-turns into metres. Its polygons are listed from back to front, as they are painted in that order.
+A model's own axes: x to its right, y up, z forward. Units are metres, or units that the object's
+scale converts to metres. A model lists its polygons from back to front, the painting order.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Point = tuple[float, float, float]
 
 
 class Turn(enum.IntEnum):
-    """How an object is turned: by its heading, about the vertical to the camera, or fully to it."""
+    """Rotation of an object: by its heading, about the vertical to the camera, or fully to it."""
 
     HEADING = 0
     UPRIGHT = 1
@@ -30,9 +30,9 @@ class Turn(enum.IntEnum):
 class Face:
     """One convex polygon.
 
-    points: 3 to 8 corners, clockwise when seen from outside. class_name: its scene class.
-    shade: brightness factor. second: takes the object's second colour instead of its first.
-    one_sided: not painted when seen from behind. jitter: added to the tone (wraps around).
+    points: 3 to 8 corners, clockwise when seen from outside. class_name: scene class. shade:
+    brightness factor. second: whether it takes the object's second colour instead of the first.
+    one_sided: whether it is invisible from behind. jitter: added to the tone (wraps around).
     """
 
     points: tuple[Point, ...]
@@ -46,7 +46,7 @@ class Face:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Named faces of one kind of object, and how the object is turned."""
+    """The faces of one kind of object, and the object's rotation."""
 
     name: str
     faces: tuple[Face, ...]
@@ -54,14 +54,14 @@ class Model:
 
 
 def rectangle(x: tuple[float, float], y: tuple[float, float], z: float = 0.0) -> tuple[Point, ...]:
-    """An upright rectangle in the plane of this z, whose outside looks to -z."""
+    """Creates an upright rectangle at a given z, with its outside towards -z."""
     return ((x[0], y[0], z), (x[0], y[1], z), (x[1], y[1], z), (x[1], y[0], z))
 
 
 def side_rectangle(
     z: tuple[float, float], y: tuple[float, float], x: float = 0.0
 ) -> tuple[Point, ...]:
-    """An upright rectangle in the plane of this x; its outside is the side that x is on."""
+    """Creates an upright rectangle at a given x, with its outside away from x = 0."""
     points = ((x, y[0], z[0]), (x, y[1], z[0]), (x, y[1], z[1]), (x, y[0], z[1]))
     return points if x >= 0 else points[::-1]
 
@@ -69,12 +69,12 @@ def side_rectangle(
 def flat_rectangle(
     x: tuple[float, float], z: tuple[float, float], y: float = 0.0
 ) -> tuple[Point, ...]:
-    """A level rectangle at this height, seen from above."""
+    """Creates a level rectangle at height y, visible from above."""
     return ((x[0], y, z[0]), (x[0], y, z[1]), (x[1], y, z[1]), (x[1], y, z[0]))
 
 
 def disc(centre: tuple[float, float], radius: float, corners: int = 8) -> tuple[Point, ...]:
-    """A regular polygon in the plane z = 0 about centre (x, y)."""
+    """Creates a regular polygon in the plane z = 0 about centre (x, y)."""
     return tuple(
         (centre[0] + radius * sin, centre[1] + radius * cos, 0.0) for sin, cos in _circle(corners)
     )
@@ -83,7 +83,7 @@ def disc(centre: tuple[float, float], radius: float, corners: int = 8) -> tuple[
 def side_disc(
     centre: tuple[float, float], radius: float, x: float = 0.0, corners: int = 8
 ) -> tuple[Point, ...]:
-    """A regular polygon in the plane of this x about centre (z, y), such as a wheel."""
+    """Creates a regular polygon at a given x about centre (z, y), such as a wheel."""
     points = tuple(
         (x, centre[1] + radius * cos, centre[0] + radius * sin) for sin, cos in _circle(corners)
     )
@@ -91,7 +91,7 @@ def side_disc(
 
 
 def bar(start: tuple[float, float], end: tuple[float, float], width: float) -> tuple[Point, ...]:
-    """A thick line in the plane x = 0 from start (z, y) to end (z, y)."""
+    """Creates a thick line in the plane x = 0 from start (z, y) to end (z, y)."""
     dz, dy = end[0] - start[0], end[1] - start[1]
     scale = width / 2 / math.sqrt(dz * dz + dy * dy)
     nz, ny = -dy * scale, dz * scale
@@ -108,9 +108,9 @@ def prism(
     second: bool = False,
     top_material: Material | None = None,
 ) -> list[Face]:
-    """A box from corner low to corner high (x, y, z) without a bottom, seen from outside only.
+    """Creates a box without bottom from corner low to corner high (x, y, z), visible from outside.
 
-    taper: how far the top is moved inwards at the sides, at the back and at the front.
+    taper: distances by which the top is moved inwards at both sides, at the back, at the front.
     """
     (x0, y0, z0), (x1, y1, z1) = low, high
     tx, tback, tfront = taper
@@ -127,7 +127,7 @@ def prism(
 
 
 def mirrored(faces: Iterable[Face]) -> list[Face]:
-    """The same faces on the other side of the plane x = 0."""
+    """Mirrors faces at the plane x = 0."""
     return [
         dataclasses.replace(face, points=tuple((-x, y, z) for x, y, z in reversed(face.points)))
         for face in faces
@@ -135,10 +135,10 @@ def mirrored(faces: Iterable[Face]) -> list[Face]:
 
 
 class ModelTable:
-    """All faces of a list of models in arrays, so that a scene is assembled by indexing."""
+    """All faces of a list of models as arrays, so that a scene is assembled by indexing."""
 
     def __init__(self, models: Sequence[Model]) -> None:
-        """Concatenates the faces of the models in the given order."""
+        """Concatenates the faces of the models in order."""
         faces = [face for model in models for face in model.faces]
         self.index = {model.name: i for i, model in enumerate(models)}
         self.turn = np.array([model.turn for model in models])
@@ -156,6 +156,6 @@ class ModelTable:
 
 
 def _circle(corners: int) -> list[tuple[float, float]]:
-    """(sine, cosine) of the corners of a regular polygon, rounded to be the same everywhere."""
+    """Computes (sine, cosine) of a regular polygon's corners, rounded to be machine-independent."""
     angles = [2 * math.pi * (i + 0.5) / corners for i in range(corners)]
     return [(round(math.sin(a), 9), round(math.cos(a), 9)) for a in angles]

@@ -1,4 +1,4 @@
-"""People: pedestrians stand, riders sit, with a helmet and a bright vest; they face the camera."""
+"""Models of people, who face the camera: pedestrians, and seated riders in helmet and vest."""
 
 from data_prep.toy_cities import models
 from data_prep.toy_cities.materials import Material
@@ -6,7 +6,7 @@ from data_prep.toy_cities.models import Face, Model, Turn
 
 
 def _person(name: str, stride: float) -> Model:
-    """1 unit high, to be scaled by the body height; stride: how far the feet are apart."""
+    """Creates a pedestrian, 1 unit high; stride: half the distance between the feet."""
     kind = "person"
     legs = [
         (
@@ -32,7 +32,7 @@ def _person(name: str, stride: float) -> Model:
 
 
 def _rider() -> Model:
-    """Seated at 0.85 m, in metres; the legs hang down on both sides of the vehicle."""
+    """Creates a rider seated at 0.85 m, in metres; the legs hang down beside the vehicle."""
     kind = "rider"
     left_thigh = ((-0.1, 1.02, 0.0), (-0.38, 0.92, 0.0), (-0.36, 0.74, 0.0), (-0.04, 0.8, 0.0))
     left_shin = ((-0.38, 0.9, 0.0), (-0.36, 0.34, 0.0), (-0.2, 0.34, 0.0), (-0.22, 0.9, 0.0))

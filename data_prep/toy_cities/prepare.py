@@ -1,4 +1,4 @@
-"""Builds the four configurations of one set of parameters, skipping those that are complete."""
+"""Writes the datasets of the configurations, and checks which of them are complete."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ from data_prep.toy_cities.scenes import EncodedScene, SceneFactory
 
 
 class _CountingFactory(SceneFactory):
-    """Tells a progress bar about every scene."""
+    """Calls `on_scene` after every scene, for a progress bar."""
 
     def __init__(self, workers: int, on_scene: Callable[[], None]) -> None:
         super().__init__(workers)
@@ -26,10 +26,10 @@ class _CountingFactory(SceneFactory):
 
 
 def is_complete(data_dir: str | os.PathLike[str], config: ToyCitiesConfig) -> bool:
-    """Whether a configuration is there with all its records.
+    """Returns whether the dataset of a configuration exists with all its records.
 
     Raises:
-        UserError: if its directory is there, but something else is in it.
+        UserError: if its directory exists, but has other content.
     """
     directory = datasets.directory_of(ToyCities, data_dir, config)
     found = datasets.read_counts(directory)
@@ -45,12 +45,12 @@ def prepare(
     workers: int = 1,
     on_scene: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes configurations; each appears under its name only when it is whole.
+    """Writes the datasets of configurations, each atomically.
 
     Args:
-        data_dir: the directory of all datasets.
-        configs: what to write.
-        workers: rendering processes; 1 renders in this process.
+        data_dir: directory of all datasets.
+        configs: configurations to write.
+        workers: number of rendering processes; 1 renders in this process.
         on_scene: called after each record.
     """
     with _CountingFactory(workers, on_scene) as factory:

@@ -1,11 +1,11 @@
-"""Draws a sheet of images above their label maps, the source city left, the target city right."""
+"""Draws a sheet of images above their label maps: source city left, target city right."""
 
 import pathlib
 
 import cv2
 import numpy as np
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
 from data_prep.toy_cities.render import Domain, Settings, Split, render
 
@@ -15,8 +15,9 @@ _GAP_PIXELS = 8
 
 
 def draw_preview(settings: Settings, rows: int = _ROWS, columns: int = _COLUMNS) -> np.ndarray:
-    """[height, width, 3] uint8 RGB: the first validation images of both cities, enlarged."""
-    label_set = LABEL_SETS[16]
+    """Draws the first validation images of both cities, enlarged: [height, width, 3] uint8 RGB."""
+    label_set = load_label_set("cityscapes_16")
+    train_ids = label_set.map_table(CITYSCAPES_TABLE)
     halves = []
     for domain in Domain:
         strips = []
@@ -26,7 +27,7 @@ def draw_preview(settings: Settings, rows: int = _ROWS, columns: int = _COLUMNS)
                 for column in range(columns)
             ]
             strips.append(np.hstack([image for image, _ in pairs]))
-            maps = [label_set.colourise(label_set.from_cityscapes_ids[ids]) for _, ids in pairs]
+            maps = [label_set.colourise(train_ids[ids]) for _, ids in pairs]
             strips.append(np.hstack(maps))
         halves.append(np.vstack(strips).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1))
     gap = np.full((len(halves[0]), _GAP_PIXELS, 3), 255, np.uint8)
@@ -37,7 +38,7 @@ def write_preview(path: str, settings: Settings) -> None:
     """Writes the sheet as a PNG file.
 
     Raises:
-        UserError: if the path is not a PNG file in a directory that can be written.
+        UserError: if the path does not end in .png, or cannot be written.
     """
     if pathlib.Path(path).suffix.lower() != ".png":
         raise UserError(f"--preview is {path!r}, but it must name a .png file.")

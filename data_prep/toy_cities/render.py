@@ -30,7 +30,7 @@ from data_prep.toy_cities.street import build_street
 
 _SUPERSAMPLING = 2
 _SUBPIXEL_BITS = 4
-_MAX_SHARE = 0.62  # of one class other than road; a view with more is drawn again
+_MAX_SHARE = 0.62  # a view with more of one class other than road is redrawn
 _MAX_CAMERAS = 6
 _SKY = CITYSCAPES_ID_BY_NAME["sky"]
 _ROAD = CITYSCAPES_ID_BY_NAME["road"]
@@ -61,7 +61,7 @@ class _Stream(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the pixels depend on. height, width: pixels. The shifts are of the target, in [0, 1]."""
+    """Parameters of the pixels. height, width: pixels. Shifts: in [0, 1], for the target only."""
 
     seed: int = 0
     height: int = 64
@@ -102,7 +102,7 @@ def render(
 
 
 def _paint(polygons: Polygons, camera: Camera, height: int, width: int) -> np.ndarray:
-    """Paints polygon numbers, the last over the first, into an [2H, 2W] int32 map; -1 is sky."""
+    """Paints polygon numbers in order into a [2H, 2W] int32 map; -1 is sky."""
     height, width = height * _SUPERSAMPLING, width * _SUPERSAMPLING
     focal = camera.focal(width)
     points = to_camera_frame(camera, polygons.points)
@@ -130,19 +130,19 @@ def _paint(polygons: Polygons, camera: Camera, height: int, width: int) -> np.nd
 
 
 def _touches_image(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[P] bool: the bounding box of the projected corners [P, 8, 2] meets the image."""
+    """Returns whether the bounding box of projected corners [P, 8, 2] meets the image, [P] bool."""
     low, high = pixels.min(axis=1), pixels.max(axis=1)
     inside = (high > 0) & (low < np.array([width, height]))
     return inside.all(axis=1)
 
 
 def _to_fixed_point(pixels: np.ndarray) -> np.ndarray:
-    """Pixel coordinates (pixel centres at .5) -> the integers cv2 takes (centres at whole)."""
+    """Converts pixel coordinates, centres at .5, to OpenCV's fixed point, centres at integers."""
     return np.rint((pixels - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
 def _largest_share(labels: np.ndarray) -> float:
-    """The share of the image of its most frequent class other than road."""
+    """Computes the fraction of pixels of the most frequent class other than road."""
     counts = np.bincount(labels.ravel(), minlength=256)
     counts[_ROAD] = 0
     return int(counts.max()) / labels.size
@@ -151,7 +151,7 @@ def _largest_share(labels: np.ndarray) -> float:
 def _sum_samples(
     polygon_map: np.ndarray, polygons: Polygons, look: appearance.Appearance
 ) -> np.ndarray:
-    """[H, W, 3] int32: the sum of the four colour samples of every pixel."""
+    """Sums the four colour samples of every pixel: [H, W, 3] int32."""
     table = np.append(appearance.polygon_colours(polygons, look), np.zeros((1, 3), np.uint8), 0)
     samples = table.take(polygon_map, axis=0, mode="wrap").astype(np.int32)
     sky = polygon_map < 0

@@ -1,11 +1,11 @@
-"""A scene: objects placed in the world, and the arrays of polygons they turn into.
+"""Collects objects in a scene, and converts them to arrays of polygons.
 
 Synopsis:
 
   scene = Scene(draws)
   place = Place(Layer.OBJECT, x, z, half_x=0.9, half_z=2.2, top=1.5)
   scene.add("car", (x, 0.0, z), place)
-  polygons = scene.polygons(camera)        # far to near, ready to be painted
+  polygons = scene.polygons(camera)        # in painting order, far to near
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ TABLE = ModelTable((*furniture.MODELS, *people.MODELS, *vehicles.MODELS))
 Colours = tuple[float, float, float, float]  # hue, tone, second hue, second tone
 AHEAD, RIGHT, BACK, LEFT = (0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0)
 
-_CLEARANCE_METRES = 1.5  # no object stands nearer to the camera
+_CLEARANCE_METRES = 1.5  # minimum distance of objects from the camera
 
 
 class Layer(enum.IntEnum):
-    """Layers are painted one after the other.
+    """Layers of a scene, painted one after the other.
 
-    Inside a layer far places come first; the flat ground is painted in the order it is added.
+    Within a layer, far places are painted first; the flat ground is painted in the order of adding.
     """
 
     GROUND = 0
@@ -39,7 +39,7 @@ class Layer(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The footprint of a group of things painted together, in metres; top is its height."""
+    """The footprint of a group of objects that are painted together, metres; top is its height."""
 
     layer: Layer
     x: float = 0.0
@@ -53,9 +53,9 @@ class Place:
 class Polygons:
     """P polygons in painting order.
 
-    points: [P, 8, 3] world metres, the last corner repeated. num_points: [P]. label_id: [P] uint8
-    Cityscapes ids. material, hue, tone, shade: [P], see materials. distance: [P] metres from the
-    camera to the place the polygon belongs to.
+    points: [P, 8, 3] world metres, padded with the last corner. num_points: [P]. label_id: [P]
+    uint8 Cityscapes ids. material, hue, tone, shade: [P], see materials.py. distance: [P] metres
+    from the camera to the polygon's place.
     """
 
     points: np.ndarray
@@ -68,16 +68,16 @@ class Polygons:
     distance: np.ndarray
 
     def select(self, kept: np.ndarray) -> "Polygons":
-        """The polygons of a boolean mask or of an index."""
+        """Selects polygons by a boolean mask or an index array."""
         fields = dataclasses.fields(self)
         return Polygons(**{field.name: getattr(self, field.name)[kept] for field in fields})
 
 
 class Scene:
-    """Collects objects, each with two random colours drawn when it is added."""
+    """Collects objects, each with two colours drawn when it is added."""
 
     def __init__(self, draws: Draws) -> None:
-        """Starts empty; draws gives the colours."""
+        """Creates an empty scene, whose colours come from `draws`."""
         self._draws = draws
         self._models: list[int] = []
         self._rows: list[tuple[float, ...]] = []
@@ -91,17 +91,17 @@ class Scene:
         heading: tuple[float, float] = AHEAD,
         colours: Colours | None = None,
     ) -> Colours:
-        """Adds an object; things of one place are painted in the order they are added.
+        """Adds an object; objects of one place are painted in the order of adding.
 
         Args:
             model: name of a shape model.
             position: world x, y, z of the model's origin, metres.
-            place: the footprint it belongs to.
-            scale: factors of the model's own axes.
-            heading: world (x, z) direction of the model's z axis, of length 1.
-            colours: drawn when None.
+            place: footprint that the object belongs to.
+            scale: factors along the model's own axes.
+            heading: world (x, z) direction of the model's z axis, unit length.
+            colours: colours of the object; None draws them.
         Returns:
-            The colours used, to give several objects the same ones.
+            The colours of the object, so that others can share them.
         """
         if colours is None:
             unit = self._draws.unit
@@ -112,11 +112,12 @@ class Scene:
         return colours
 
     def polygons(self, camera: Camera) -> Polygons:
-        """Turns the objects into polygons the camera may see, sorted far to near."""
+        """Converts the objects to the polygons that the camera may see, in painting order."""
         model, rows = np.array(self._models), np.array(self._rows)
         layer, distance = rows[:, 12], _distance(rows[:, 13:17], camera)
         too_near = (distance < _CLEARANCE_METRES) & (rows[:, 17] > camera.height - 1.5)
-        # The ground is flat: painted in the order added. lexsort is stable: so is each place.
+        # The flat ground has depth 0 everywhere. lexsort is stable, so ground and objects of one
+        # place are painted in the order of adding.
         depth = np.where(layer == Layer.GROUND, 0.0, distance)
         order = np.lexsort((-depth, layer))
         order = order[~(too_near & (layer == Layer.OBJECT))[order]]
@@ -144,7 +145,7 @@ class Scene:
 
 
 def _distance(footprints: np.ndarray, camera: Camera) -> np.ndarray:
-    """Level distance from the camera to the nearest point of each footprint, metres."""
+    """Computes the horizontal distance from the camera to each footprint, metres."""
     x, z, half_x, half_z = footprints.T
     dx = np.maximum(np.abs(x - camera.x) - half_x, 0)
     dz = np.maximum(np.abs(z) - half_z, 0)
@@ -152,7 +153,7 @@ def _distance(footprints: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _axes(model: np.ndarray, rows: np.ndarray, camera: Camera) -> np.ndarray:
-    """[n, 3, 3]: the world directions of each object's x, y and z axis."""
+    """Computes the world directions of each object's x, y and z axis, [n, 3, 3]."""
     turn = TABLE.turn[model]
     dx, dz = rows[:, 0] - camera.x, rows[:, 2]
     length = np.sqrt(dx * dx + dz * dz) + 1e-6
@@ -169,7 +170,7 @@ def _axes(model: np.ndarray, rows: np.ndarray, camera: Camera) -> np.ndarray:
 def _world_points(
     rows: np.ndarray, axes: np.ndarray, owner: np.ndarray, face: np.ndarray
 ) -> np.ndarray:
-    """[P, 8, 3] world points of every face."""
+    """Computes the world points of every face, [P, 8, 3]."""
     scaled = (axes * rows[:, 3:6, None])[owner]
     local = TABLE.points[face]
     points = rows[owner, None, 0:3] + local[:, :, 0:1] * scaled[:, None, 0]
@@ -179,7 +180,7 @@ def _world_points(
 
 
 def _seen_from_outside(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """[P] bool: the camera is on the side from which the corners run clockwise."""
+    """Returns whether the camera sees the corners of each face run clockwise, [P] bool."""
     a = (points[:, 1] - points[:, 0]).T
     b = (points[:, 2] - points[:, 0]).T
     normal = (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])

@@ -1,4 +1,4 @@
-"""Renders whole splits to PNG files in memory, in this process or in several.
+"""Renders whole splits to PNG files in memory, in one or several processes.
 
 Synopsis:
 
@@ -18,7 +18,7 @@ from data_prep.common.png import encode_png
 from data_prep.common.workers import WorkerPool
 from data_prep.toy_cities.render import Domain, Settings, Split, render
 
-_CHUNK = 25  # images a worker renders at a time
+_CHUNK = 25  # images per task of a worker
 _PNG_SETTINGS = (
     cv2.IMWRITE_PNG_COMPRESSION,
     6,
@@ -39,21 +39,21 @@ class EncodedScene:
 class SceneFactory:
     """Renders splits with a number of worker processes; 1 renders in this process.
 
-    The images do not depend on the number of workers. The target training split, which is written
-    twice (images here, labels there), is rendered once and kept.
+    The images do not depend on the number of workers. The target's training split is written twice,
+    as a dataset of images and one of labels; it is rendered once and kept in between.
     """
 
     def __init__(self, workers: int = 1) -> None:
-        """Starts the workers when the first split is rendered."""
+        """Creates the factory; the workers start with the first split."""
         self._pool = WorkerPool(workers)
         self._kept: dict[tuple[Settings, int], list[EncodedScene]] = {}
 
     def __enter__(self) -> Self:
-        """Gives itself."""
+        """Returns the factory."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the workers; what they had not begun is dropped."""
+        """Ends the workers and cancels images that they have not started."""
         self._pool.close()
 
     def scenes(
@@ -78,7 +78,7 @@ class SceneFactory:
 def render_chunk(
     settings: Settings, domain: Domain, split: Split, count: int, start: int
 ) -> list[EncodedScene]:
-    """Renders and encodes a chunk of the `count` scenes of a split, from number `start` on."""
+    """Renders and encodes the chunk of a split of `count` scenes that begins at scene `start`."""
     scenes = []
     for index in range(start, min(start + _CHUNK, count)):
         image, labels = render(settings, domain, split, index)

@@ -1,7 +1,7 @@
 """Builds the street of one image: ground, house fronts, furniture, people and traffic.
 
-The same streets stand in both cities; only the camera and the colours differ. Right-hand traffic:
-the dashcam's lane has x > 0. Distances in metres; z = 0 is the camera.
+Streets have the same distribution in both cities; only cameras and colours differ. Traffic keeps to
+the right: the dashcam's lane has x > 0. Distances are in metres; the camera is at z = 0.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _SIGNS = ("round_sign", "triangle_sign", "square_sign")
 
 @dataclasses.dataclass
 class _Street:
-    """What the parts of the street share while it is built."""
+    """The shared state of all parts of a street while it is built."""
 
     scene: Scene
     draws: Draws
@@ -31,12 +31,12 @@ class _Street:
         return self.crossing is not None and abs(z - self.crossing) < margin
 
     def edge(self, side: int) -> float:
-        """The x of the house fronts on this side."""
+        """Returns the x of the house fronts on a side."""
         return self.corridor.right if side > 0 else self.corridor.left
 
 
 def build_street(draws: Draws) -> tuple[Scene, Corridor]:
-    """Draws a street: its objects, and the corridor in which a camera may stand."""
+    """Draws a street; returns its objects, and the corridor in which a camera may stand."""
     corridor = Corridor(draws.uniform(4.5, 6.2), draws.uniform(2.4, 4.2), draws.uniform(2.4, 4.2))
     crossing = draws.uniform(7, 20) if draws.chance(0.5) else None
     street = _Street(Scene(draws), draws, corridor, crossing)
@@ -55,7 +55,7 @@ def build_street(draws: Draws) -> tuple[Scene, Corridor]:
 
 
 def _add_ground(street: _Street) -> None:
-    """Strips along the street in bands of distance, so that haze can grow with the distance."""
+    """Adds strips along the street, split into bands so that haze can grow with distance."""
     scene, draws, corridor = street.scene, street.draws, street.corridor
     half = corridor.half_road
     colours = {name: (0.0, draws.unit(), 0.0, 0.0) for name in ("sidewalk", "road", "curb")}
@@ -81,7 +81,7 @@ def _add_ground(street: _Street) -> None:
 
 
 def _add_furniture(street: _Street, side: int) -> None:
-    """Lamps, signs, traffic lights, trees, railings and bollards along the curb."""
+    """Adds lamps, signs, traffic lights, trees, railings and bollards along the curb."""
     scene, draws = street.scene, street.draws
     x = side * (street.corridor.half_road + 0.6)
     inward = BACK if side > 0 else AHEAD  # turns a model's +x axis to the road
@@ -114,7 +114,7 @@ def _add_traffic_light(street: _Street, x: float, z: float) -> None:
 
 
 def _add_railing(street: _Street, side: int, z: float) -> None:
-    """A fence of some panels between sidewalk and road, or a row of bollards."""
+    """Adds a fence between sidewalk and road, or a row of bollards."""
     scene, draws = street.scene, street.draws
     x = side * (street.corridor.half_road + 0.45)
     if draws.chance(0.4):
@@ -141,7 +141,7 @@ def _add_person(street: _Street, x: float, z: float) -> None:
 
 
 def _add_pedestrians(street: _Street, side: int) -> None:
-    """Three to seven on a sidewalk, more of them near; the farther ones may be anywhere."""
+    """Adds three to seven people on a sidewalk: the first three near, the others anywhere."""
     draws, half = street.draws, street.corridor.half_road
     for i in range(draws.integer(3, 7)):
         z = draws.uniform(5, 18) if i < 3 else draws.uniform(-6, 40)
@@ -150,7 +150,7 @@ def _add_pedestrians(street: _Street, side: int) -> None:
 
 
 def _add_parking(street: _Street, side: int) -> None:
-    """Cars, bicycle racks and motorcycles at the curb."""
+    """Adds cars, bicycle racks and motorcycles at the curb."""
     draws, half = street.draws, street.corridor.half_road
     z = draws.uniform(-16, -10)
     while z < _LAST_OBJECT:
@@ -167,14 +167,14 @@ def _add_parking(street: _Street, side: int) -> None:
             for i in range(draws.integer(1, 2)):
                 _add_two_wheeler(street, "motorcycle", x, z + 1.5 * i, LEFT if side < 0 else RIGHT)
         z += draws.uniform(5.0, 7.5)
-    if draws.chance(0.3):  # one on the sidewalk, leaning on a house
+    if draws.chance(0.3):  # a two-wheeler on the sidewalk, leaning against a house
         x = street.edge(side) - side * 0.5
         name = "bicycle" if draws.chance(0.6) else "motorcycle"
         _add_two_wheeler(street, name, x, draws.uniform(4, 16), AHEAD)
 
 
 def _add_rack(street: _Street, side: int, z: float) -> None:
-    """Some bicycles side by side, across the street's direction."""
+    """Adds bicycles side by side, across the street's direction."""
     draws = street.draws
     x = side * (street.corridor.half_road + draws.uniform(-0.2, 1.2))
     for i in range(draws.integer(2, 4)):
@@ -196,7 +196,7 @@ def _add_two_wheeler(
     heading: tuple[float, float],
     ridden: bool = False,
 ) -> None:
-    """A bicycle or a motorcycle, with a rider or without."""
+    """Adds a bicycle or a motorcycle, with or without a rider."""
     size = street.draws.uniform(1.1, 1.3)
     half_x, half_z = (1.0, 0.2) if heading in (LEFT, RIGHT) else (0.2, 1.0)
     place = Place(Layer.OBJECT, x, z, half_x, half_z, 2.2 if ridden else 1.3)
@@ -207,7 +207,7 @@ def _add_two_wheeler(
 
 
 def _add_traffic(street: _Street, side: int) -> None:
-    """Cars, buses and riders in the lane of this side."""
+    """Adds cars, buses and riders in the lane of a side."""
     draws, half = street.draws, street.corridor.half_road
     z = draws.uniform(-20, -12)
     heading = AHEAD if side > 0 else BACK
@@ -228,7 +228,7 @@ def _add_traffic(street: _Street, side: int) -> None:
 
 
 def _add_riders(street: _Street, side: int) -> None:
-    """Riders between the lane and the parked cars, seldom one who crosses the street."""
+    """Adds riders between the lane and the parked cars, and rarely one who crosses the street."""
     draws, half = street.draws, street.corridor.half_road
     for near, far, probability in ((6.0, 13.0, 0.3), (10.0, 30.0, 0.4)):
         if draws.chance(probability):
@@ -244,7 +244,7 @@ def _add_riders(street: _Street, side: int) -> None:
 
 
 def _add_crossing(street: _Street, crossing: float) -> None:
-    """Traffic lights on both sides of the zebra crossing and people on it."""
+    """Adds traffic lights on both sides of the zebra crossing, and people on it."""
     half = street.corridor.half_road
     for side in (-1, 1):
         _add_traffic_light(street, side * (half + 0.5), crossing + side * 1.9)

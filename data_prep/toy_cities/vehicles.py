@@ -1,4 +1,4 @@
-"""Cars, buses, bicycles and motorcycles; they drive towards +z of their own axes."""
+"""Models of cars, buses, bicycles and motorcycles, which drive towards +z of their own axes."""
 
 from data_prep.toy_cities import models
 from data_prep.toy_cities.materials import Material
@@ -20,7 +20,7 @@ def _wheels(class_name: str, x: float, axles: tuple[float, ...], radius: float) 
 
 
 def _end_lamps(class_name: str, x: float, y: tuple[float, float], half_length: float) -> list[Face]:
-    """Red lamps at the back and white ones at the front, at both sides."""
+    """Creates red lamps at the back and white lamps at the front, on both sides."""
     back, front = -half_length - 0.02, half_length + 0.02
     spans = ((x - 0.36, x), (-x, -x + 0.36))
     faces = []
@@ -33,7 +33,7 @@ def _end_lamps(class_name: str, x: float, y: tuple[float, float], half_length: f
 
 
 def _car() -> Model:
-    """4.3 m long, 1.8 m wide, 1.52 m high."""
+    """Creates a car, 4.3 m long, 1.8 m wide, 1.52 m high."""
     name, glass = "car", Material.GLASS
     faces = [_shadow(0.98, 2.25)]
     faces += models.prism((-0.9, 0.24, -2.15), (0.9, 0.88, 2.15), name, Material.CAR_PAINT)
@@ -60,7 +60,7 @@ def _car() -> Model:
 
 
 def _bus() -> Model:
-    """9.6 m long, 2.5 m wide, 3 m high."""
+    """Creates a bus, 9.6 m long, 2.5 m wide, 3 m high."""
     name, glass = "bus", Material.GLASS
     faces = [_shadow(1.3, 4.9)]
     faces += models.prism((-1.25, 0.32, -4.8), (1.25, 3.0, 4.8), name, Material.BUS_PAINT)
@@ -82,7 +82,7 @@ def _bus() -> Model:
 
 
 def _bicycle() -> Model:
-    """Thin dark tyres around light spokes, a bright frame of bars. 1.9 m long."""
+    """Creates a bicycle, 1.9 m long: thin dark tyres, light spokes, a bright frame of bars."""
     name, frame = "bicycle", Material.BICYCLE_FRAME
     faces = []
     for z in (-0.58, 0.58):
@@ -97,7 +97,7 @@ def _bicycle() -> Model:
     )
     faces += [Face(models.bar(start, end, 0.13), name, frame) for start, end in bars]
     faces.append(Face(models.bar((-0.42, 1.0), (-0.06, 1.0), 0.12), name, Material.MOTOR_BLACK))
-    for z in (0.9, -0.9):  # the same wheels seen from an end
+    for z in (0.9, -0.9):  # the wheels as seen from the front and from behind
         faces.append(Face(models.rectangle((-0.08, 0.08), (0.0, 0.78), z), name, Material.TYRE))
     faces.append(Face(models.rectangle((-0.07, 0.07), (0.5, 1.05), 0.4), name, frame))
     handlebar = models.rectangle((-0.36, 0.36), (1.02, 1.16), 0.38)
@@ -108,7 +108,10 @@ def _bicycle() -> Model:
 
 
 def _motorcycle() -> Model:
-    """Fat dark wheels with a small hub, a solid body, a lamp at each end. 2.1 m long."""
+    """Creates a motorcycle, 2.1 m long.
+
+    It has thick dark wheels with a small hub, a solid body, and a lamp at each end.
+    """
     name, paint, black = "motorcycle", Material.MOTOR_PAINT, Material.MOTOR_BLACK
     faces = []
     for z in (-0.72, 0.72):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.data.sources import open_source
 
 HEIGHT, WIDTH = 38, 70
@@ -109,7 +109,9 @@ def write_zip(path: pathlib.Path, files: dict[str, bytes]) -> None:
 
 def read(data_dir: pathlib.Path, name: str, split: str, *, labelled: bool = True) -> dict:
     """Examples by name, through what training reads with."""
-    source = open_source(str(data_dir), name, split, label_set=LABEL_SETS[19] if labelled else None)
+    source = open_source(
+        str(data_dir), name, split, label_set=load_label_set("cityscapes_19") if labelled else None
+    )
     examples = [source[index] for index in range(len(source))]
     names = [example["name"] for example in examples]
     assert names == sorted(names)
@@ -117,7 +119,7 @@ def read(data_dir: pathlib.Path, name: str, split: str, *, labelled: bool = True
 
 
 def train_ids(label_ids: np.ndarray) -> np.ndarray:
-    return LABEL_SETS[19].from_cityscapes_ids[label_ids]
+    return load_label_set("cityscapes_19").map_table(CITYSCAPES_TABLE)[label_ids]
 
 
 def listing(root: pathlib.Path) -> list:

@@ -16,12 +16,13 @@ from ml_collections import config_flags
 
 from alp_jax import models
 from alp_jax.errors import UserError
+from alp_jax.models.settings import upgrade_flat
 from alp_jax.run import assembly
 from alp_jax.settings import validation
-from alp_jax.workdir import checkpoint, config, scores
+from alp_jax.workdir import checkpoint, classes, config, scores
 from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
-from data_prep.convert_weights.layouts import AUTO, LAYOUTS, published_order
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS, sort_as_published
 from data_prep.convert_weights.recognition import PublishedFile
 from tests.commands import run_module
 from tests.data_prep import published_networks as published
@@ -65,7 +66,8 @@ def restore(workdir):
     """The segmenter of a workdir, as any program of alp_jax makes it."""
     run_config = config.load(workdir)
     validation.validate(run_config)
-    segmenter = models.create_segmenter(run_config.model, run_config.data.num_classes)
+    label_set = classes.load(workdir, run_config.data.label_set)
+    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
     shapes, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve("latest")
@@ -83,7 +85,7 @@ def make_images():
 def assert_same_logits(network, segmenter, params, model_state):
     images = make_images()
     apply = jax.jit(functools.partial(segmenter.apply, train=False))
-    logits, _ = apply(params, model_state, images)
+    logits = apply(params, model_state, images)[0].logits
     with torch.no_grad():
         expected = network(images)
     if "features" in expected:  # The file has no classifier: it gets ours.
@@ -192,7 +194,7 @@ def test_the_workdir_tells_everything(tmp_path):
     save(tmp_path / "file.pth", "clan", network=published.create("clan", 16))
     report = importing.import_weights(tmp_path / "file.pth", tmp_path / "workdir", AUTO)
     run_config = config.load(tmp_path / "workdir")
-    assert run_config.data.num_classes == 16
+    assert run_config.data.label_set == "cityscapes_16"
     assert run_config.model.to_dict() == default.get_config().model.to_dict() | {
         "stem_widths": [5],
         "depths": [1, 2, 1, 1],
@@ -209,8 +211,8 @@ def test_the_workdir_tells_everything(tmp_path):
     for part in (
         f"sha256 {weights['sha256']}",
         "ignored: 20 tensors, batch norm's counters of batches",
-        "--config.model.classifier_dilations=6,12,18,24,6,12,18,24",
-        "--config.data.num_classes=16",
+        "--config.model.heads.main.dilations=6,12,18,24,6,12,18,24",
+        "--config.data.label_set=cityscapes_16",
         "--mode=evaluate --workdir=",
     ):
         assert part in report
@@ -225,7 +227,7 @@ def test_the_flags_that_are_printed_start_a_run(layout, classes, tmp_path):
     usual = default.get_config()
     config_flags.DEFINE_config_dict("config", usual, flag_values=values, sys_argv=argv)
     values(argv)
-    assert values.config.data.num_classes == classes
+    assert values.config.data.label_set == f"cityscapes_{classes}"
     workdir = pathlib.Path(values.config.init_from)
     parts = {"backbone", "classifier"} if layout == "clan" else {"backbone"}
     config.check_same_network(values.config, config.load(workdir), workdir, parts=parts)
@@ -281,12 +283,14 @@ def test_the_full_network_has_the_published_keys_and_parameters():
     with usual.unlocked():
         usual.aux_classifier = True
     assert run_config.model == usual
-    expected = trees.create_shapes(run_config.model, 19, layout)
-    assert set(file.account_for("advent", expected).values()) == {
+    model = file.read_model(layout)
+    assert upgrade_flat(run_config.model) == model
+    expected = trees.create_shapes(model, 19, layout)
+    assert set(file.account_for("advent", model, expected).values()) == {
         "batch norm's counters of batches, which nothing reads"
     }
     assert sum(leaf.size for leaf in jax.tree.leaves(expected["params"])) == 44_601_560
-    assert sorted(shapes, key=published_order) == list(shapes)
+    assert sort_as_published(shapes, layout) == list(shapes)
 
 
 def edit(**changes):
@@ -329,7 +333,7 @@ FLOAT = torch.zeros(3)
         (
             edit(conv1__weight=FLOAT),
             "advent",
-            r"conv1.weight in .* has shape \(3,\): expected that of a convolution;",
+            r"conv1.weight in .* has shape \(3,\): expected that of a convolution or linear",
         ),
         (edit(conv1__weight=torch.zeros(5, 3, 7, 7).half()), "advent", "is torch.float16: expect"),
         (edit(epoch=3), "advent", "holds int as 'epoch': expected a state dict"),
@@ -339,7 +343,11 @@ FLOAT = torch.zeros(3)
         (edit(), "torchvision", "it has layer5.conv2d_list.0.bias, .* and 10 more, which are"),
         (with_classes("crst", 19), "advent", "lacks layer6.conv2d_list.0.weight, and holds"),
         (with_classes("crst", 19), "caffe_init", "it has layer5.conv2d_list.0.bias"),
-        (with_classes("clan", 20), "clan", "has 20 classes: expected 19, 16, 13, the label"),
+        (
+            with_classes("clan", 20),
+            "clan",
+            "has 20 classes: expected 19, 16, 13 classes, those of Cityscapes; name",
+        ),
         (with_classes("clan", 20), AUTO, r"is of no layout .*layer5 \(20, 32, 3, 3\), layer6"),
         (lambda: torch.zeros(3), AUTO, "holds Tensor: expected a state dict"),
         (dict, AUTO, "holds dict: expected a state dict"),
@@ -418,7 +426,11 @@ def test_a_damaged_record_is_one_sentence(tmp_path):
 def create_run_config(**fields):
     run_config = default.get_config()
     model = run_config.model
-    model.stem_widths, model.depths, model.widths = (5,), published.DEPTHS, published.WIDTHS
+    model.backbone.stem_widths, model.backbone.depths, model.backbone.widths = (
+        (5,),
+        published.DEPTHS,
+        published.WIDTHS,
+    )
     model.update(fields)
     return run_config
 
@@ -481,7 +493,7 @@ def test_a_run_of_ours_gives_the_published_network_the_same_logits(layout, asked
 def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
     run_config = create_run_config(aux_classifier=True)
     run_config.objective.use_target = False
-    create = functools.partial(assembly.create_train_state, assembly.create_statics(run_config))
+    create = functools.partial(assembly.create_train_state, assembly.create_setup(run_config))
     state = draw(jax.eval_shape(create, jax.random.key(0)))
     best = jax.tree.map(np.zeros_like, state)
     save_run(tmp_path / "run", run_config, best, state)
@@ -500,12 +512,12 @@ def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
     [
         (
             "adaptsegnet_single",
-            r"config.model.classifier_dilations \[6, 12, 18, 24\]: expected \[6, 12\], which is "
+            r"config.model.heads.main.dilations \[6, 12, 18, 24\]: expected \[6, 12\], which is "
             "what the layout adaptsegnet_single means; give --layout=caffe_init or advent_single.",
         ),
-        ("advent", "config.model.aux_classifier False: expected True"),
+        ("advent", r"config.model.heads \['main'\]: expected \['aux', 'main'\], which is what"),
         ("crst", "config.model.input_order 'bgr': expected 'rgb'"),
-        ("torchvision", "config.model.stride_in '1x1': expected '3x3'"),
+        ("torchvision", "config.model.backbone.stride_in '1x1': expected '3x3'"),
     ],
 )
 def test_a_layout_that_means_another_network_is_refused(layout, message, tmp_path):
@@ -523,7 +535,7 @@ def test_a_backbone_has_no_layout_with_a_classifier(tmp_path):
 def test_the_small_networks_of_toy_cities_have_no_published_layout(tmp_path):
     config.save(toy_cities.get_config(), tmp_path / "run")
     with pytest.raises(
-        UserError, match=r"model.block 'basic': expected 'bottleneck', .*; no other layout holds it"
+        UserError, match=r"block 'basic': expected 'bottleneck', .*; no other layout holds it"
     ):
         exporting.export_weights(tmp_path / "run", tmp_path / "run.pth", AUTO, "latest")
 

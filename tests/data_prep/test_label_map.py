@@ -1,7 +1,10 @@
 """Reading label maps: every key and class is checked."""
 
+import json
+
 import pytest
 
+from alp_jax.data.labels import LabelTable
 from alp_jax.errors import UserError
 from data_prep.raw.label_map import LabelMap, load_label_map
 
@@ -13,27 +16,43 @@ def load(tmp_path, text, name="map.json"):
 
 def test_json_of_values(tmp_path):
     found = load(tmp_path, '{"0": "road", "7": "traffic light", "65535": "ignore"}')
-    assert found == LabelMap({0: 7, 7: 19, 65535: 0}, is_colour=False, default=None)
+    assert found == LabelMap(
+        {0: 0, 7: 1, 65535: 255}, table=LabelTable({0: "road", 1: "traffic light"})
+    )
 
 
 def test_yaml_of_values(tmp_path):
     found = load(tmp_path, "0: road\n7: traffic light\ndefault: ignore\n", "map.yaml")
-    assert found == LabelMap({0: 7, 7: 19}, is_colour=False, default=0)
+    assert found == LabelMap(
+        {0: 0, 7: 1}, default=255, table=LabelTable({0: "road", 1: "traffic light"})
+    )
 
 
 def test_yaml_of_colours(tmp_path):
     found = load(tmp_path, '"#804080": road\n128,64,129: car\n', "map.yml")
-    assert found == LabelMap({0x804080: 7, 0x804081: 26}, is_colour=True, default=None)
+    assert found == LabelMap(
+        {0x804080: 0, 0x804081: 1}, is_colour=True, table=LabelTable({0: "road", 1: "car"})
+    )
+
+
+def test_classes_are_numbered_as_they_come_and_255_may_be_one(tmp_path):
+    found = load(tmp_path, '{"255": "crack", "0": "wall", "7": "crack", "9": "ignore"}')
+    assert found.stored == {255: 0, 0: 1, 7: 0, 9: 255}
+    assert found.table == LabelTable({0: "crack", 1: "wall"}, frozenset({255}))
+    default = load(tmp_path, '{"255": "crack", "default": "wall"}')
+    assert (default.stored, default.default) == ({255: 0}, 1)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"1": "raod"}', "gives 1 the class 'raod', which there is not: did you mean 'road'?"),
-        ('{"1": "traffic_light"}', "did you mean 'traffic light'?"),
-        ('{"1": "Car"}', "did you mean 'car'?"),
-        ('{"1": "dog"}', "must be ignore or one of road, sidewalk, building"),
+        ('{"1": " road"}', "gives 1 the class ' road': It must be ignore or a name of letters"),
+        ('{"1": "_road"}', "beginning with a letter or digit; write another"),
+        ('{"1": ""}', "gives 1 the class ''"),
+        ('{"1": "ignore "}', "gives 1 the class 'ignore ': did you mean ignore?"),
         ('{"1": 7}', "gives 1 the class 7"),
+        ('{"1": "ignore", "default": "ignore"}', "names 0 classes: expected 1 to 255"),
+        (json.dumps({i: f"c{i}" for i in range(256)}), "names 256 classes"),
         ('{"-1": "car"}', "has the key '-1': It must be a label value from 0 to 65535"),
         ('{"65536": "car"}', "has the key '65536'"),
         ('{"#12345": "car"}', "has the key '#12345'"),
@@ -61,6 +80,8 @@ def test_wrong_maps(tmp_path, text, words):
         ("yes: road\n", "has the key True"),
         ("1: [road\n", "is not yaml: "),
         ("!!python/object:os.system {}\n", "is not yaml: "),
+        ("1: road\n1: car\n", "the key 1 is there twice"),
+        ("1: no\n", "gives 1 the class False"),
     ],
 )
 def test_wrong_yaml_maps(tmp_path, text, words):

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import io as scipy_io
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
 from configs import default
 from data_prep.bdd100k import COMMAND as BDD100K
@@ -257,11 +257,15 @@ def test_images_are_not_resized_twice(tmp_path, fields, message):
     config.update(source_size=(24, 41), target_size=(26, 52))
 
     def create_train() -> None:
-        pipeline.create_train_batches(config, seed=0, label_set=LABEL_SETS[19], use_target=True)
+        pipeline.create_train_batches(
+            config, seed=0, label_set=load_label_set("cityscapes_19"), use_target=True
+        )
 
     def create_eval() -> None:
         dataset = {"dataset": "cityscapes/labelled_26x52", "split": "train"}
-        pipeline.create_eval_batches(config, **dataset, batch_size=1, label_set=LABEL_SETS[19])
+        pipeline.create_eval_batches(
+            config, **dataset, batch_size=1, label_set=load_label_set("cityscapes_19")
+        )
 
     create_train()
     create_eval()
@@ -309,4 +313,4 @@ def test_many_files_per_split(tmp_path, monkeypatch):
 def test_train_ids_cover_all_classes():
     """The tests above compare all classes."""
     ids = raw.train_ids(raw.values(1, raw.ALL_IDS))
-    assert set(np.unique(ids)) == {*range(LABEL_SETS[19].num_classes), 255}
+    assert set(np.unique(ids)) == {*range(load_label_set("cityscapes_19").num_classes), 255}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from alp_jax.data.labels import LABEL_SETS
+from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from data_prep.toy_cities import camera as camera_lib
 from data_prep.toy_cities.appearance import sample_appearance
 from data_prep.toy_cities.camera import Camera, Corridor, sample_camera
@@ -17,7 +17,7 @@ from data_prep.toy_cities.render import Domain, Settings, Split, render
 from data_prep.toy_cities.scene import TABLE
 from tests.data_prep import toy_cities_goldens
 
-LABEL_SET = LABEL_SETS[16]
+LABEL_SET = load_label_set("cityscapes_16")
 CORRIDOR = Corridor(half_road=5.0, left_sidewalk=3.0, right_sidewalk=4.0)
 NUM_STATISTICS = 40
 
@@ -29,7 +29,7 @@ def label_maps():
         [render(Settings(), domain, Split.TRAIN, i)[1] for i in range(NUM_STATISTICS)]
         for domain in Domain
     ]
-    return LABEL_SET.from_cityscapes_ids[np.array(maps)]
+    return LABEL_SET.map_table(CITYSCAPES_TABLE)[np.array(maps)]
 
 
 def test_pixels_equal_the_goldens():
@@ -53,7 +53,7 @@ def test_shapes_and_types(domain, height, width):
     image, labels = render(settings, domain, Split.TEST, 0)
     assert (image.shape, image.dtype) == ((height, width, 3), np.uint8)
     assert (labels.shape, labels.dtype) == ((height, width), np.uint8)
-    assert LABEL_SET.from_cityscapes_ids[labels].max() < LABEL_SET.num_classes
+    assert LABEL_SET.map_table(CITYSCAPES_TABLE)[labels].max() < LABEL_SET.num_classes
     assert image.std() > 10
 
 

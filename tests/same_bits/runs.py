@@ -43,10 +43,15 @@ def get_config(variant):
 # What either side continues with: the run's own configuration, as the side's code reads it.
 _CONTINUE_CONFIG = """\
 import pathlib
-from alp_jax import config
+try:
+    from alp_jax.settings.schema import to_config
+    from alp_jax.workdir import config
+except ImportError:  # Commit 106e02e.
+    from alp_jax import config
+    to_config = lambda loaded: loaded
 
 def get_config():
-    return config.load(pathlib.Path({workdir!r}))
+    return to_config(config.load(pathlib.Path({workdir!r})))
 """
 
 

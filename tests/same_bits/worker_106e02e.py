@@ -3,9 +3,9 @@
   python WORKER --table=cases.json --cases=alp_gi-plain,alp_gi-aux --output=DIR --steps=3
 
 runs in the root of a checkout, which must also be the first entry of PYTHONPATH. For each case it
-writes CASE.start.txt and CASE.step.txt, the StableHLO text of the start and of the train step, and
-CASE.npz with every array of the state, and every scalar, after each step. A case that fails leaves
-its traceback in CASE.error.
+writes CASE.start.txt and CASE.step.txt, the StableHLO text of the start and of the train step with
+the names of their outputs, and CASE.npz with every array of the state, and every scalar, after each
+step. A case that fails leaves its traceback in CASE.error.
 
 Only `build` knows the interface of the code. The table holds {case: {"method", "overrides"}} in the
 vocabulary of commit 106e02e.
@@ -32,14 +32,14 @@ class Built(NamedTuple):
     Attributes:
       create_state: jitted; takes a random key and gives the state at step 0.
       step: jitted, with its state donated; (state, batch, rng) -> (state, scalars).
-      batch: arrays by name.
+      batch: what a step gets.
       rng: the key of all steps.
       compiler_options: what training compiles the step with.
     """
 
     create_state: Any
     step: Any
-    batch: dict[str, np.ndarray]
+    batch: Any
     rng: jax.Array
     compiler_options: dict[str, Any] | None
 
@@ -88,11 +88,22 @@ def write_texts(built: Built, stem: pathlib.Path) -> None:
     """Writes the text of both programs, without locations; compiles nothing."""
     seed = jax.random.key(0)
     state = jax.eval_shape(built.create_state, seed)
-    start = built.create_state.lower(seed).as_text()
-    step = built.step.lower(state, built.batch, built.rng).as_text()
+    start = built.create_state.lower(seed)
+    step = built.step.lower(state, built.batch, built.rng)
     options = json.dumps(built.compiler_options, sort_keys=True)
-    stem.with_name(f"{stem.name}.start.txt").write_text(start)
-    stem.with_name(f"{stem.name}.step.txt").write_text(f"// compiler options: {options}\n{step}")
+    start_text = describe_outputs({"state": start.out_info}) + start.as_text()
+    new_state, scalars = step.out_info
+    step_text = describe_outputs({"state": new_state, "scalar": scalars}) + step.as_text()
+    stem.with_name(f"{stem.name}.start.txt").write_text(start_text)
+    stem.with_name(f"{stem.name}.step.txt").write_text(f"// options: {options}\n{step_text}")
+
+
+def describe_outputs(outputs: dict[str, Any]) -> str:
+    """Lists the outputs of a program, whose names are not in its text, as lines of comment."""
+    named = [
+        pair for kind, tree in outputs.items() for pair in name_leaves(tree, f"{kind}/").items()
+    ]
+    return "".join(f"// {name}: {leaf.dtype} {leaf.shape}\n" for name, leaf in named)
 
 
 def run_steps(
@@ -112,20 +123,25 @@ def run_steps(
     step = built.step.lower(state, built.batch, built.rng).compile(built.compiler_options)
     for number in range(1, num_steps + 1):
         state, scalars = step(state, built.batch, built.rng)
-        arrays |= name_arrays(state, f"{number}/state/")
         arrays |= name_arrays(scalars, f"{number}/scalar/")
+        arrays |= name_arrays(state, f"{number}/state/")
     return arrays
 
 
 def name_arrays(tree: Any, prefix: str) -> dict[str, np.ndarray]:
-    """Copies the leaves of a tree: {"PREFIXsegmenter/params/backbone/...": array}."""
+    """Copies the leaves of a tree by name; a view would change when its array is donated."""
+    return {name: np.array(leaf) for name, leaf in name_leaves(tree, prefix).items()}
+
+
+def name_leaves(tree: Any, prefix: str) -> dict[str, Any]:
+    """Names the leaves of a tree: {"PREFIXsegmenter/params/backbone/...": leaf}."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
 
     def name(path: tuple[Any, ...]) -> str:
         keys = [getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))) for k in path]
         return prefix + "/".join(map(str, keys))
 
-    return {name(path): np.array(leaf) for path, leaf in leaves}  # A view would be donated.
+    return {name(path): leaf for path, leaf in leaves}
 
 
 def run_case(case: dict[str, Any], stem: pathlib.Path, arguments: argparse.Namespace) -> None:
@@ -158,8 +174,8 @@ def attempt(function: Callable[[], None], error_path: pathlib.Path) -> str:
     """Calls a function; writes the traceback if it fails. Returns "ok" or "FAILED"."""
     try:
         function()
-    except Exception:
-        error_path.write_text(traceback.format_exc())
+    except Exception as error:
+        error_path.write_text(f"{traceback.format_exc()}\n{type(error).__name__}: {error}\n")
         return "FAILED"
     return "ok"
 

@@ -321,6 +321,37 @@ def test_a_users_class_that_is_no_dataclass_is_one_sentence(package, tmp_path):
     assert message.endswith("Mine is no dataclass: declare settings in a frozen dataclass.")
 
 
+def test_a_class_without_a_method_of_its_base_is_one_sentence(package, tmp_path):
+    text = "import abc\nclass Mine(abc.ABC):\n    @abc.abstractmethod\n    def loss(self): ...\n"
+    (tmp_path / "mine.py").write_text(text + "TERM = Mine\n")
+    message = refusal(package, make_config(package, t={"kind": "mine.py"}))
+    assert message.startswith("config.terms.t.kind is 'mine.py', and Mine in /")
+    assert message.endswith("mine.py lacks loss: write what its base class asks for.")
+
+
+def test_blocks_may_be_in_the_default(package):
+    @dataclasses.dataclass(frozen=True)
+    class Run:
+        terms: dict[str, Any] = blocks(
+            package, "TERM", "The terms.", default_kinds={"b": "entropy", "a": "alignment"}
+        )
+
+    assert list(Run().terms) == ["a", "b"]
+    assert Run().terms["a"].name == "a"
+    config = to_config(Run())
+    assert config.terms.b.to_dict() == {"kind": "entropy", "share": 1.0}
+    assert build(Run, config) == Run()
+    assert [(row.name, row.default) for row in describe(Run)] == [
+        ("config.terms", ("a", "b")),
+        ("config.terms.a.kind", "alignment"),
+        ("config.terms.a.weight", 0.001),
+        ("config.terms.a.patch", 32),
+        ("config.terms.b.kind", "entropy"),
+        ("config.terms.b.share", 1.0),
+    ]
+    assert all(row.sentence for row in describe(Run))
+
+
 def test_the_default_kind_is_described(package):
     rows = {row.name: row for row in describe(make_run(package))}
     assert list(rows) == ["config.seed", "config.main.kind", "config.main.share", "config.terms"]

@@ -1,4 +1,4 @@
-"""Placements of patches on a prediction: one file a kind, which ends with `PLACEMENT = CLASS`."""
+"""Placements of patches on a prediction: one file per kind, ending with `PLACEMENT = CLASS`."""
 
 from alp_jax.objective.types import Placement as BASE
 

@@ -1,4 +1,4 @@
-"""The whole map as the one patch: global alignment, as AdvEnt and AdaptSegNet have it."""
+"""Places one patch that is the whole map: global alignment, as in AdvEnt and AdaptSegNet."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from alp_jax.objective.types import Placement, Size
 
 @dataclasses.dataclass(frozen=True)
 class Whole(Placement):
-    """Takes the whole map."""
+    """Takes the whole map as the only patch."""
 
     def take(self, logits: jax.Array, size: Size, key: jax.Array) -> jax.Array:
         """Upsamples the logits; `key` is not used."""

@@ -1,4 +1,4 @@
-"""Terms: one file a kind, which ends with `TERM = CLASS`."""
+"""Terms: one file per kind, ending with `TERM = CLASS`."""
 
 from alp_jax.objective.types import Term as BASE
 

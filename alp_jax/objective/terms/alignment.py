@@ -1,4 +1,4 @@
-"""The adversarial alignment of source and target maps: Eqs. (2) to (4) of Cicek et al., ACCV 2020.
+"""Aligns source and target maps adversarially: Eqs. (2) to (4) of Cicek et al., ACCV 2020.
 
 On randomly placed patches of the prediction this is the paper's method (ALP-GI); on whole maps it
 is AGP-GI, AdvEnt and AdaptSegNet.
@@ -35,40 +35,42 @@ _NAME = "adversarial"
 
 @dataclasses.dataclass(frozen=True)
 class Alignment(Term):
-    """Aligns the maps of two views by a discriminator of its own.
+    """Aligns the maps of two views by a discriminator that the term owns.
 
     The discriminator's and the segmenter's losses are taken on the same patches, at the parameters
     before the step; no gradient of one player's loss reaches the other's parameters.
     """
 
-    weight: float = setting(0.001, "What the loss is multiplied by; lambda of Eq. (4).", at_least=0)
-    head: str = setting(MAIN, "The head whose prediction is aligned.")
-    source_view: str = setting(SOURCE, "The view that plays the source.")
-    target_view: str = setting(TARGET, "The view that plays the target.")
+    weight: float = setting(0.001, "Factor of the loss; lambda of Eq. (4).", at_least=0)
+    head: str = setting(MAIN, "Head whose prediction is aligned.")
+    source_view: str = setting(SOURCE, "View with the role of the source.")
+    target_view: str = setting(TARGET, "View with the role of the target.")
     aligned_map: maps.MapKind = setting(
         "self_information",
-        "What the discriminator sees: -p log p in nats (the paper), the same divided by log K "
-        "(AdvEnt), or p (AdaptSegNet).",
+        "Input of the discriminator: -p log p in nats (self_information, the paper), the same "
+        "divided by log K (normalized_self_information, AdvEnt), or p (softmax, AdaptSegNet).",
     )
     patches: Any = block(
         "alp_jax.objective.placements",
         "PLACEMENT",
-        "Which patches of the map are aligned: random ones (ALP-GI) or the whole map (AGP-GI).",
+        "Patches of the map that are aligned: random ones (ALP-GI) or the whole map (AGP-GI).",
         default_kind="random",
     )
     decision: Literal["cell", "patch"] = setting(
         "cell",
-        "A score for each cell of the discriminator's output (AdvEnt's code), or one for each "
-        "patch, the mean of its cells (the paper's text).",
+        "One score for each cell of the discriminator's output (cell, AdvEnt's code), or for each "
+        "patch, the mean of its cells (patch, the paper's text).",
     )
     game: Literal["non_saturating", "minimax"] = setting(
         "non_saturating",
-        "The segmenter raises the source score of target maps only, and the discriminator's loss "
-        "is halved (AdvEnt's code); or Eq. (4) to the letter.",
+        "Losses of the two players. non_saturating: the segmenter raises the source score of "
+        "target maps only, and the discriminator's loss is halved (AdvEnt's code). minimax: Eq. "
+        "(4) to the letter.",
     )
     widths: tuple[int, ...] = setting(
         (64, 128, 256, 512),
-        "Channels of the discriminator's 4x4 convolutions of stride 2, but the last, which has 1.",
+        "Channels of the discriminator's 4x4 convolutions of stride 2, without the last, which "
+        "has 1.",
         at_least=1,
         non_empty=True,
     )
@@ -77,29 +79,32 @@ class Alignment(Term):
     )
     watch_patience: int = setting(
         20,
-        "Lines of metrics.jsonl in a row with the discriminator's accuracy at 1 or 1/2 before a "
+        "Consecutive lines of metrics.jsonl with the discriminator's accuracy at 1 or 1/2 before a "
         "warning; 0 never warns.",
         at_least=0,
         operational=True,
     )
     watch_tolerance: float = setting(
-        0.005, "How far from 1, or 1/2, still counts as there.", at_least=0, operational=True
+        0.005,
+        "Distance from 1 or 1/2 within which the accuracy counts as being there.",
+        at_least=0,
+        operational=True,
     )
     owns_parameters: ClassVar[bool] = True
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The two views."""
+        """The two views whose maps are aligned."""
         return self.source_view, self.target_view
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The one head."""
+        """The head whose prediction is aligned."""
         return (self.head,)
 
     @property
     def key(self) -> str:
-        """The name without "adversarial": "main" for the term of that very name."""
+        """The term's name without the prefix "adversarial"; "main" if nothing is left."""
         return self.name.removeprefix(_NAME).lstrip("_") or MAIN
 
     @property
@@ -123,7 +128,7 @@ class Alignment(Term):
 
     @property
     def suffix(self) -> str:
-        """What the names of the discriminator's scalars end in."""
+        """Suffix of the names of the discriminator's scalars."""
         return "" if self.key == MAIN else f"_{self.key}"
 
     @property
@@ -131,7 +136,7 @@ class Alignment(Term):
         return DomainDiscriminator.create(self.widths, self.activation_dtype)
 
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
-        """Refuses patches that do not fit, or leave the discriminator nothing to decide."""
+        """Refuses patches larger than the maps, or too small for the discriminator."""
         smallest = min_input_size(self.widths)
         layers = len(self.widths) + 1
         enough = (
@@ -152,7 +157,7 @@ class Alignment(Term):
         return self._discriminator.init(key, num_classes)
 
     def loss(self, seen: Seen) -> Contribution:
-        """Computes the segmenter's side of the game on one view's maps."""
+        """Computes the segmenter's adversarial loss on one view's maps."""
         aligned = self._compute_maps(seen)
         domain = losses.SOURCE if seen.view == self.source_view else losses.TARGET
         if domain == losses.SOURCE and self.game == "non_saturating":
@@ -165,7 +170,7 @@ class Alignment(Term):
         return Contribution(value, {f"loss/{self.name}": value}, aligned)
 
     def own_loss(self, own: PyTree, kept: Mapping[str, PyTree]) -> tuple[jax.Array, Scalars]:
-        """Computes the discriminator's loss on the maps that the segmenter made."""
+        """Computes the discriminator's loss on the kept maps of both views."""
         source_logits = self._decide(own, kept[self.source_view])
         target_logits = self._decide(own, kept[self.target_view])
         source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE)
@@ -181,14 +186,14 @@ class Alignment(Term):
         return loss, {name + self.suffix: value for name, value in scalars.items()}
 
     def _compute_maps(self, seen: Seen) -> jax.Array:
-        """Computes g(h(f(x))): upsampled to the images' size, whole or of random patches."""
+        """Computes g(h(f(x))): maps at the images' size, whole or as random patches."""
         logits = seen.outputs.logits[self.head]
         height, width = seen.sample.images.shape[1:3]
         taken = self.patches.take(logits, (height, width), seen.key)
         return maps.compute_map(taken, self.aligned_map)
 
     def _decide(self, own: PyTree, aligned: jax.Array) -> jax.Array:
-        """Computes domain logits: one for each cell, or their mean for each patch."""
+        """Computes domain logits: one per cell, or the mean over each patch."""
         domain_logits = self._discriminator.apply(own, aligned)
         if self.decision == "patch" and domain_logits.size > 0:
             domain_logits = jnp.mean(domain_logits, axis=(1, 2))
@@ -196,19 +201,20 @@ class Alignment(Term):
 
 
 class DiscriminatorWatch(Watch):
-    """Warns when the discriminator has won, or collapsed, for a number of reports in a row.
+    """Warns when the discriminator has won, or collapsed, in several consecutive reports.
 
-    Its accuracy is the mean over both domains. At 1 it tells them apart without effort, and the
-    segmenter gets hardly a gradient; at 1/2 it tells nothing, and there is nothing to learn from.
+    The accuracy is the mean over both domains. At 1 the discriminator separates them without
+    effort, and the segmenter hardly gets a gradient. At 1/2 it cannot tell them apart, and the
+    segmenter has nothing to learn from.
     """
 
     def __init__(self, term: Alignment):
-        """Starts counting."""
+        """Creates the watch of a term, with all counts at 0."""
         self._term = term
         self._count = dict.fromkeys(_WARNINGS, 0)
 
     def update(self, step: int, averages: Mapping[str, float]) -> str | None:
-        """Returns a warning once for each time that the accuracy stays."""
+        """Returns a warning once for each series of reports with the accuracy at 1 or 1/2."""
         names = self._term.accuracies
         if self._term.watch_patience == 0 or not all(name in averages for name in names):
             return None
@@ -224,7 +230,7 @@ class DiscriminatorWatch(Watch):
         return warning
 
 
-# Accuracy -> what is said where it stays.
+# Accuracy -> warning for a series of reports with that accuracy.
 _WARNINGS = {
     1.0: (
         "The discriminator has won: its accuracy was 1.0 in {reports}, so that the segmenter "

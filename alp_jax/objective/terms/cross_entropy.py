@@ -1,4 +1,4 @@
-"""The term of the cross-entropy on labelled pixels: Eq. (1) of Cicek et al., ACCV 2020."""
+"""Trains on labels with the cross-entropy: Eq. (1) of Cicek et al., ACCV 2020."""
 
 import dataclasses
 
@@ -14,22 +14,22 @@ from alp_jax.settings.schema import refuse, setting
 class CrossEntropy(Term):
     """Averages the cross-entropy over the labelled pixels of a batch, at the images' size."""
 
-    view: str = setting("source", "The view whose labels are learned.")
-    head: str = setting(MAIN, "The head that learns them.")
+    view: str = setting("source", "View whose labels are learned.")
+    head: str = setting(MAIN, "Head that learns them.")
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The one view."""
+        """The view whose labels are learned."""
         return (self.view,)
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The one head."""
+        """The head that learns the labels."""
         return (self.head,)
 
     @property
     def curves(self) -> tuple[Curve, ...]:
-        """The loss."""
+        """The curve of the loss."""
         head = "" if self.head == MAIN else f", {self.head} head"
         short = self.name.replace("cross_entropy", "ce")
         title = f"cross-entropy, {self.view}{head} (nats)"
@@ -42,7 +42,7 @@ class CrossEntropy(Term):
             refuse(f"{name}.view", self.view, f"a view with labels, of {labelled}")
 
     def loss(self, seen: Seen) -> Contribution:
-        """Upsamples the logits to the images' size and compares them with the labels."""
+        """Computes the mean cross-entropy of the logits, upsampled to the images' size."""
         height, width = seen.sample.images.shape[1:3]
         logits = patches.upsample(seen.outputs.logits[self.head], (height, width))
         total, count = losses.cross_entropy(logits, seen.sample.labels, seen.sample.weights)

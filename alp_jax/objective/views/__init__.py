@@ -1,4 +1,4 @@
-"""Views: one file a kind, which ends with `VIEW = CLASS`."""
+"""Views: one file per kind, ending with `VIEW = CLASS`."""
 
 from alp_jax.objective.types import View as BASE
 

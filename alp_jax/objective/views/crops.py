@@ -1,4 +1,4 @@
-"""The view of random crops of a domain's images: the inputs of AP-CI."""
+"""Feeds the segmenter random crops of a domain's images: the inputs of AP-CI."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -14,23 +14,23 @@ from alp_jax.settings.schema import Size, refuse, setting
 
 @dataclasses.dataclass(frozen=True)
 class Crops(View):
-    """Feeds crops of one domain's images, with labels and weights cropped alike.
+    """Feeds random crops of one domain's images, with labels and weights cropped alike.
 
     Cicek et al., ACCV 2020, section 4.3: AP-CI aligns predictions of cropped images.
     """
 
-    domain: Literal["source", "target"] = setting("source", "The domain whose images are cropped.")
+    domain: Literal["source", "target"] = setting("source", "Domain whose images are cropped.")
     size: Size = setting((256, 256), "(height, width) of a crop, pixels.")
-    num_crops: int = setting(1, "Crops of each image.", at_least=1)
+    num_crops: int = setting(1, "Number of crops of each image.", at_least=1)
     is_random: ClassVar[bool] = True
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The one domain."""
+        """The domain whose images are cropped."""
         return (self.domain,)
 
     def make(self, batch: Batch, key: jax.Array) -> Sample:
-        """Crops at random places, each uniform over all where the crop lies inside its image."""
+        """Crops at random positions, uniform over all positions inside the image."""
         sample = batch[self.domain]
         batch_size, height, width = sample.images.shape[:3]
         offsets = patches.sample_offsets(

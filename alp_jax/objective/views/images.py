@@ -1,4 +1,4 @@
-"""The view of a domain's images as they are."""
+"""Feeds the segmenter the unchanged images of a domain."""
 
 import dataclasses
 from typing import Literal
@@ -12,13 +12,13 @@ from alp_jax.settings.schema import setting
 
 @dataclasses.dataclass(frozen=True)
 class Images(View):
-    """Feeds the images of one domain."""
+    """Feeds the images of one domain, unchanged."""
 
-    domain: Literal["source", "target"] = setting("source", "The domain whose images are fed.")
+    domain: Literal["source", "target"] = setting("source", "Domain whose images are fed.")
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The one domain."""
+        """The domain whose images are fed."""
         return (self.domain,)
 
     def make(self, batch: Batch, key: jax.Array) -> Sample:

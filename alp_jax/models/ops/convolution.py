@@ -1,23 +1,23 @@
-"""2-D convolution in the form that is fast on the device: the one place that decides.
+"""Computes 2-D convolutions in the form that is fast on the device.
 
 Synopsis:
 
   outputs = convolve(inputs, kernel, stride=1, padding=2, dilation=2)
 
-What was measured is in `benchmarks/convolution.py`:
+The forms, with measurements in `benchmarks/convolution.py`:
 
-- A 1x1 convolution is a product of matrices. XLA on the CPU runs that about twice as fast as a
-  convolution, and it is the same elsewhere.
-- A convolution to few channels (the classifier's, of 2048 channels to 19) is one product to the
-  channels of all taps, and then a sum of shifted maps: no device's matrix unit is filled by 19.
-- A 3x3 convolution of many channels without stride, and both its gradients, are on the CPU by
-  Winograd's algorithm (`alp_jax.models.winograd`): 4/9 of the multiplications.
-- The gradient of another wide kernel is, on the CPU, a product for each tap. XLA takes it for a
-  convolution whose window is the whole map, at a fifth of the rate of a product, and in a loop
-  (`Backbone.scan_blocks`) at a hundredth.
-- The gradient of a dilated kernel is, on NVIDIA's GPUs, that of an undilated convolution of each
-  phase. Of the dilated one XLA makes a convolution whose window is the whole map, for which cuDNN
-  leaves the tensor cores idle: half of a step was that.
+- A 1x1 convolution is a matrix product. XLA on the CPU runs it about twice as fast as a
+  convolution; elsewhere both take the same time.
+- With few output channels (2048 -> 19), one matrix product computes all kernel taps and shifted
+  maps are summed; 19 channels would leave a matrix unit idle.
+- On the CPU, a 3x3 convolution of many channels with stride 1 uses Winograd's algorithm
+  (`alp_jax.models.ops.winograd`) forward and for both gradients: 4/9 of the multiplications.
+- On the CPU, the kernel's gradient of another wide convolution is one product for each tap. XLA
+  would compute a convolution whose window is the whole map, at a fifth of the rate of a product,
+  and in a loop (`alp_jax.models.blocks`) at a hundredth.
+- On NVIDIA's GPUs, a dilated kernel's gradient is an undilated one per phase (every `dilation`-th
+  row and column). XLA would compute a convolution whose window is the whole map, for which cuDNN
+  leaves the tensor cores idle; it took half of a step.
 
 Everything else is XLA's convolution.
 """
@@ -30,16 +30,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alp_jax.models import winograd
+from alp_jax.models.ops import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# "Wide": with fewer channels on either side XLA's convolution is as fast as products on the CPU.
+# With fewer channels on either side XLA's convolution is as fast as products on the CPU.
 _WIDE = 32
 # With fewer channels on either side Winograd's transforms cost what its products save.
 _MIN_WINOGRAD = 64
 # Fewer tiles of outputs in a batch are not worth the transforms of the kernel.
 _MIN_TILES = 32
-# "Few" output channels: fewer than one in so many input channels.
+# Output channels are few if there are this many input channels for each.
 _FEW = 16
 
 
@@ -67,9 +67,9 @@ def convolve(
 
 @jax.custom_vjp
 def _multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, C] and [1, 1, C, D] -> [B, H, W, D].
+    """Multiplies each pixel: [B, H, W, C] and [1, 1, C, D] -> [B, H, W, D].
 
-    A loop over blocks keeps no copy of `kernel` for its gradient, as it would of a part of it.
+    It takes the whole kernel: a loop over blocks would keep a copy of a part for the gradient.
     """
     return _multiply_pixels(inputs, kernel, 0)
 
@@ -130,7 +130,7 @@ def _pad(maps: jax.Array, padding: int) -> jax.Array:
 
 
 def _taps(kernel_size: int, dilation: int) -> list[tuple[int, int]]:
-    """The (row, column) that each tap of a kernel reads in a padded map for output (0, 0)."""
+    """Lists the (row, column) that each tap reads in a padded map for output (0, 0)."""
     places = range(0, kernel_size * dilation, dilation)
     return [(row, column) for row in places for column in places]
 
@@ -152,9 +152,9 @@ def _convolve_wide(
 def _suits_winograd(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int
 ) -> bool:
-    """Whether it is Winograd's kind of convolution, and large enough to gain by it.
+    """Returns whether Winograd's algorithm applies and is faster.
 
-    Not in half precision: the transforms would round there.
+    It does not apply in half precision, in which its transforms would round.
     """
     kernel_size, _, *widths = kernel.shape
     if kernel_size != 3 or stride != 1 or min(widths) < _MIN_WINOGRAD or inputs.dtype.itemsize < 4:
@@ -222,7 +222,7 @@ def _gradient_by_taps(
     padding: int,
     dilation: int,
 ) -> jax.Array:
-    """A tap's gradient: the inputs that it read, times the gradient of what it gave to."""
+    """Computes each tap's gradient: the inputs it read times the gradients of its outputs."""
     _, height, width, _ = gradient.shape
     padded = _pad(inputs, padding)
     products = [
@@ -247,7 +247,10 @@ def _gradient_by_phases(
     padding: int,
     dilation: int,
 ) -> jax.Array:
-    """A phase is every `dilation`-th row and column: what a dilated kernel reads together."""
+    """Computes a dilated kernel's gradient as an undilated one per phase.
+
+    A phase is every `dilation`-th row and column.
+    """
     rows, columns = (-(-side // dilation) for side in gradient.shape[1:3])
     reach = kernel_shape[0] - 1
     phases = _split_phases(inputs, padding, rows + reach, columns + reach, dilation)
@@ -280,8 +283,8 @@ def _input_gradient(
         return _transpose(
             lambda primal: _convolve(primal, kernel, stride, padding, dilation), inputs, gradient
         )
-    # Without the barrier XLA would fold the turned kernel into the convolution's own layout, which
-    # inside a loop (`Backbone.scan_blocks`) is not one that its fast CPU code takes.
+    # Without the barrier XLA would fold the turned kernel into the layout of the convolution, and
+    # its fast CPU code does not take that layout inside a loop.
     turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
     reach = dilation * (kernel.shape[0] - 1)
     return _convolve_wide(gradient, turned, 1, reach - padding, dilation)

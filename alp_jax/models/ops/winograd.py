@@ -1,4 +1,4 @@
-"""3x3 convolution with 4/9 of the multiplications: Winograd's minimal filtering F(2x2, 3x3).
+"""Computes 3x3 convolutions with 4/9 of the multiplications: Winograd's algorithm F(2x2, 3x3).
 
 Synopsis:
 
@@ -9,12 +9,12 @@ Convolutional Neural Networks, CVPR 2016, section 4.1):
 
   Y = A' [(G g G') * (B' d B)] A,
 
-where * is a product of matrices over channels, for each of the 16 elements. The transforms only
-add, subtract and halve, so the rounding is about that of the direct sum. Of a dilated convolution
-the tiles are dilated: rows t of a phase p lie at (2 t + a) * dilation + p, for a in 0..3.
+where * is a matrix product over channels, for each of the 16 elements. The transforms only add,
+subtract and halve, so rounding is about that of the direct sum. A dilated convolution has dilated
+tiles: the rows of tile t in phase p are (2 t + a) * dilation + p, for a in 0..3.
 
-For devices whose time goes into multiplications: CPUs. It holds 16 maps of a quarter of the inputs'
-pixels, and as many of the outputs'.
+It pays on CPUs, whose time goes into multiplications. It holds 16 maps with a quarter of the pixels
+of the inputs, and 16 with a quarter of the pixels of the outputs.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Of Lavin and Gray: B', G and A'.
+# B', G and A' of Lavin and Gray.
 _INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 _KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 _OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 Matrix = Sequence[Sequence[float]]
-# Maps of one shape, by row and column of a tile or of what it is transformed to.
+# Maps of one shape, by row and column in a tile or in a transformed tile.
 Grid = list[list[jax.Array]]
 
 
 class _Tiling(NamedTuple):
-    """How many tiles cover a map of outputs, and where they lie."""
+    """The tiles that cover a map of outputs: how many, and their dilation."""
 
     rows: int
     columns: int
@@ -44,7 +44,7 @@ class _Tiling(NamedTuple):
 
 
 def count_tiles(height: int, width: int, dilation: int) -> int:
-    """The tiles of [height, width] outputs of one image."""
+    """Counts the tiles of one image's outputs [height, width]."""
     tiling = _tile(height, width, dilation)
     return tiling.rows * tiling.columns * dilation**2
 
@@ -89,10 +89,10 @@ def kernel_gradient(
 
 
 def correlate(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Sums over all but the channels: [..., C] and [..., D] -> [C, D].
+    """Sums over all axes but the channels: [..., C] and [..., D] -> [C, D].
 
-    Flattened by hand: of a product over three axes, as of the one that JAX derives, XLA makes on
-    the CPU one with transposed copies of its operands, which cost as much as the product.
+    The axes are flattened by hand. For a product over three axes, which JAX would derive, XLA on
+    the CPU transposes copies of both operands, which takes as long as the product.
     """
     pixels = (inputs.reshape(-1, inputs.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
     return lax.dot_general(*pixels, (((0,), (0,)), ((), ())))
@@ -107,7 +107,7 @@ def _split(maps: jax.Array, tiling: _Tiling, padding: int, extra: int) -> jax.Ar
         (rows + extra) * span - height - padding,
         (columns + extra) * span - width - padding,
     )
-    # A convolution that reads less than its inputs leaves some over.
+    # Negative padding crops inputs that no output reads.
     maps = lax.pad(
         maps,
         jnp.zeros((), maps.dtype),
@@ -118,7 +118,7 @@ def _split(maps: jax.Array, tiling: _Tiling, padding: int, extra: int) -> jax.Ar
 
 
 def _taps(split: jax.Array, size: int) -> Grid:
-    """What each place of tiles of `size` squared holds: [B, rows, d, columns, d, C]."""
+    """Returns the maps of each place in tiles of `size` squared: [B, rows, d, columns, d, C]."""
     extra = (size - 1) // 2
     rows, columns = split.shape[1] - extra, split.shape[4] - extra
     return [
@@ -131,7 +131,7 @@ def _taps(split: jax.Array, size: int) -> Grid:
 
 
 def _join(tiles: Grid, height: int, width: int) -> jax.Array:
-    """Undoes `_split`, of tiles of 2x2: -> [B, H, W, C]."""
+    """Joins the places of 2x2 tiles to [B, H, W, C]: undoes `_split`."""
     maps = jnp.stack([jnp.stack(row, axis=4) for row in tiles], axis=2)
     batch_size, rows, _, dilation, columns, _, _, channels = maps.shape
     maps = maps.reshape(batch_size, rows * 2 * dilation, columns * 2 * dilation, channels)
@@ -139,13 +139,13 @@ def _join(tiles: Grid, height: int, width: int) -> jax.Array:
 
 
 def _transform(matrix: Matrix, maps: Grid) -> Grid:
-    """M X M' over a grid X of maps."""
+    """Computes M X M' over a grid X of maps."""
     columns = [_combine(matrix, list(column)) for column in zip(*maps, strict=True)]
     return [_combine(matrix, list(row)) for row in zip(*columns, strict=True)]
 
 
 def _combine(matrix: Matrix, maps: Sequence[jax.Array]) -> list[jax.Array]:
-    """M x, of few and simple numbers: as additions, not as a product of matrices."""
+    """Computes M x by additions, as M has few and simple numbers."""
     return [_weighted_sum(weights, maps) for weights in matrix]
 
 

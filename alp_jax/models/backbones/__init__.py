@@ -1,0 +1,1 @@
+"""Backbones: one file a kind, which ends with `BACKBONE = CLASS`."""

@@ -1,0 +1,82 @@
+"""Applies the equal blocks of a stage, written out or as one loop of the program.
+
+Synopsis, in the `__call__` of a module with @nn.compact:
+
+  create = [functools.partial(Block, width=64, name=f"block{i}") for i in range(24)]
+  features = apply_blocks(self, create, features, train, in_loop=self.scan_blocks)
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+# A single block is written out: a loop of one saves nothing.
+_MIN_LOOPED = 2
+
+
+def apply_blocks(
+    parent: nn.Module,
+    create: "Sequence[functools.partial[Any]]",
+    features: jax.Array,
+    *arguments: Any,
+    in_loop: bool,
+    dtype: jnp.dtype | None = None,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Applies blocks one after the other; each has variables of its own, under its own name.
+
+    A loop stacks the variables of all blocks while it runs, so that the names in checkpoints do not
+    depend on `in_loop`.
+
+    Args:
+      parent: the module that the blocks belong to.
+      create: makes each block, with all fields and its `name`; the names apart, all are equal.
+      features: input of the first block; every block keeps its shape and type.
+      arguments: further arguments of every block, constant.
+      in_loop: whether the blocks are one loop of the program.
+      dtype: type of the products in the blocks; kernels are stacked in it, to move fewer bytes.
+      key: typed key for dropout inside a loop, another for each block; None where there is none.
+    """
+    if not in_loop or len(create) < _MIN_LOOPED or parent.is_initializing():
+        for create_block in create:
+            features = create_block()(features, *arguments)
+        return features
+    names = [create_block.keywords["name"] for create_block in create]
+    held = {
+        kind: [tree[name] for name in names]
+        for kind, tree in parent.variables.items()
+        if names[0] in tree
+    }
+    stack = functools.partial(_stack, dtype=dtype)
+    stacked = {kind: jax.tree.map(stack, *trees) for kind, trees in held.items()}
+    block = create[0](name=None, parent=None)
+    state_kinds = [kind for kind in held if kind != "params"]
+
+    def body(features: jax.Array, of_block: tuple[PyTree, Any]) -> tuple[jax.Array, PyTree]:
+        variables, block_key = of_block
+        rngs = None if block_key is None else {"dropout": block_key}
+        outputs, updated = block.apply(
+            variables, features, *arguments, mutable=state_kinds, rngs=rngs
+        )
+        return cast(jax.Array, outputs), updated
+
+    keys = None if key is None else jax.random.split(key, len(create))
+    features, updated = jax.lax.scan(body, features, (stacked, keys))
+    for kind in state_kinds:
+        if parent.is_mutable_collection(kind):
+            for i, name in enumerate(names):
+                own = jax.tree.map(operator.itemgetter(i), updated[kind])
+                parent.put_variable(kind, name, own)
+    return features
+
+
+def _stack(*leaves: jax.Array, dtype: jnp.dtype | None) -> jax.Array:
+    is_kernel = leaves[0].ndim > 1
+    return jnp.stack(leaves, dtype=dtype if is_kernel else None)

@@ -1,0 +1,1 @@
+"""Decoders: one file a kind, which ends with `DECODER = CLASS`."""

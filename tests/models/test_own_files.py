@@ -1,0 +1,172 @@
+"""A backbone and a decoder of one's own, each a file outside of the package."""
+
+import functools
+import textwrap
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alp_jax import models
+from alp_jax.data.samples import Sample
+from alp_jax.errors import UserError
+from alp_jax.models.settings import ModelSettings
+from alp_jax.objective import optim, state, step
+from alp_jax.objective.settings import ObjectiveSettings, create_objective
+from alp_jax.objective.types import Setup
+from alp_jax.settings.schema import build, to_config
+
+BACKBONE = """
+    import dataclasses
+    import flax.linen as nn
+    from alp_jax.models.parts import Backbone, Group
+    from alp_jax.settings.schema import setting
+
+    class TwoLayers(nn.Module):
+        width: int
+        dtype: object
+
+        @nn.compact
+        def __call__(self, images, *, train):
+            first = nn.relu(nn.Conv(self.width, (4, 4), 4, dtype=self.dtype, name="first")(images))
+            return [first, nn.Conv(2 * self.width, (3, 3), dtype=self.dtype, name="second")(first)]
+
+    @dataclasses.dataclass(frozen=True)
+    class TwoLayersSettings(Backbone):
+        width: int = setting(8, "Channels of the first layer.", at_least=1)
+        stage_channels = property(lambda self: (self.width, 2 * self.width))
+
+        def create(self, dtype):
+            return TwoLayers(self.width, dtype)
+
+        def group(self, path):
+            return Group("backbone", decays=path[-1] == "kernel", depth=int(path[0] == "second"))
+
+    BACKBONE = TwoLayersSettings
+"""
+DECODER = """
+    import dataclasses
+    import flax.linen as nn
+    from alp_jax.models.parts import Decoder, Group
+    from alp_jax.settings.schema import setting
+
+    class Sum(nn.Module):
+        num_classes: int
+        rate: float
+
+        @nn.compact
+        def __call__(self, stages, *, train):
+            dropped = [nn.Dropout(self.rate, deterministic=not train)(stage) for stage in stages]
+            return sum(nn.Dense(self.num_classes)(stage) for stage in dropped)
+
+    @dataclasses.dataclass(frozen=True)
+    class SumSettings(Decoder):
+        rate: float = setting(0.5, "Share of features that dropout sets to 0.", at_least=0, below=1)
+
+        def create(self, num_classes, dtype):
+            return Sum(num_classes, self.rate)
+
+        def group(self, path):
+            return Group("decoder")
+
+    DECODER = SumSettings
+"""
+
+
+def write(path, text):
+    path.write_text(textwrap.dedent(text))
+    return str(path)
+
+
+def build_model(backbone: dict[str, Any], **heads: dict[str, Any]) -> ModelSettings:
+    fields = to_config(ModelSettings()).to_dict()
+    fields["backbone"] = backbone
+    fields["heads"] |= heads
+    fields["input_std"] = [60.0, 60.0, 60.0]
+    return build(ModelSettings, fields, name="config.model")
+
+
+def create_setup(model: ModelSettings) -> Setup:
+    segmenter = models.create_segmenter(model, 4)
+    view = {"kind": "images", "domain": "source", "moves_statistics": True}
+    term = {"kind": "cross_entropy", "view": "source", "head": "main", "weight": 1.0}
+    fields = {"views": {"source": view}, "terms": {"cross_entropy": term}}
+    objective = create_objective(build(ObjectiveSettings, fields), heads=segmenter.heads)
+    settings = optim.OptimizerSettings(segmenter_learning_rate=1e-4)
+    optimizer = optim.create_segmenter_optimizer(settings, segmenter)
+    return Setup(segmenter, objective, optimizer, optim.create_own_optimizer(settings))
+
+
+def test_a_backbone_without_batch_norm_trains(tmp_path):
+    path = write(tmp_path / "two_layers.py", BACKBONE)
+    setup = create_setup(build_model({"kind": path, "width": 6}))
+    train_state = state.create_train_state(jax.random.key(0), setup)
+    assert train_state.segmenter.model_state == {}
+    groups = train_state.segmenter.opt_state.inner_states
+    assert list(groups) == ["backbone[1]", "classifier", "frozen"]
+    assert train_state.segmenter.params["backbone"]["first"]["kernel"].shape == (4, 4, 3, 6)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 16, 24, 3)).astype(np.uint8)
+    batch = {"source": Sample(images, rng.integers(0, 4, (2, 16, 24)).astype(np.uint8))}
+    train_step = jax.jit(functools.partial(step.train_step, setup=setup))
+    losses = []
+    for _ in range(3):
+        train_state, scalars = train_step(train_state, batch, jax.random.key(1))
+        losses.append(float(scalars["loss/segmenter"]))
+    assert losses[-1] < losses[0]
+    assert train_state.segmenter.model_state == {}
+
+
+def test_a_decoder_reads_all_stages_and_its_dropout_takes_the_key(tmp_path):
+    backbone = {"kind": write(tmp_path / "two_layers.py", BACKBONE), "width": 6}
+    decoder = {"kind": write(tmp_path / "sum.py", DECODER), "rate": 0.5}
+    model = build_model(
+        backbone,
+        main={**decoder, "stage": -1},
+        zebra={**decoder, "stage": -2},
+        aux=decoder | {"stage": -1},
+    )
+    segmenter = models.create_segmenter(model, 4)
+    assert segmenter.heads == ("main", "aux", "zebra")
+    params, model_state = segmenter.init(jax.random.key(0))
+    assert set(params) == {"backbone", "classifier", "aux_classifier", "zebra_classifier"}
+    assert len(params["classifier"]) == 2
+    assert len(params["zebra_classifier"]) == 1
+    segmenter.groups(params)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3)), jnp.float32)
+
+    def compute(seed: int) -> jax.Array:
+        key = jax.random.key(seed)
+        outputs, _ = segmenter.apply(params, model_state, images, train=True, key=key)
+        return outputs.logits["main"]
+
+    np.testing.assert_array_equal(compute(0), compute(0))
+    assert np.any(compute(0) != compute(1))
+    evaluated, _ = segmenter.apply(params, model_state, images, train=False)
+    assert np.any(evaluated.logits["main"] != compute(0))
+
+
+def test_an_incomplete_file_says_what_is_missing(tmp_path):
+    text = BACKBONE.replace("def group", "def other")
+    path = write(tmp_path / "incomplete.py", text)
+    with pytest.raises(UserError, match=r"config.model.backbone.kind is .* lacks group"):
+        build_model({"kind": path, "width": 6})
+    path = write(tmp_path / "other.py", "class Other:\n    pass\nBACKBONE = Other\n")
+    with pytest.raises(UserError, match=r"Other is no dataclass"):
+        build_model({"kind": path})
+    text = BACKBONE.replace("Settings(Backbone)", "Settings").replace("Backbone, ", "")
+    path = write(tmp_path / "without_base.py", text)
+    expected = "expected a file whose class inherits from alp_jax.models.parts.Backbone"
+    with pytest.raises(UserError, match=f"backbone.kind is 'TwoLayersSettings': {expected}"):
+        build_model({"kind": path, "width": 6})
+
+
+def test_a_parameter_that_the_file_does_not_label_is_named(tmp_path):
+    text = BACKBONE.replace('return Group("', 'return None if path[0] == "second" else Group("')
+    path = write(tmp_path / "unlabelled.py", text)
+    segmenter = models.create_segmenter(build_model({"kind": path, "width": 6}), 4)
+    params, _ = jax.eval_shape(segmenter.init, jax.random.key(0))
+    with pytest.raises(UserError, match=r"backbone/second/bias belongs to no group: .*Settings"):
+        segmenter.groups(params)
