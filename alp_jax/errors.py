@@ -32,4 +32,4 @@ def describe(error: BaseException) -> str:
     inner = error.args[0] if error.args else None
     text = inner.args[0] if isinstance(inner, KeyError) and inner.args else error
     message = str(text).strip().splitlines()
-    return f"{type(error).__name__}: {message[0][:100]}" if message else type(error).__name__
+    return f"{type(error).__name__}: {message[0][:200]}" if message else type(error).__name__

@@ -39,7 +39,6 @@ from ml_collections import config_flags
 
 from alp_jax.command import cli
 from alp_jax.errors import UserError
-from alp_jax.workdir import scores
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +235,7 @@ def _train(workdir: pathlib.Path) -> int:
     from alp_jax.devices import processes
     from alp_jax.evaluation import results
     from alp_jax.run import train
+    from alp_jax.workdir import scores
 
     started = time.monotonic()
     with processes.leaving_on_error():

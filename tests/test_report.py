@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import html.parser
 import io
+import json
 import pathlib
+import shutil
 
 import pytest
 from PIL import Image
@@ -12,10 +14,10 @@ from PIL import Image
 from alp_jax.data import sources
 from alp_jax.errors import UserError
 from alp_jax.evaluation.figures import Picture
-from alp_jax.report import page, pictures, runs, writing
-from alp_jax.run import train
+from alp_jax.report import charts, page, pictures, runs, writing
+from alp_jax.workdir.settings import build_settings
 from tests import tiny
-from tests.commands import run_module
+from tests.commands import call, read_error
 
 PIXEL = io.BytesIO()
 Image.new("RGB", (1, 1)).save(PIXEL, format="png")
@@ -52,18 +54,28 @@ class Collector(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def workdirs(data_dir, tmp_path_factory) -> dict[str, pathlib.Path]:
+def workdirs(trained_run, source_only_run, tmp_path_factory) -> dict[str, pathlib.Path]:
+    """Runs by name, in folders that are called like them."""
     folder = tmp_path_factory.mktemp("runs")
-    for variant in ("source_only", "alp_gi"):
-        config = tiny.get_config(data_dir, variant)
-        train.train_and_evaluate(config, folder / variant)
-    return {"source_only": folder / "source_only", "<script>alp": folder / "alp_gi"}
+    found = {"source_only": source_only_run, "<script>alp": trained_run}
+    for name, run in found.items():
+        shutil.copytree(run.workdir, folder / name)
+    return {name: folder / name for name in found}
 
 
 @pytest.fixture(scope="module")
-def report(workdirs, tmp_path_factory) -> pathlib.Path:
-    output = tmp_path_factory.mktemp("report")
-    return writing.write_report(workdirs, output, title="a & b", split="test")
+def report(workdirs) -> pathlib.Path:
+    """The page that the command writes into the second workdir."""
+    source_only, alp = workdirs.values()
+    result = call(
+        "alp_jax.main",
+        "--mode=report",
+        f"--workdir={alp}",
+        f"--compare={source_only}",
+        "--split=test",
+    )
+    assert result.returncode == 0, result.stderr
+    return alp / "report" / "report.html"
 
 
 def test_the_page_needs_nothing_else(report):
@@ -92,6 +104,7 @@ def test_every_figure_is_there_for_light_and_dark_and_beside_the_page(report):
         "curves.png",
     }
     assert "<script>alp: row, the true class" in collected.text
+    assert "source_only, <script>alp" in collected.text
 
 
 def test_the_scores_are_those_of_the_split(report, workdirs):
@@ -103,27 +116,29 @@ def test_the_scores_are_those_of_the_split(report, workdirs):
 
 def test_fields_in_which_runs_differ_are_listed(report):
     text = Collector(report.read_text()).text
-    assert "objective.use_target" in text
+    assert "terms.adversarial.patches.patch_size" in text
     assert "optimizer.momentum" not in text
+    assert "None" not in text  # Of a field that a run lacks.
 
 
 def test_the_pictures_are_of_the_chosen_images_only(workdirs):
     run = runs.read_runs(workdirs)[0]
     panels = pictures.predict(run, "tiny/target", "test", count=3)
     source = sources.open_source(
-        run.config.data.data_dir, "tiny/target", "test", label_set=run.label_set
+        run.settings.data.data_dir, "tiny/target", "test", label_set=run.label_set
     )
     assert [panel.name for panel in panels] == [source[i]["name"] for i in (0, 3, 6)]
     assert panels[0].prediction.shape == (tiny.HEIGHT, tiny.WIDTH)
     assert len(pictures.predict(run, "tiny/target", "test", count=50)) == tiny.NUM_EVAL
 
 
-def test_a_target_without_labels_has_pictures_and_no_scores(workdirs, data_dir, tmp_path):
-    config = tiny.get_config(data_dir, "source_only")
-    with config.unlocked():
-        config.evaluation.dataset = "tiny/target_unlabelled"
-        config.evaluation.split = "train"
-    train.train_and_evaluate(config, tmp_path / "run")
+def test_a_target_without_labels_has_pictures_and_no_scores(workdirs, tmp_path):
+    """A run's evaluation may be another after it was trained; its scores are then not there."""
+    shutil.copytree(workdirs["source_only"], tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    fields = json.loads(path.read_text())
+    fields["evaluation"] |= {"dataset": "tiny/target_unlabelled", "split": "train"}
+    path.write_text(json.dumps(fields))
     path = writing.write_report({"run": tmp_path / "run"}, tmp_path / "report", title="t")
     collected = Collector(path.read_text())
     assert "has no labels, so no scores: criteria after each run's last step." in collected.text
@@ -157,18 +172,30 @@ def test_damaged_metrics_are_named(workdirs, tmp_path):
     assert dataclasses.is_dataclass(run)
 
 
-def test_the_command_writes_a_report_into_the_workdir(workdirs):
-    source_only, alp = workdirs.values()
-    result = run_module(
-        "alp_jax.main", "--mode=report", f"--workdir={alp}", f"--compare={source_only}"
-    )
-    assert result.returncode == 0, result.stderr
-    collected = Collector((alp / "report" / "report.html").read_text())
-    assert "source_only, alp_gi" in collected.text
-
-
 def test_a_folder_without_a_run_ends_in_one_sentence(tmp_path):
-    result = run_module("alp_jax.main", "--mode=report", f"--workdir={tmp_path / 'none'}")
-    assert result.returncode == 2
-    assert "No run in" in result.stderr
-    assert "Traceback" not in result.stderr
+    result = call("alp_jax.main", "--mode=report", f"--workdir={tmp_path / 'none'}")
+    assert "No run in" in read_error(result)
+
+
+@pytest.fixture
+def curves(trained_run, source_only_run):
+    """A run with two heads' terms, without its numbers, and one of a single term."""
+    settings = build_settings(tiny.get_config(trained_run.config.data.data_dir, "advent"))
+    (run,) = runs.read_runs({"source_only": source_only_run.workdir})
+    advent = dataclasses.replace(run, name="advent", settings=settings)
+    return charts.draw_curves([run, advent])
+
+
+def test_curves_are_those_of_the_terms_four_in_a_row(curves):
+    shown = [axis.get_title() for axis in curves.axes]
+    assert shown == [
+        "cross-entropy, source (nats)", "cross-entropy, source, aux head (nats)",
+        "adversarial loss (nats)", "discriminator's loss (nats)",
+        "discriminator's accuracy (%)", "adversarial loss, aux (nats)",
+        "discriminator's loss, aux (nats)", "discriminator's accuracy, aux (%)",
+        "mean IoU (%), uses labels", "mean entropy (0 to 1)",
+        "soft neighbourhood density (nats)", "information maximisation (0 to 1)",
+    ]  # fmt: skip
+    assert [text.get_text() for text in curves.legends[0].get_texts()] == ["source_only", "advent"]
+    assert len(curves.axes[0].get_lines()) >= 2
+    assert "not logged" in curves.axes[2].texts[0].get_text()

@@ -197,7 +197,7 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
             f"The configuration {_config_path(argv)} cannot be read: expected a Python file such "
             "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
         ) from error
-    except AttributeError as error:
+    except (AttributeError, KeyError) as error:  # A field, or a block, that there is not.
         try:
             config = values["config"].parser.parse(_config_path(argv))
         except Exception:  # The error comes from the file itself, not from an override.
@@ -241,11 +241,14 @@ def _describe_broken_file(path: str, error: Exception) -> str:
     return f"The configuration {file} cannot be read{where} ({describe(error)}): mend that file."
 
 
-def _describe_unknown_field(config: Any, overrides: list[str], error: AttributeError) -> str:
+def _describe_unknown_field(config: Any, overrides: list[str], error: Exception) -> str:
     for override in overrides:
         path = override.split("=")[0].split(".")
         node = config
         for depth, key in enumerate(path):
+            if not isinstance(node, ml_collections.ConfigDict):
+                field = ".".join(["config", *path[:depth]])
+                return f"--config.{override} is of no field: {field} is a value, not a block."
             if key not in node:
                 prefix = ".".join(["config", *path[:depth]])
                 close = difflib.get_close_matches(key, list(node), n=1)

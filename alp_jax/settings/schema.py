@@ -165,12 +165,13 @@ def refuse(name: str, value: Any, expected: str) -> NoReturn:
     raise UserError(f"{name} is {shown}: expected {expected}.")
 
 
-def describe_unknown(name: str, key: Any, known: Collection[str]) -> str:
+def describe_unknown(name: str, key: Any, known: Collection[str], kind: Any = None) -> str:
     """Describes an unknown field, with the closest known one and the list of all."""
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     shown = key if str(key).isidentifier() else repr(key)
-    return f"Unknown field {name}.{shown}{hint}: {name} has {', '.join(sorted(known)) or 'none'}."
+    owner = f"{name}, of the kind {kind!r}," if kind else name
+    return f"Unknown field {name}.{shown}{hint}: {owner} has {', '.join(sorted(known)) or 'none'}."
 
 
 def to_config(settings: Any) -> ConfigDict:
@@ -232,12 +233,14 @@ def build(
     return _build(cls, config, name, f"start from {start}")
 
 
-def _build(cls: type[T], config: Any, name: str, remedy: str, block_name: str = "") -> T:
+def _build(
+    cls: type[T], config: Any, name: str, remedy: str, kind: Any = None, block_name: str = ""
+) -> T:
     fields = get_fields(cls)
     values = _get_values(config, name, f"a block with the fields {', '.join(fields)}")
     for key in values:
         if key not in fields:
-            raise UserError(describe_unknown(name, key, fields))
+            raise UserError(describe_unknown(name, key, fields, kind))
     for key in fields:
         if key not in values:
             raise UserError(f"The configuration lacks {name}.{key}: {remedy}.")
@@ -272,7 +275,7 @@ def _build_kind(value: Any, declared: Setting, name: str, block_name: str = "") 
         raise UserError(f"The configuration lacks {name}.kind: expected {accepted}.")
     kind = values.pop("kind")
     cls = kinds.load(declared.package, kind, declared.attribute, name=f"{name}.kind")
-    return _build(cls, values, name, f"the kind {kind!r} has that field", block_name)
+    return _build(cls, values, name, f"the kind {kind!r} has that field", kind, block_name)
 
 
 def _get_values(config: Any, name: str, expected: str) -> Mapping[str, Any]:

@@ -24,8 +24,8 @@ def write_config(folder: pathlib.Path, data_dir: pathlib.Path) -> str:
     path.write_text(
         "import pathlib\n"
         "from tests import tiny\n\n\n"
-        "def get_config():\n"
-        f"    return tiny.get_config(pathlib.Path({str(data_dir)!r}))\n"
+        "def get_config(variant='alp_gi'):\n"
+        f"    return tiny.get_config(pathlib.Path({str(data_dir)!r}), variant)\n"
     )
     return f"--config={path}"
 

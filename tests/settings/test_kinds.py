@@ -274,7 +274,8 @@ TERM_WORDS = "expected one of alignment, entropy, or the path of a .py file of y
         ),
         (
             {"kind": "entropy", "share": 1.0, "shar": 2},
-            "Unknown field config.terms.t.shar (did you mean share?): config.terms.t has share.",
+            "Unknown field config.terms.t.shar (did you mean share?): config.terms.t, of the kind "
+            "'entropy', has share.",
         ),
         (
             {"kind": "entropy", "share": 0},
@@ -286,7 +287,8 @@ TERM_WORDS = "expected one of alignment, entropy, or the path of a .py file of y
         ),
         (
             {"kind": "alignment", "weight": 1, "patch": 1, "name": "t"},
-            "Unknown field config.terms.t.name: config.terms.t has patch, weight.",
+            "Unknown field config.terms.t.name: config.terms.t, of the kind 'alignment', has patch, "
+            "weight.",
         ),
     ],
 )
