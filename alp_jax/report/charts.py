@@ -10,7 +10,7 @@ from alp_jax.evaluation import figures
 from alp_jax.objective.types import Curve
 from alp_jax.report.runs import ReportRun
 
-# Reads a number from a line of metrics.jsonl or a summary; None where it has none.
+# Reads a number from a line of metrics.jsonl or from a summary; None if the number is missing.
 _Pick = Callable[[dict[str, Any]], float | None]
 
 _EVALUATIONS = (
@@ -22,7 +22,7 @@ _EVALUATIONS = (
 
 
 def draw_curves(runs: Sequence[ReportRun]) -> Figure:
-    """Draws losses above and scores of the target below, over steps, a line for each run."""
+    """Draws losses (above) and scores of the target (below) over steps, one line for each run."""
     rows = ((_curves_of_terms(runs), "scalars"), (_EVALUATIONS, "evaluations"))
     columns = max(len(curves) for curves, _ in rows)
     figure = Figure(figsize=(3.25 * columns, 5.6), layout="constrained", dpi=110)
@@ -43,7 +43,7 @@ def draw_curves(runs: Sequence[ReportRun]) -> Figure:
 
 
 def _curves_of_terms(runs: Sequence[ReportRun]) -> tuple[Curve, ...]:
-    """Merges the curves of all terms of all runs: first the terms that most runs have."""
+    """Lists the different curves of all terms of all runs, the most common ones first."""
     found = [curve for run in runs for term in run.settings.terms.values() for curve in term.curves]
     return tuple(sorted(dict.fromkeys(found), key=found.count, reverse=True))
 
@@ -76,5 +76,5 @@ def _draw_panel(axis: Axes, runs: Sequence[ReportRun], attribute: str, pick: _Pi
             )
     if not drawn:
         axis.set_axis_off()
-        axis.text(0.5, 0.5, "not there:\nno labels, or not logged", ha="center", va="center")
+        axis.text(0.5, 0.5, "missing:\nno labels, or not logged", ha="center", va="center")
     figures.tidy(axis, legend=False)
