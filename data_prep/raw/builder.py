@@ -34,7 +34,7 @@ Example = dict[str, bytes | str]
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class RawConfig(tfds.core.BuilderConfig):
-    """A configuration; images and training labels are resized to `size`, (height, width), if any."""
+    """A configuration; size: (height, width) to resize images and training labels to, or None."""
 
     layout: Layout
     size: tuple[int, int] | None = None
