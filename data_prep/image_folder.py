@@ -65,7 +65,7 @@ class FolderLayout(Layout):
 
 
 def _describe_classes(table: LabelTable) -> list[str]:
-    """Describes the classes of a label map, and names that are nearly those of Cityscapes."""
+    """Describes the classes of a label map, and lists names that are nearly Cityscapes' names."""
     values = ", ".join(f"{name} ({value})" for value, name in sorted(table.names.items()))
     notes = [f"its classes and the values that are stored for them are {values}"]
     published = load_label_set("cityscapes_19").names

@@ -53,7 +53,8 @@ class Network(nn.Module):
       heads: names of the heads.
       stages: the last stage that each decoder reads, -1 for the backbone's last.
       input_order: "rgb" or "bgr", the channel order of the weights.
-      input_mean, input_std: of each channel, in that order; grey levels, 0..255.
+      input_mean, input_std: mean and divisor of each channel in that order, in grey levels of
+        [0, 255].
     """
 
     backbone: nn.Module

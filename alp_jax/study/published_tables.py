@@ -24,14 +24,14 @@ _TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class PublishedRow:
-    """One row as printed, in percent; None where the paper has no number, or our copy is illegible.
+    """One row as printed, in percent; None if the paper has no number or our copy is illegible.
 
     Attributes:
       table: 1 to 4.
       task: gta5_to_cityscapes or synthia_to_cityscapes.
-      method: as printed.
+      method: name of the method, as printed.
       variant: variant here of the same method, or "".
-      iou_per_class: by class name.
+      iou_per_class: class name -> IoU.
       mean_iou, mean_iou_13: as printed, even if they are not the mean of the row.
       note: remark on missing numbers.
     """

@@ -15,8 +15,8 @@ SHARD_BYTES = 1 << 30
 class ShardWriter:
     """Writes serialized records in order, one file after the other.
 
-    TFDS's own writer first collects the whole split; beyond 1 GB in a file, with TensorFlow. With
-    consecutive keys, which keep the order, it finally holds all of the split in memory.
+    TFDS's own writer first collects the whole split, beyond 1 GB in a file and with TensorFlow.
+    With consecutive keys, which keep the order, it finally holds all of the split in memory.
     """
 
     def __init__(self, template: tfds.core.ShardedFileTemplate) -> None:

@@ -10,8 +10,9 @@ Convolutional Neural Networks, CVPR 2016, section 4.1):
   Y = A' [(G g G') * (B' d B)] A,
 
 where * is a matrix product over channels, for each of the 16 elements. The transforms only add,
-subtract and halve, so rounding is about that of the direct sum. A dilated convolution has dilated
-tiles: the rows of tile t in phase p are (2 t + a) * dilation + p, for a in 0..3.
+subtract and halve, so rounding errors are about as large as in the direct sum. A dilated
+convolution has dilated tiles: the rows of tile t in phase p are (2 t + a) * dilation + p, for a in
+0..3.
 
 It is faster on CPUs, where multiplications take the time. It stores 16 maps with a quarter of the
 inputs' pixels, and 16 with a quarter of the outputs' pixels.
