@@ -15,7 +15,7 @@ A file holds:
     vehicles: [car, truck, bus]
   reports:                                 # Means over some classes, for every evaluation.
     mean_iou_traffic: [vehicles]
-  no_class: 255                            # Label id of pixels without a class.
+  no_class: 255                            # Label id of pixels without a class; no class's id.
   prediction_suffix: _labelIds             # Of files that --mode=evaluate --predictions writes.
   name: my_classes                         # For messages; default: the name of the file.
 

@@ -33,7 +33,7 @@ def check_label_set(name: str, label_set: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Settings of the datasets and of how they are read."""
+    """Settings that choose the datasets and how they are read."""
 
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
     label_set: str = setting(

@@ -69,8 +69,7 @@ def convolve(
 def _multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     """Multiplies each pixel: [B, H, W, C] and [1, 1, C, D] -> [B, H, W, D].
 
-    Takes the whole kernel, because a loop over blocks would store a copy of a slice for the
-    gradient.
+    Takes the whole kernel: a loop over blocks would store a copy of a slice for the gradient.
     """
     return _multiply_pixels(inputs, kernel, 0)
 
