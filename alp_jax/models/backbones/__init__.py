@@ -1,1 +1,1 @@
-"""Backbones: one file a kind, which ends with `BACKBONE = CLASS`."""
+"""Defines backbones: one file for each kind, which ends with `BACKBONE = CLASS`."""

@@ -1,1 +1,1 @@
-"""Decoders: one file a kind, which ends with `DECODER = CLASS`."""
+"""Defines decoders: one file for each kind, which ends with `DECODER = CLASS`."""
