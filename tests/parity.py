@@ -25,7 +25,6 @@ import optax
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.data.samples import Batch, Sample
-from alp_jax.models import AUX
 from alp_jax.models.settings import head
 from alp_jax.objective import optim
 from alp_jax.objective.settings import placement, term
@@ -33,6 +32,7 @@ from alp_jax.run import assembly
 from alp_jax.workdir.settings import RunSettings, build_settings
 from configs import default
 from tests import torch_run
+from tests.torch_reference import AUX
 from tests.torch_run import SEGMENTER, Tensors
 
 PyTree = Any

@@ -18,7 +18,7 @@ import torch
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.data.samples import Batch
-from alp_jax.models import AUX, MAIN
+from alp_jax.models import MAIN
 from alp_jax.objective import patches, state
 from alp_jax.objective.placements.random import RandomPatches
 from alp_jax.objective.placements.whole import Whole
@@ -30,6 +30,7 @@ from alp_jax.objective.views.crops import Crops
 from alp_jax.objective.views.images import Images
 from alp_jax.workdir.settings import RunSettings
 from tests import torch_reference
+from tests.torch_reference import AUX
 
 PyTree = Any
 Tensors = dict[str, np.ndarray]  # By PyTorch's names, in PyTorch's layout.
