@@ -219,7 +219,7 @@ def test_a_head_that_nothing_trains_is_named():
     run_config = default.get_config("alp_gi")
     with run_config.unlocked():
         run_config.model.heads.aux = head("aspp", stage=-2)
-    with pytest.raises(UserError, match="No term .* trains the network's head aux"):
+    with pytest.raises(UserError, match=r"No term .* trains the network's head aux"):
         build_settings(run_config)
 
 
@@ -261,7 +261,7 @@ def test_saved_json_is_plain_and_says_its_format(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("model__batch_norm_mode", "frozen"),
+        ("model__backbone__batch_norm_mode", "frozen"),
         ("data__source", "synthia"),
         ("seed", 3),
         ("terms__adversarial__weight", 0.5),
