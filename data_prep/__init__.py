@@ -1,1 +1,1 @@
-"""Programs that are run once, before training: datasets and weights on disk."""
+"""Prepares datasets and weights on disk; its programs are run once, before training."""

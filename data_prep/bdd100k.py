@@ -1,4 +1,4 @@
-"""BDD100K's 10,000 images with semantic segmentation (Yu et al., CVPR 2020).
+"""Prepares BDD100K's 10,000 images with semantic segmentation (Yu et al., CVPR 2020).
 
 Synopsis:
 

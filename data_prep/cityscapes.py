@@ -1,4 +1,4 @@
-"""Cityscapes (Cordts et al., CVPR 2016): 5,000 street scenes of European cities.
+"""Prepares Cityscapes (Cordts et al., CVPR 2016): 5,000 street scenes of European cities.
 
 Synopsis:
 
@@ -16,7 +16,7 @@ from data_prep.raw.tables import CITYSCAPES
 
 _IMAGE = r"leftImg8bit/{split}/[^/]+/(?P<name>[^/]+)_leftImg8bit\.png"
 _EXPECTED_IMAGES = "leftImg8bit/{train,val,test}/CITY/CITY_SEQ_FRAME_leftImg8bit.png"
-# The labels of the test split are kept back; the files in its place are empty.
+# The labels of the test split are withheld; the files in their place are empty.
 LABELLED = PatternLayout(
     name="labelled",
     expected=f"{_EXPECTED_IMAGES} and gtFine/{{train,val}}/CITY/CITY_SEQ_FRAME_gtFine_labelIds.png",

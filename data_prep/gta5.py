@@ -1,4 +1,4 @@
-"""GTA5 ("Playing for Data", Richter et al., ECCV 2016): 24,966 rendered street scenes.
+"""Prepares GTA5 ("Playing for Data", Richter et al., ECCV 2016): 24,966 rendered street scenes.
 
 Synopsis:
 
@@ -34,13 +34,13 @@ _SPLIT_IDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedSplitLayout(PatternLayout):
-    """The pairs divided as split.mat says, which was published with the dataset."""
+    """Divides the pairs into the splits of split.mat, which was published with the dataset."""
 
     def select(self, files: RawFiles) -> Selection:
         """Finds all pairs, then divides them.
 
         Raises:
-            UserError: if split.mat is not there, or is something else.
+            UserError: if split.mat is missing, or cannot be read.
         """
         everything = super().select(files)
         ids = _read_split(files)
@@ -59,7 +59,7 @@ class PublishedSplitLayout(PatternLayout):
 
 
 def _read_split(files: RawFiles) -> dict[str, set[int]]:
-    """The image numbers of each split of split.mat."""
+    """Reads the image numbers of each split from split.mat."""
     found = files.find(r"(?P<name>split)\.mat")
     if not found:
         raise UserError(
@@ -70,7 +70,7 @@ def _read_split(files: RawFiles) -> dict[str, set[int]]:
     try:
         content: dict[str, Any] = scipy_io.loadmat(io.BytesIO(file.read()))
         return {key: set(np.asarray(content[key], int).ravel().tolist()) for key in _SPLIT_IDS}
-    except Exception as error:  # loadmat raises whatever the damage leads to
+    except Exception as error:  # loadmat raises many types for damaged files
         raise UserError(
             f"{file} cannot be read ({type(error).__name__}): expected the MATLAB file with "
             f"{', '.join(_SPLIT_IDS)} that is published in read_mapping.zip."

@@ -1,4 +1,4 @@
-"""Anyone's own images, with or without labels, as a dataset to adapt to, train on or score on.
+"""Prepares your own images, with or without labels, to adapt to, train on or score on.
 
 Synopsis:
 
@@ -6,7 +6,7 @@ Synopsis:
   python -m data_prep.image_folder --name=my_camera_labelled --split=validation \\
       --images=frames --labels=masks --label_map=map.json
 
-The label map names the classes, anyone's own; the dataset keeps them (docs/own_data.md).
+The label map names your own classes, and the dataset stores them (docs/own_data.md).
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ _EXPECTED = "PNG, JPEG, BMP, TIFF or WebP images"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FolderLayout(Layout):
-    """Every image of a folder, in one split; its name is its path without the ending.
+    """Takes every image of a folder, in one split; its name is its path without the ending.
 
     Attributes:
-        split: of all images.
-        labels_dir: the folder of the labels, whose paths are those of the images but for the
-            ending; None for images only.
+        split: split of all images.
+        labels_dir: folder of the labels; a label has the path of its image, except for the ending.
+            None for images only.
     """
 
     split: str
@@ -65,7 +65,7 @@ class FolderLayout(Layout):
 
 
 def _describe_classes(table: LabelTable) -> list[str]:
-    """Says what a label map means, and which names are nearly those of Cityscapes."""
+    """Describes the classes of a label map, and lists names that are nearly Cityscapes' names."""
     values = ", ".join(f"{name} ({value})" for value, name in sorted(table.names.items()))
     notes = [f"its classes and the values that are stored for them are {values}"]
     published = load_label_set("cityscapes_19").names
@@ -74,7 +74,7 @@ def _describe_classes(table: LabelTable) -> list[str]:
     if differing:
         notes.append(
             f"{', '.join(differing)}: nearly the names of Cityscapes in brackets, which the label "
-            "sets cityscapes_19, _16 and _13 have; names must be the same to the letter"
+            "sets cityscapes_19, _16 and _13 have; only names that are exactly the same match"
         )
     return notes
 
@@ -102,15 +102,15 @@ class ImageFolder(RawBuilder):
 class _Command(cli.Command):
     def define_flags(self, values: flags.FlagValues) -> None:
         for name, text in (
-            ("name", "What to call it: it is read as image_folder/NAME."),
-            ("images", "Folder of images, with any folders in it."),
+            ("name", "Name of the dataset; it is read as image_folder/NAME."),
+            ("images", "Folder of images, with its subfolders."),
             ("labels", "Folder of label images that are named like the images. Default: none."),
             ("label_map", "JSON or YAML file: label value or colour -> name of a class, your own "
              "or one of Cityscapes', or ignore. Default: labels hold Cityscapes label ids."),
         ):  # fmt: skip
             flags.DEFINE_string(name, None, text, flag_values=values)
         flags.DEFINE_enum(
-            "split", "train", ["train", "validation", "test"], "The split that all images are in.",
+            "split", "train", ["train", "validation", "test"], "Split of all images.",
             flag_values=values,
         )  # fmt: skip
 

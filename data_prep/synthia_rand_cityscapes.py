@@ -1,4 +1,4 @@
-"""SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016): 9,400 rendered street scenes.
+"""Prepares SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016): 9,400 rendered street scenes.
 
 Synopsis:
 
@@ -48,8 +48,8 @@ class _Command(cli.Command):
         cli.define_raw_dir(values)
         flags.DEFINE_enum(
             "lane_marking", "ignore", ["ignore", "road"],
-            "What lane marking is: no class, as in most papers, or road, as in CRST; road makes "
-            "the configuration all_lanes_are_road.",
+            "Class of lane marking: none, as in most papers (ignore), or road, as in CRST; road "
+            "prepares the configuration all_lanes_are_road.",
             flag_values=values,
         )  # fmt: skip
 

@@ -40,8 +40,8 @@ def make_sgd(learning_rate: float) -> optim.Optimizer:
 def create_players(mode: str, widths: tuple[int, ...], has_discriminator: bool):
     config = tiny.get_config(pathlib.Path("unused"))
     with config.unlocked():
-        config.model.batch_norm_mode = mode
-        config.model.batch_norm_train_affine = True
+        config.model.backbone.batch_norm_mode = mode
+        config.model.backbone.batch_norm_train_affine = True
         config.discriminator.widths = widths
     segmenter = models.create_segmenter(config.model, NUM_CLASSES)
     discriminator = models.create_discriminator(config.discriminator, NUM_CLASSES)
@@ -343,8 +343,11 @@ def test_patches_move_in_one_program_that_takes_over_the_state_and_repeats_its_b
 def test_on_the_cpu_one_domain_is_held_at_a_time():
     config = tiny.get_config(pathlib.Path("unused"))
     with config.unlocked():
-        config.model.depths, config.model.widths = (4,), (16,)  # Three blocks are one loop.
-        config.model.strides, config.model.dilations = (1,), (1,)
+        config.model.backbone.depths, config.model.backbone.widths = (
+            (4,),
+            (16,),
+        )  # Three blocks are one loop.
+        config.model.backbone.strides, config.model.backbone.dilations = (1,), (1,)
     step, arguments = paper_step.describe(config)
     lowered = step.lower(*arguments)
     by_default, ours = (

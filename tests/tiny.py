@@ -1,7 +1,7 @@
 """A dataset and a configuration small enough for tests: 12 source and 10 target images of 32x48."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from alp_jax.data.labels import load_label_set
+from alp_jax.data.samples import Batch, Sample
 from alp_jax.run import assembly
 from alp_jax.workdir import checkpoint
 from alp_jax.workdir import config as run_config
@@ -92,16 +93,7 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.data.data_dir = str(data_dir)
         config.data.source = "tiny/source"
         config.data.target = "tiny/target_unlabelled"
-        config.data.source_size = config.data.target_size = (HEIGHT, WIDTH)
-        config.data.batch_size = 2
-        config.model.backbone.stem_widths = (4, 8)
-        config.model.backbone.depths = (1, 1)
-        config.model.backbone.widths = (8, 8)
-        config.model.backbone.strides = (1, 1)
-        config.model.backbone.dilations = (1, 2)
-        default.set_everywhere(config.model.heads, dilations=(1, 2))
-        default.set_everywhere(config.views, size=(16, 16), num_crops=2)
-        default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
+        set_sizes(config)
         config.optimizer.horizon_steps = 10
         config.evaluation.dataset = "tiny/target"
         config.evaluation.batch_size = 3
@@ -110,6 +102,32 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
         config.checkpoint.every_steps = 2
         config.mesh.data = config.mesh.space = 1
     return config
+
+
+def set_sizes(config: ml_collections.ConfigDict) -> None:
+    """Makes images, the network of configs/toy_cities.py, crops, patches and terms small."""
+    config.data.source_size = config.data.target_size = (HEIGHT, WIDTH)
+    config.data.batch_size = 2
+    config.model.backbone.stem_widths = (4, 8)
+    config.model.backbone.depths = (1, 1)
+    config.model.backbone.widths = (8, 8)
+    config.model.backbone.strides = (1, 1)
+    config.model.backbone.dilations = (1, 2)
+    default.set_everywhere(config.model.heads, dilations=(1, 2))
+    default.set_everywhere(config.views, size=(16, 16), num_crops=2)
+    default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
+
+
+def make_batch(num_classes: int = 16, domains: Collection[str] = ("source", "target")) -> Batch:
+    """Random images of two each; random labels for the source, some of them ignored."""
+    rng = np.random.default_rng(0)
+    shape = (2, HEIGHT, WIDTH)
+    labels = rng.choice([*range(num_classes), 255], shape).astype(np.uint8)
+    samples = {
+        "source": Sample(rng.integers(0, 256, (*shape, 3)).astype(np.uint8), labels),
+        "target": Sample(rng.integers(0, 256, (*shape, 3)).astype(np.uint8)),
+    }
+    return {domain: samples[domain] for domain in domains}
 
 
 def save_run(data_dir: pathlib.Path, workdir: pathlib.Path) -> ml_collections.ConfigDict:

@@ -260,7 +260,7 @@ def _find_crops(settings: RunSettings) -> tuple[tuple[int, int] | None, int]:
 
 
 def draw_state(setup: Setup, dtype: type, discriminator_scale: float = 1.0) -> state.TrainState:
-    """Draws a state at step 0 with all parameters random; statistics are 0.
+    """Draws a state at step 0 with all parameters random; statistics are a mean of 0, variance 1.
 
     Drawn here, as compiling the initialisers takes longer than the comparison; by He's rule also
     the discriminators, times `discriminator_scale`: the wide ones of the paper need a small one, or
@@ -271,9 +271,10 @@ def draw_state(setup: Setup, dtype: type, discriminator_scale: float = 1.0) -> s
     # in single precision biases keep most units far from zero.
     distance = 3.0 if dtype == np.float32 else 0.0
 
-    def start(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def start(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return jnp.zeros(leaf.shape, dtype if floating else leaf.dtype)
+        is_variance = getattr(path[-1], "key", "") == "var"
+        return jnp.full(leaf.shape, int(is_variance), dtype if floating else leaf.dtype)
 
     def draw(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         *_, module, name = keys = [entry.key for entry in path]
@@ -294,7 +295,8 @@ def draw_state(setup: Setup, dtype: type, discriminator_scale: float = 1.0) -> s
         return jnp.asarray(values, dtype)
 
     create = functools.partial(state.create_train_state, setup=setup)
-    entry = jax.tree.map(start, jax.eval_shape(create, jax.random.key(0)))
+    shapes = jax.eval_shape(create, jax.random.key(0))
+    entry = jax.tree_util.tree_map_with_path(start, shapes)
     players = {"segmenter": entry.segmenter, "discriminator": entry.discriminator}
     return entry.replace(
         **{

@@ -1,1 +1,1 @@
-"""Input: label tables, prepared datasets and batches; numpy only."""
+"""Reads label tables, prepared datasets and batches; numpy only."""

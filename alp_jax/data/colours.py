@@ -1,4 +1,4 @@
-"""Chooses colours for classes that have none of their own.
+"""Chooses colours for classes without one.
 
 Synopsis:
 
@@ -15,7 +15,7 @@ Colour = tuple[int, int, int]
 # Ignored pixels are black, pages are white.
 _RESERVED = ((0, 0, 0), (255, 255, 255))
 _LEVELS = np.linspace(0, 255, 9).round().astype(int).tolist()
-# Of red, green and blue in the distance of two colours, roughly as the eye sees it.
+# Weights of red, green and blue in the distance of two colours, roughly as the eye sees it.
 _WEIGHTS = np.array([2.0, 4.0, 3.0])
 
 
@@ -23,8 +23,8 @@ def choose_colours(count: int, taken: Sequence[Sequence[int]]) -> list[Colour]:
     """Chooses colours one by one, each as far as possible from all before it.
 
     Args:
-      count: at most 255.
-      taken: colours that are not to be chosen, nor others near them.
+      count: number of colours, at most 255.
+      taken: colours in use; the chosen colours are far from these, too.
     """
     candidates = np.array(list(itertools.product(_LEVELS, repeat=3)))
     chosen: list[Colour] = []

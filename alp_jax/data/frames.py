@@ -1,4 +1,4 @@
-"""Images to predict: files of a folder, of a pattern, or the frames of a video.
+"""Finds and reads the images to predict: files of a folder or pattern, or frames of a video.
 
 Synopsis:
 
@@ -6,7 +6,7 @@ Synopsis:
   for frame in frames:
       pixels = frame.read()                 # [H, W, 3] uint8 RGB, or ImageError
 
-Videos are decoded by OpenCV, whose wheels bring FFmpeg.
+OpenCV decodes videos; its wheels include FFmpeg.
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ class Frame:
     """One image, not read yet.
 
     Attributes:
-      name: its path below the input, without ending: what its outputs are called.
-      source: what a message calls it.
-      read: decodes it to [H, W, 3] uint8 RGB; raises ImageError if it cannot.
+      name: path below the input, without ending; its outputs have this name.
+      source: name in messages.
+      read: decodes it to [H, W, 3] uint8 RGB, or raises ImageError.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """All frames of an input, in order; a video is decoded while they are taken.
+    """All frames of an input, in order; a video is decoded during iteration.
 
     Attributes:
-      root: folder that names are below.
+      root: folder that names are relative to.
       files: images and videos.
-      total: number of frames; of videos, what they say of themselves.
+      total: number of frames; for a video, the number in its header.
     """
 
     root: pathlib.Path
@@ -68,8 +68,8 @@ def find_frames(pattern: str | os.PathLike[str]) -> Frames:
     """Finds the images of an input.
 
     Args:
-      pattern: a folder, whose images are taken with those of its subfolders; an image; a video; or
-        a pattern of such files (`*`, `?`, `**`).
+      pattern: a folder, searched for images with its subfolders; an image; a video; or a pattern
+        of images and videos (`*`, `?`, `**`).
     Raises:
       UserError: if there is no image.
     """
@@ -93,7 +93,7 @@ def find_frames(pattern: str | os.PathLike[str]) -> Frames:
 
 
 def is_video(path: pathlib.Path) -> bool:
-    """Whether a file's ending is that of a video."""
+    """Returns whether a file has the ending of a video."""
     return _ending(path) in VIDEO_ENDINGS
 
 
@@ -118,7 +118,7 @@ def _count(path: pathlib.Path) -> int:
 
 
 def _video_frames(path: pathlib.Path, name: str) -> Iterator[Frame]:
-    """Decodes one frame after the other; what is missing at the end is one frame that fails."""
+    """Decodes a video frame by frame; an early end yields one more frame, whose `read` fails."""
     expected, number = _count(path), 0
     capture = cv2.VideoCapture(str(path))
     try:

@@ -1,4 +1,4 @@
-"""Image files -> 8-bit RGB, in the one way that preparation and prediction share.
+"""Decodes image files to 8-bit RGB, in the same way for preparation and prediction.
 
 Synopsis:
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-# Endings of the files that are taken for images where a folder is read.
+# File endings that count as images when a folder is read.
 ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
 
@@ -21,13 +21,13 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageError(ValueError):
-    """A file that is no image which can be read; the message completes "FILE ..."."""
+    """A file cannot be read as an image; the message completes "FILE ..."."""
 
 
 def describe_png(data: bytes) -> tuple[int, int] | None:
-    """(bits per channel, colour type) of a PNG file; None for any other file.
+    """Returns (bits per channel, colour type) of a PNG file; None for any other file.
 
-    Pillow reduces 16 bits to 8 and stretches fewer than 8 without a word.
+    Pillow silently reduces 16 bits to 8, and stretches fewer than 8.
     """
     return (data[24], data[25]) if data.startswith(_PNG_SIGNATURE) and len(data) > 25 else None
 
@@ -36,7 +36,7 @@ def open_image(data: bytes) -> Image.Image:
     """Decodes a whole image file.
 
     Raises:
-      ImageError: if it is cut short, damaged, not an image, or too large to be decoded safely.
+      ImageError: if it is truncated, damaged, not an image, or too large to be decoded safely.
     """
     try:
         with warnings.catch_warnings():
@@ -45,18 +45,18 @@ def open_image(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data))
             image.load()
             return image
-    except Exception as error:  # Codecs raise whatever they like.
+    except Exception as error:  # Codecs raise many types.
         message = str(error).split(" <_io")[0].splitlines() or [type(error).__name__]
         raise ImageError(f"cannot be decoded ({message[0].rstrip('.')})") from error
 
 
 def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:
-    """Whether a file decodes to the same 8-bit RGB with any decoder.
+    """Returns whether every decoder gives the same 8-bit RGB for a file.
 
     Args:
-      data: the file.
-      image: what it was decoded to.
-      upright: whether images are turned as their EXIF orientation says.
+      data: content of the file.
+      image: the decoded file.
+      upright: whether images are rotated by their EXIF orientation.
     """
     if upright and image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
         return False
@@ -66,16 +66,15 @@ def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:
 
 
 def to_rgb(data: bytes, image: Image.Image, *, upright: bool) -> np.ndarray:
-    """Converts a decoded file of any mode: [H, W, 3] uint8.
+    """Converts a decoded file of any mode to RGB: [H, W, 3] uint8.
 
-    Transparency is dropped, 16 bits become 8. Arguments as those of `is_plain_rgb`.
+    Transparency is dropped, 16 bits become 8. Takes the arguments of `is_plain_rgb`.
 
     Raises:
       ImageError: if the image has 32 bits per channel.
     """
     if image.format == "JPEG" and is_plain_rgb(data, image, upright=upright):
-        # What reads a prepared record decodes JPEG with OpenCV, whose decoder may round
-        # differently.
+        # TFDS decodes the JPEG files of prepared records with OpenCV, which may round differently.
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert decoded is not None
         return np.ascontiguousarray(decoded[:, :, ::-1])
@@ -92,9 +91,9 @@ def to_rgb(data: bytes, image: Image.Image, *, upright: bool) -> np.ndarray:
 
 
 def decode_rgb(data: bytes) -> np.ndarray:
-    """Decodes a file, upright: [H, W, 3] uint8, the pixels that its preparation would store.
+    """Decodes a file to upright RGB, [H, W, 3] uint8: the pixels that preparation would store.
 
     Raises:
-      ImageError: if it is no image which can be read.
+      ImageError: if the file cannot be read as an image.
     """
     return to_rgb(data, open_image(data), upright=True)

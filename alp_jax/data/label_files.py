@@ -9,15 +9,15 @@ A file holds:
 
   classes:                                 # In the order of train ids.
     - {name: ground, colour: [128, 64, 128], id: 7}
-    - vehicles                             # A colour of its own, and its position as id.
-  includes:                                # Classes of datasets that become one of these.
+    - vehicles                             # Default: a free colour, and the position as id.
+  includes:                                # Dataset classes that become one of these.
     ground: [road, sidewalk]
     vehicles: [car, truck, bus]
   reports:                                 # Means over some classes, for every evaluation.
     mean_iou_traffic: [vehicles]
-  no_class: 255                            # Written where a pixel has no class; no class's id.
-  prediction_suffix: _labelIds             # Of the files that --mode=evaluate --predictions writes.
-  name: my_classes                         # For messages; default: the file's.
+  no_class: 255                            # Label id of pixels without a class; no class's id.
+  prediction_suffix: _labelIds             # Of files that --mode=evaluate --predictions writes.
+  name: my_classes                         # For messages; default: the name of the file.
 
 Only `classes` is required.
 """
@@ -49,9 +49,9 @@ def read(path: pathlib.Path) -> Fields:
     """Reads a label set file and fills in what it leaves out.
 
     Returns:
-      the fields of the file (see above), all there; each class is {"name", "id", "colour"}.
+      all fields of the file (see above); each class is {"name", "id", "colour"}.
     Raises:
-      UserError: if the file cannot be read or is no label set, naming what is wrong.
+      UserError: if the file cannot be read or is not a label set; the message names the fault.
     """
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def read(path: pathlib.Path) -> Fields:
 
 
 def write(fields: Fields) -> str:
-    """Writes the fields of a label set as the text of a file."""
+    """Formats the fields of a label set as the text of a file."""
     text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, default_flow_style=None)
     return text
 
@@ -85,7 +85,7 @@ class _Checker:
         self._path = path
 
     def check(self, content: Any) -> Fields:
-        """Checks all of it; returns the complete fields."""
+        """Checks the whole content; returns the complete fields."""
         if not isinstance(content, dict) or "classes" not in content:
             self._refuse(
                 f"holds {_show(content)}",
@@ -188,7 +188,7 @@ class _Checker:
         return str(title)
 
     def _check_includes(self, includes: Any, names: Sequence[str]) -> dict[str, list[str]]:
-        """Checks that each name of a dataset's class becomes one class of the set at most."""
+        """Checks that each dataset class becomes at most one class of the set."""
         lists = self._check_lists(includes, "includes", "vehicles: [car, truck, bus]")
         owners = {name: name for name in names}
         for owner, included in lists.items():
@@ -232,7 +232,7 @@ class _Checker:
         return lists
 
     def _check_lists(self, found: Any, key: str, example: str) -> dict[str, list[Any]]:
-        """Checks that a value is a mapping of texts to lists; nothing at all is an empty one."""
+        """Checks that a value maps texts to lists; None counts as an empty mapping."""
         found = {} if found is None else found
         values = found.items() if isinstance(found, dict) else [(None, found)]
         for name, listed in values:
@@ -275,12 +275,12 @@ class _Checker:
 
 
 def _is_byte(value: Any) -> bool:
-    # To Python, True is a number.
+    # In Python, True is an int.
     return type(value) is int and 0 <= value <= 255
 
 
 def _show(value: Any) -> str:
-    """Writes a value in a sentence, briefly and in one line."""
+    """Formats a value for a sentence, in one line of at most 60 characters."""
     if value is None:
         return "nothing"
     text = repr(value)

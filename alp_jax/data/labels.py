@@ -1,4 +1,4 @@
-"""Classes of a run and values of a dataset's labels, matched by class name.
+"""Maps the label values of a dataset to the classes of a run, by class name.
 
 Synopsis:
 
@@ -7,9 +7,9 @@ Synopsis:
   label_ids = label_set.to_label_ids[train_ids]          # for files of predictions
   colours = label_set.colourise(train_ids)               # [..., 3] uint8 RGB
 
-A LabelTable says which class each value of a prepared dataset's labels is. A LabelSet holds the
-classes that a run tells apart; its files are in alp_jax/data/label_sets. The network counts classes
-by train id: the position in the label set.
+A LabelTable says which class each label value of a prepared dataset is. A LabelSet holds the
+classes that a run distinguishes; its files are in alp_jax/data/label_sets. The network numbers
+classes by train id, the position in the label set.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class LabelTable:
     """The values of a dataset's stored labels.
 
     Attributes:
-      names: value -> name of its class; several values may have the same one.
+      names: value -> name of its class; several values may have the same class.
       ignored: values of pixels without a class; any other value is an error.
     """
 
@@ -44,12 +44,12 @@ class LabelTable:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The different names, in the order of the values."""
+        """Class names without duplicates, in the order of the values."""
         return tuple(dict.fromkeys(self.names[value] for value in sorted(self.names)))
 
     @functools.cached_property
     def is_known(self) -> np.ndarray:
-        """[256] bool: the values that a label may hold."""
+        """[256] bool: whether a label may hold the value."""
         return np.isin(np.arange(256), [*self.names, *self.ignored])
 
     def describe(self) -> str:
@@ -67,7 +67,7 @@ class LabelTable:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Self | None:
-        """Reads the table of a dataset's metadata; None where it has none.
+        """Reads the table from a dataset's metadata; returns None if it has none.
 
         Raises:
           ValueError, TypeError, KeyError, AttributeError: if the metadata is damaged.
@@ -86,9 +86,9 @@ class LabelTable:
         return cls(names, ignored)
 
 
-# Every id of Cityscapes that is a class; the benchmark evaluates 19 of them, those of the label set
-# cityscapes_19. Licence plates are -1 there, 34 in GTA5. A dataset without a table of its own has
-# these values. 0 to 3: unlabeled, ego vehicle, rectification border, out of roi.
+# The Cityscapes ids that are classes; the benchmark evaluates 19 of them, listed in the label set
+# cityscapes_19. Licence plates are -1 in Cityscapes, 34 in GTA5. Datasets without their own table
+# have these values. 0 to 3: unlabeled, ego vehicle, rectification border, out of roi.
 CITYSCAPES_TABLE = LabelTable(
     {
         4: "static", 5: "dynamic", 6: "ground", 7: "road", 8: "sidewalk", 9: "parking",
@@ -110,10 +110,10 @@ class LabelClass:
     """One class of a label set.
 
     Attributes:
-      name: also of a dataset's class that becomes this one.
-      label_id: 0 to 255, its value in files of predictions.
+      name: name of the class; dataset classes of this name become it.
+      label_id: value in files of predictions, 0 to 255.
       colour: red, green and blue, 0 to 255.
-      includes: further names of datasets' classes that become this one.
+      includes: names of further dataset classes that become this class.
     """
 
     name: str
@@ -127,11 +127,11 @@ class LabelSet:
     """The classes of a run, in the order of their train ids.
 
     Attributes:
-      name: for messages.
-      classes: 2 to 255.
-      reports: key in a summary, "mean_iou_...", -> the classes whose IoUs it averages.
-      no_class: label id where there is no class.
-      prediction_suffix: end of the names of files with predictions, before ".png".
+      name: name in messages.
+      classes: 2 to 255 classes.
+      reports: key of a mean in summaries, "mean_iou_...", -> names of the classes it averages.
+      no_class: label id of pixels without a class.
+      prediction_suffix: suffix of the file names of predictions, before ".png".
     """
 
     name: str
@@ -205,7 +205,7 @@ class LabelSet:
         return palette
 
     def map_table(self, table: LabelTable) -> np.ndarray:
-        """Matches a dataset's classes by name.
+        """Maps a dataset's label values to train ids, by class name.
 
         Returns:
           [256] uint8: value -> train id; IGNORE_LABEL where the label set names no such class.
@@ -224,7 +224,7 @@ class LabelSet:
         return np.array([self.names.index(name) for name in names])
 
     def partial_reports(self) -> tuple[str, ...]:
-        """Lists the reports that leave out a class, so that they differ from the mean IoU."""
+        """Lists the reports that leave out a class, and so differ from the mean IoU."""
         return tuple(key for key, names in self.reports.items() if len(names) < self.num_classes)
 
 
@@ -239,19 +239,19 @@ def list_label_sets() -> tuple[str, ...]:
 
 
 def is_label_set_name(value: object) -> bool:
-    """Whether a value names a label set of the package or could be the path of a file."""
+    """Returns whether a value names a label set of the package or could be a file's path."""
     is_path = isinstance(value, str) and value.endswith(label_files.ENDINGS)
     return is_path or value in list_label_sets()
 
 
 def load_label_set(name_or_path: str | os.PathLike[str]) -> LabelSet:
-    """Loads a label set; the same file is read once.
+    """Loads a label set, reading an unchanged file only once.
 
     Args:
       name_or_path: "cityscapes_19", "cityscapes_16", "cityscapes_13", or the path of a YAML file,
         which may be relative to the working directory.
     Raises:
-      UserError: if there is none, or the file is wrong, naming what is wrong in it.
+      UserError: if it does not exist or its file is faulty; the message names the fault.
     """
     name = os.fspath(name_or_path)
     if not is_label_set_name(name):

@@ -1,4 +1,4 @@
-"""Says how well the classes of a dataset match those of a label set, by name.
+"""Compares the classes of a dataset with the classes of a label set, by name.
 
 Synopsis:
 
@@ -22,12 +22,12 @@ _LISTED = 12
 
 
 def check_shared(title: str, table: LabelTable, label_set: LabelSet) -> None:
-    """Refuses a dataset none of whose classes a label set names.
+    """Refuses a dataset that shares no class with a label set.
 
     Args:
-      title: of the dataset, for the message.
-      table: of its labels.
-      label_set: of the run.
+      title: name of the dataset in messages.
+      table: label table of the dataset.
+      label_set: label set of the run.
     Raises:
       UserError: if no class is shared; the message suggests names that are nearly the same.
     """
@@ -46,15 +46,16 @@ def check_shared(title: str, table: LabelTable, label_set: LabelSet) -> None:
 
 
 def describe_unmatched(title: str, table: LabelTable, label_set: LabelSet) -> list[str]:
-    """Says which classes only one of a dataset and a label set has, in a line each.
+    """Lists classes that only one side has: a line for the dataset, one for the label set.
 
-    Nothing is said of Cityscapes' ids with a label set of the package, nor of the classes that its
-    benchmark does not evaluate, which are in every dataset without a table of its own.
+    Cityscapes label ids with a label set of the package give no lines. With any other label set,
+    ids that the Cityscapes benchmark does not evaluate are not listed, because every dataset
+    without its own table has them.
 
     Args:
-      title: of the dataset.
-      table: of its labels.
-      label_set: of the run.
+      title: name of the dataset in messages.
+      table: label table of the dataset.
+      label_set: label set of the run.
     """
     if table == CITYSCAPES_TABLE and label_set.name in list_label_sets():
         return []

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, by Grain over TFDS data sources.
+"""Creates batches for training and evaluation with Grain, from TFDS data sources.
 
 Synopsis:
 
@@ -50,7 +50,10 @@ def resize(array: np.ndarray, size: tuple[int, int], resampling: Image.Resamplin
 def _resize_example(
     image_size: tuple[int, int], label_size: tuple[int, int] | None, image_resize: str
 ) -> Callable[[Example], Example]:
-    """Resizes images by `image_resize` and labels to the nearest; None keeps labels as they are."""
+    """Creates a function that resizes images by `image_resize`, and labels by nearest neighbour.
+
+    With label_size None, labels keep their size.
+    """
 
     def apply(example: Example) -> Example:
         resized = {
@@ -67,10 +70,10 @@ def _resize_example(
 def _check_resizing(
     source: sources.SegmentationSource, field: str, size: tuple[int, int], config: DataSettings
 ) -> None:
-    """Refuses images that were resized when they were prepared, and would be here once more.
+    """Refuses images that were resized during preparation and would be resized again.
 
     Raises:
-      UserError: if they were resized to another size, or by another filter.
+      UserError: if preparation resized to another size, or by another filter.
     """
     prepared, wanted = source.resizing, sources.Resizing(size, config.image_resize)
     if prepared in (None, wanted):
@@ -85,7 +88,7 @@ def _check_resizing(
 
 
 def _random_flip(probability: float) -> Callable[[Example, np.random.Generator], Example]:
-    """Mirrors image and label left to right."""
+    """Creates a function that mirrors image and label left to right with a probability."""
 
     def apply(example: Example, rng: np.random.Generator) -> Example:
         if rng.random() >= probability:
@@ -103,7 +106,7 @@ def _stream(
     seed: int,
     stream: int,
 ) -> grain.MapDataset:
-    """An endless stream of one domain, reshuffled every epoch, independent of other streams."""
+    """Creates an endless stream of one domain, reshuffled every epoch, independent of others."""
     stream_seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
     dataset = grain.MapDataset.source(source).seed(stream_seed).shuffle()
     dataset = dataset.map(_resize_example(size, size, config.image_resize))
@@ -123,15 +126,15 @@ def create_train_batches(
     """Creates the batch of every step: a function of (seed, step) alone.
 
     Args:
-      config: `config.data` (fields: configs/default.py).
-      seed: of the run.
+      config: `config.data` (fields: `alp_jax.data.settings`).
+      seed: seed of the run.
       label_set: classes of the source labels.
-      domains: to read, of DOMAINS in that order; target images come without labels.
-      images: which of each batch to read, of `config.batch_size`; None: all.
+      domains: domains to read, in the order of DOMAINS; target images come without labels.
+      images: positions to read in each batch of `config.batch_size`; None reads all.
     Returns:
       endless dataset of Loaded.
     Raises:
-      UserError: if a dataset is missing or not what it should be, or was prepared at another size.
+      UserError: if a dataset is missing, unsuitable, or was prepared at another size.
     """
     streams = []
     for domain in domains:
@@ -157,7 +160,7 @@ def create_train_batches(
     size = config.batch_size
     if images is None or len(images) == size:
         return pairs.batch(size, drop_remainder=True, batch_fn=_stack)
-    # Image i of every batch is a stream of its own; all of one length, which is without end.
+    # One stream for each position in the batch; all have the same length, practically endless.
     end = len(pairs) // size * size
     columns = grain.experimental.ZipMapDataset([pairs[i:end:size] for i in images])
     return columns.map(_stack)
@@ -178,11 +181,11 @@ def _stack(examples: Sequence[Loaded]) -> Loaded:
 
 
 def name_examples(config: DataSettings, notes: Mapping[str, Notes]) -> list[str]:
-    """Names the examples of a batch, for people: a text for each domain.
+    """Names the examples of a batch, for people, in one text for each domain.
 
     Args:
       config: `config.data`.
-      notes: domain -> its notes.
+      notes: domain -> notes on its images.
     """
     texts = []
     for domain, noted in notes.items():
@@ -195,7 +198,7 @@ def name_examples(config: DataSettings, notes: Mapping[str, Notes]) -> list[str]
 def iterate(
     batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
 ) -> grain.DatasetIterator:
-    """Iterates from a step on, reading ahead in threads, or in `num_workers` processes.
+    """Iterates from `start_step` on, prefetching in threads, or in `num_workers` processes.
 
     Closing the iterator ends the processes.
     """
@@ -204,7 +207,7 @@ def iterate(
     )
     dataset = batches[start_step:].to_iter_dataset(options)
     if num_workers > 0:
-        # Grain reads absl flags for its workers, which nobody has parsed in a notebook.
+        # Grain reads absl flags for its workers; in a notebook nobody has parsed them.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
@@ -215,9 +218,9 @@ def iterate(
 
 
 def _follow_main_process(*_: int) -> None:
-    """Lets a reading process end with the main one, however that ends, and not before it.
+    """Makes a worker process ignore Ctrl-C, and end when the main process ends in any way.
 
-    Ctrl-C goes to all processes of a terminal: the main one finishes its step first.
+    Ctrl-C reaches all processes of a terminal, but the main process finishes its step first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main_process = multiprocessing.parent_process()
@@ -240,8 +243,8 @@ def create_eval_batches(
 ) -> tuple[grain.MapDataset, int]:
     """Creates the batches of a whole split in fixed order, each image exactly once.
 
-    Images are resized to `config.target_size`; labels keep their size, at which they are scored. A
-    dataset without labels gets labels that are all ignored, of the size of its images.
+    Images are resized to `config.target_size`; labels keep their size and are scored at it. In a
+    dataset without labels, every image gets a label of its size with all pixels ignored.
 
     Returns:
       (batches, number of images): batches are {"images", "labels", "names", "mask" [B] bool}; the

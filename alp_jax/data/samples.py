@@ -1,10 +1,10 @@
-"""Types of what flows from the data to a step."""
+"""Defines the types of samples and batches, from the data to a train step."""
 
 from typing import Any, NamedTuple
 
 
 class Sample(NamedTuple):
-    """Images of one domain or view, with labels where there are some.
+    """Images of one domain or view, with their labels if there are any.
 
     Attributes:
       images: [B, H, W, 3] RGB, 0..255.
@@ -22,7 +22,7 @@ Batch = dict[str, Sample]
 
 
 class Notes(NamedTuple):
-    """Facts about the images of one domain in a batch that no step reads.
+    """Notes on the images of one domain in a batch; no step reads them.
 
     Attributes:
       ids: [B] int32 numbers of the records.
@@ -34,11 +34,11 @@ class Notes(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A batch as it is read.
+    """A loaded batch with its notes.
 
     Attributes:
-      batch: by domain, what a step gets.
-      notes: by domain, what is noted about it.
+      batch: domain -> images, the input of a step.
+      notes: domain -> notes on these images.
     """
 
     batch: Batch

@@ -1,4 +1,4 @@
-"""The settings of a run's data: config.data."""
+"""Declares the settings of a run's data: config.data."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -8,11 +8,11 @@ from alp_jax.settings.schema import Size, refuse, setting
 
 
 class Domain(NamedTuple):
-    """Where the images of a domain are.
+    """Dataset and image size of a domain.
 
     Attributes:
-      dataset: under data_dir.
-      split: of it.
+      dataset: name of the dataset under data_dir.
+      split: split of the dataset.
       size: (height, width) that images are resized to.
     """
 
@@ -24,7 +24,7 @@ class Domain(NamedTuple):
 def check_label_set(name: str, label_set: str) -> None:
     """Refuses a label set that is neither one of the package nor the path of a YAML file.
 
-    A file is read where its classes are needed: a run that is there keeps a copy of them.
+    The file is only read where its classes are needed: an existing run keeps a copy of them.
     """
     if not is_label_set_name(label_set):
         expected = f"one of {', '.join(list_label_sets())}, or the path of a .yaml file"
@@ -33,7 +33,7 @@ def check_label_set(name: str, label_set: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Which datasets are read, and how."""
+    """Settings that choose the datasets and how they are read."""
 
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
     label_set: str = setting(
@@ -48,30 +48,33 @@ class DataSettings:
     target: str = setting(
         "cityscapes/unlabelled", "Domain to adapt to, a dataset without labels under data_dir."
     )
-    target_split: str = setting("train", "Of the dataset without labels, as source_split.")
+    target_split: str = setting("train", "A split of target, as source_split.")
     target_size: Size = setting(
         (512, 1024), "(height, width) of target images, in evaluation and prediction too."
     )
     image_resize: Literal["bicubic", "bilinear"] = setting(
-        "bicubic", "Filter that images are resized by (Pillow, antialiased); labels: nearest."
+        "bicubic", "Filter for resizing images (Pillow, antialiased); labels: nearest neighbour."
     )
     flip_probability: float = setting(
-        0.0, "Of a horizontal flip, in both domains; 0 (AdvEnt).", at_least=0, at_most=1
+        0.0,
+        "Probability of a horizontal flip, in both domains; 0 in AdvEnt.",
+        at_least=0,
+        at_most=1,
     )
     batch_size: int = setting(1, "Images of each domain in a step.", at_least=1)
     num_workers: int = setting(
-        0, "Processes that read ahead; 0 reads ahead in threads.", at_least=0, operational=True
+        0, "Processes that prefetch batches; 0: threads do.", at_least=0, operational=True
     )
-    prefetch_batches: int = setting(4, "Batches read ahead.", at_least=1, operational=True)
+    prefetch_batches: int = setting(4, "Batches to prefetch.", at_least=1, operational=True)
     max_bad_records: int = setting(
         0,
-        "Corrupt records that training may leave out; 0: the first stops it.",
+        "Corrupt records that training may skip; 0: the first one stops it.",
         at_least=0,
         operational=True,
     )
 
     def check(self, name: str) -> None:
-        """Refuses a label set that there is not."""
+        """Refuses an unknown label set."""
         check_label_set(f"{name}.label_set", self.label_set)
 
     def domain(self, name: str) -> Domain:

@@ -1,4 +1,4 @@
-"""Random access to a prepared dataset: TFDS records on disk -> numpy images and train ids.
+"""Reads examples of a prepared dataset by index: TFDS records -> numpy images and train ids.
 
 Synopsis:
 
@@ -7,9 +7,9 @@ Synopsis:
   source[0]   # {"name": str, "image": [H, W, 3] uint8 RGB, "label": [H, W] uint8 train ids, ...}
 
 A dataset is a folder DATA_DIR/NAME/VERSION that a TFDS builder wrote, with features `image`,
-`name` and, where it is labelled, `label`. No builder code is needed to read. Its metadata.json says
-which class each value of a label is (without that they are Cityscapes label ids), and what images
-were resized to if they were when it was prepared.
+`name` and, if it is labelled, `label`. Reading needs no builder code. Its metadata.json says which
+class each label value is (otherwise values are Cityscapes label ids), and to which size preparation
+resized the images, if it did.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ Example = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Resizing:
-    """What images were resized to when the dataset was prepared.
+    """Resizing of a dataset's images during its preparation.
 
     Attributes:
       size: (height, width), pixels.
@@ -45,12 +45,12 @@ class Resizing:
     image_resize: str
 
     def to_metadata(self) -> tfds.core.MetadataDict:
-        """What a builder gives its DatasetInfo."""
+        """Returns the metadata that a builder gives its DatasetInfo."""
         return tfds.core.MetadataDict(resized_to=list(self.size), image_resize=self.image_resize)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Self | None:
-        """Reads that of a DatasetInfo; None where images were not resized."""
+        """Reads the metadata of a DatasetInfo; returns None if images were not resized."""
         if not metadata or "resized_to" not in metadata:
             return None
         height, width = metadata["resized_to"]
@@ -59,7 +59,7 @@ class Resizing:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationSource:
-    """One split of a dataset, decoded on access; pickles, so that worker processes can hold it.
+    """One split of a dataset, decoded on access; picklable for worker processes.
 
     Attributes:
       records: the TFDS data source of the split.
@@ -67,9 +67,9 @@ class SegmentationSource:
       label_set: the classes to read; None reads no label.
       read_images: False leaves images out.
       shards: (file, its number of records) in order, for messages.
-      max_bad_records: of corrupt records, up to so many on end are replaced by the next.
-      resizing: of the images when they were prepared; None: they have their own sizes.
-      table: what the values of labels mean.
+      max_bad_records: longest series of corrupt records that is replaced by the next record.
+      resizing: resizing of the images during preparation; None if they have their own sizes.
+      table: classes of the label values.
     """
 
     records: Sequence[Example]
@@ -89,9 +89,9 @@ class SegmentationSource:
 
         Returns:
           {"name", "id", "skipped"[, "image"][, "label"]}: `id` is the number of the record that
-          was read; `skipped` is `index` if that is corrupt and another was read for it, or -1.
+          was read; `skipped` is `index` if that record is corrupt and was replaced, or -1.
         Raises:
-          UserError: if the record cannot be decoded, or its label holds a value that means nothing.
+          UserError: if the record cannot be decoded, or its label holds an unknown value.
         """
         for offset in range(self.max_bad_records + 1):
             found = (index + offset) % len(self)
@@ -109,7 +109,7 @@ class SegmentationSource:
         try:
             record = self.records[index]
             example: Example = {"name": record["name"].decode()}
-        except Exception as error:  # Whatever a codec raises, the user needs to know which record.
+        except Exception as error:  # Codecs raise many types; the user must know which record.
             raise UserError(
                 f"{self.locate(index).capitalize()} is corrupt ({describe(error)}): prepare the "
                 "dataset again, or leave out a few such records with "
@@ -135,7 +135,7 @@ class SegmentationSource:
         return self.label_set.map_table(self.table)
 
     def locate(self, index: int) -> str:
-        """Says where a record is: record 3 of tiny/source:train, number 1 in its file NAME."""
+        """Describes where a record is: record 3 of tiny/source:train (number 1 in FILE)."""
         where = f"record {index} of {self.title}"
         for file, count in self.shards:
             if index < count:
@@ -158,16 +158,16 @@ def open_source(
 
     Args:
       data_dir: folder that holds all prepared datasets.
-      name: dataset and, where it has one, builder config: "toy_cities/source".
+      name: dataset and, if it has one, builder config: "toy_cities/source".
       split: "train", "validation", "test", or a TFDS slice of one ("train[:10]").
       label_set: the classes to read; None for a domain whose labels must not be read. Then a
         dataset that holds labels is refused, so that no training can see them by mistake.
-      labels_required: False also opens a dataset that has no labels, and then reads none.
-      read_images: False decodes no image, and also opens a dataset that has none.
+      labels_required: False also opens a dataset without labels.
+      read_images: False decodes no image, and also opens a dataset without images.
       max_bad_records: as in SegmentationSource.
     Raises:
-      UserError: if there is no such dataset or split, its features are not those expected, or it
-        has none of the classes.
+      UserError: if the dataset or split does not exist, has unexpected features, or shares no class
+        with the label set.
     """
     title = f"{name}:{split}"
     builder = _open_builder(data_dir, name)
@@ -203,10 +203,10 @@ def _check_content(
     labels: bool,
     images: bool,
 ) -> None:
-    """Refuses a dataset without the split, or with other features than those to read.
+    """Refuses a dataset without the split or the features to read, or a target with labels.
 
     Args:
-      builder: of the dataset.
+      builder: TFDS builder of the dataset.
       name, split: as in `open_source`.
       target: whether the dataset must hold no labels.
       labels, images: whether they are read.
@@ -234,7 +234,7 @@ def _check_content(
 def _open_records(
     builder: tfds.core.DatasetBuilder, title: str, split: str, *, read_images: bool
 ) -> Sequence[Example]:
-    """Opens the records of a split, of which there must be one."""
+    """Opens the records of a split; refuses an empty split."""
     try:
         skips_image = "image" in builder.info.features and not read_images
         decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
@@ -255,13 +255,13 @@ def _shards(builder: tfds.core.DatasetBuilder, split: str) -> tuple[tuple[str, i
 
 
 def locate_record(data_dir: str, name: str, split: str, index: int) -> str:
-    """Says where a record of a prepared dataset is, for people, reading none."""
+    """Describes where a record of a prepared dataset is, for people, without reading it."""
     shards = _shards(_open_builder(data_dir, name), split)
     return SegmentationSource((), f"{name}:{split}", None, shards=shards).locate(index)
 
 
 def name_records(data_dir: str, name: str, split: str, indices: Sequence[int]) -> list[str]:
-    """Reads the names of records of a prepared dataset, decoding nothing else."""
+    """Reads the names of records of a prepared dataset, without decoding other features."""
     builder = _open_builder(data_dir, name)
     skipped = {feature: tfds.decode.SkipDecoding() for feature in builder.info.features}
     records = builder.as_data_source(split, decoders=skipped | {"name": None})
@@ -270,12 +270,12 @@ def name_records(data_dir: str, name: str, split: str, indices: Sequence[int]) -
 
 @functools.cache
 def announce(message: str) -> None:
-    """Logs a line about data, once: a report opens the same split many times."""
+    """Logs a message about data only once: a report opens the same split many times."""
     logger.info(message)
 
 
 def split_names(data_dir: str, name: str) -> list[str]:
-    """Lists the splits of a prepared dataset; raises UserError if there is none."""
+    """Lists the splits of a prepared dataset; raises UserError if the dataset does not exist."""
     return sorted(_open_builder(data_dir, name).info.splits)
 
 

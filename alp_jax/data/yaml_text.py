@@ -14,7 +14,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                continue  # An error of its own below.
+                continue  # construct_mapping below refuses it.
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", key_node.start_mark
@@ -28,7 +28,7 @@ def parse_yaml(text: str) -> Any:
     """Parses YAML without running code; a key that is written twice is an error.
 
     Raises:
-      ValueError: saying in one line what is wrong.
+      ValueError: if the text is faulty; the message is one line.
     """
     try:
         return yaml.load(text, _Loader)

@@ -1,1 +1,1 @@
-"""Which patches of label maps give their domain away: Figure 1 of Cicek et al., ACCV 2020."""
+"""Measures which patches of label maps reveal their domain: Figure 1 of Cicek et al., ACCV 2020."""

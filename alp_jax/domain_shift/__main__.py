@@ -2,9 +2,9 @@
 
 python -m alp_jax.domain_shift --config=configs/domain_shift.py:toy_cities --output=runs/shift
 
-Trains a classifier that tells source label maps from target label maps, on whole maps and on random
-patches of several sizes: Figure 1 of Cicek et al., ACCV 2020. It reads labels of the target, so it
-is an analysis of domains, not a part of adaptation. The same command continues an interrupted one.
+Trains a classifier to distinguish source and target label maps, on whole maps and on random patches
+of several sizes: Figure 1 of Cicek et al., ACCV 2020. This reads labels of the target, so it is an
+analysis of domains, not a part of adaptation. The same command continues an interrupted experiment.
 """
 
 import logging
@@ -28,8 +28,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder for domain_shift.csv, .json and .png. Curves that are finished there are kept; patch "
-    "sizes and runs may be added.",
+    "Folder for domain_shift.csv, .json and .png. Finished curves in it are kept; patch sizes and "
+    "runs may be added.",
 )
 
 

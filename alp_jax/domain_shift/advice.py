@@ -1,17 +1,17 @@
-"""Reads the errors of the domain classifier as the paper does, in one sentence.
+"""Interprets the errors of the domain classifier as the paper does, in one sentence.
 
-The reasoning of Cicek et al., ACCV 2020 (sections 3 and 4.3), is about what a discriminator of
-predictions could learn from the layout of classes alone, with predictions as good as labels:
+Cicek et al., ACCV 2020 (sections 3 and 4.3), reason about what a discriminator of predictions could
+learn from the layout of classes alone, if predictions were as good as labels:
 
-- Whole label maps that are told apart easily differ honestly, by cameras and cities: aligning whole
-  predictions would penalise this.
-- On a patch size near chance a discriminator has nothing to learn.
+- Whole label maps that are told apart easily differ honestly, by cameras and cities. Aligning whole
+  predictions would penalise these differences.
+- On a patch size with an error near chance, a discriminator has nothing to learn.
 - In between, where it is "better than luck" but cannot "reduce validation error below 20%", it can
   correct shapes without seeing the layout; this was the paper's best patch size, 256 (Figure 8).
 
-The paper gives no numbers but 20 % and "close to luck (50%)". The bounds below are ours; errors are
-means over runs, which are within a few points of the truth where a few hundred maps validate. The
-sentence says what the paper's reasoning suggests, not that it will turn out so.
+The paper gives no numbers but 20 % and "close to luck (50%)". The bounds below are ours. Errors are
+means over runs, and within a few points of the truth if a few hundred maps validate. The sentence
+says what the paper's reasoning suggests; it predicts no result.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from collections.abc import Sequence
 
 EASILY_TOLD_APART = 0.10  # Error at most this.
 NEAR_CHANCE = 0.40  # Error at least this.
-PAPERS_CHOICE = 0.20  # What the paper's best patch size is left with.
+PAPERS_CHOICE = 0.20  # Error of the paper's best patch size.
 
 
 @dataclasses.dataclass(frozen=True)
 class PatchSummary:
-    """The runs of one patch size; errors in [0, 1].
+    """Errors of one patch size, in [0, 1], over its runs.
 
     Attributes:
       patch_size: side in pixels; None for whole maps.
-      final_error: mean over runs of each run's last validations.
-      final_error_std: deviation over runs (n - 1), None of a single run.
-      steps_to_20_percent: of each run, the first validated step with at most 20 % error, or None.
+      final_error: mean error of a run's last validations, averaged over runs.
+      final_error_std: standard deviation over runs (n - 1); None for a single run.
+      steps_to_20_percent: for each run, the first validated step with at most 20 % error, or None.
     """
 
     patch_size: int | None
@@ -39,14 +39,14 @@ class PatchSummary:
     steps_to_20_percent: tuple[int | None, ...]
 
     def describe_error(self) -> str:
-        """Mean ± deviation in percent, without the sign %."""
+        """Formats mean ± standard deviation in percent, without the percent sign."""
         mean = f"{100 * self.final_error:.1f}"
         return (
             mean if self.final_error_std is None else f"{mean} ± {100 * self.final_error_std:.1f}"
         )
 
     def describe(self) -> str:
-        """Its name and error."""
+        """Formats the name and error of the patch size."""
         return f"{describe_patch(self.patch_size)}: {self.describe_error()} %"
 
 
@@ -63,13 +63,13 @@ def describe_patch(patch_size: int | None) -> str:
 def advise(summaries: Sequence[PatchSummary], *, num_steps: int, size: tuple[int, int]) -> str:
     """Says in one sentence whether local alignment suits the pair, and on which patch size.
 
-    Among patches that are neither told apart easily nor near chance, the advice is the one whose
-    error is nearest to the paper's 20 %, provided that it is harder than whole maps.
+    Candidates are patch sizes that are neither told apart easily nor near chance, and harder than
+    whole maps. The advice names the one whose error is nearest to the paper's 20 %.
 
     Args:
       summaries: whole maps and at least one patch size, in any order.
-      num_steps: of each training.
-      size: (height, width) of the maps, pixels, which patch sizes refer to.
+      num_steps: steps of each training.
+      size: (height, width) of the maps, pixels; patch sizes refer to it.
     """
     whole = next((s for s in summaries if s.patch_size is None), None)
     patches = sorted(
@@ -133,7 +133,7 @@ def _advise_hard_whole(
 def _advise_without_between(
     whole: PatchSummary, patches: Sequence[PatchSummary], context: str
 ) -> str:
-    """Whole maps are easy; every patch is either easy too or near chance."""
+    """Advises when whole maps are easy, and every patch size is easy, too, or near chance."""
     hard = [s for s in patches if s.final_error >= NEAR_CHANCE]
     if hard:
         lower = hard[-1]

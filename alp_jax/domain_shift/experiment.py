@@ -1,4 +1,4 @@
-"""Trains the domain classifier for every patch size and run; keeps what is finished.
+"""Trains the domain classifier for every patch size and run, and keeps finished curves.
 
 Synopsis:
 
@@ -36,7 +36,7 @@ CURVES_FOLDER = "curves"
 
 
 class ClassifierState(NamedTuple):
-    """What training changes."""
+    """State of the classifier that a train step updates."""
 
     params: PyTree
     model_state: PyTree
@@ -74,17 +74,17 @@ def train_step(
 
 
 def run(config: ml_collections.ConfigDict, output: pathlib.Path) -> report.Report:
-    """Trains what is not finished yet, and writes curves, numbers, figure and advice.
+    """Trains the unfinished curves, and writes curves, numbers, figure and advice.
 
-    The files are written anew after every curve, so that an interrupted experiment shows what it
-    has. Runs come first: the first of every patch size, then the second.
+    The files are rewritten after every curve, so that an interrupted experiment shows its finished
+    curves. The first run of every patch size is trained first, then the second of each.
 
     Args:
       config: a whole configuration (configs/domain_shift.py).
-      output: folder for everything.
+      output: folder of all files.
     Raises:
-      UserError: for a wrong configuration, missing data, a folder of another experiment, or a loss
-        that is not finite.
+      UserError: for a wrong configuration, missing data, a folder of another experiment, or a
+        non-finite loss.
     """
     shift = settings.build_settings(config)
     label_set = classes.load_to_train(output, shift.data.label_set)
@@ -135,7 +135,7 @@ def _load(path: pathlib.Path) -> report.Curve | None:
 
 
 class _Trainer:
-    """Trains one curve after another with the same compiled programs: all inputs have one size."""
+    """Trains one curve after another with the same compiled programs; all inputs have one size."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _Trainer:
         )
 
     def train(self, patch_size: int | None, run: int) -> report.Curve:
-        """Trains from scratch; initialisation and order of the maps depend on the run only."""
+        """Trains from scratch; initialisation and order of the maps depend only on the run."""
         config, started = self._config, time.monotonic()
         batches = label_maps.create_train_batches(
             self._domains,
@@ -234,7 +234,7 @@ class _Trainer:
     def _validate(
         self, state: ClassifierState, maps: np.ndarray, step: int, train_loss: float
     ) -> report.Point:
-        """Counts the wrong decisions among the maps, the source's half first."""
+        """Computes the errors on the maps; the first half is the source's."""
         batch_size = self._config.eval_batch_size
         logits = []
         for start in range(0, len(maps), batch_size):

@@ -1,4 +1,4 @@
-"""Label maps of two domains: what is trained on, what is held out, and patches of both.
+"""Reads label maps of two domains for training and validation, and cuts patches of them.
 
 Synopsis:
 
@@ -31,18 +31,18 @@ _HOLD_OUT, _ORDER, _VALIDATION_CROPS = 0, 1, 2
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some records of a split; reads one of them as [*size, ] uint8 train ids.
+    """Some records of a split.
 
     Attributes:
       source: the split.
-      indices: [N] which of its records.
+      indices: [N] numbers of the records.
     """
 
     source: sources.SegmentationSource
     indices: np.ndarray
 
     def maps(self, size: Size) -> grain.MapDataset:
-        """The maps of this part, resized to the nearest."""
+        """Returns the label maps, [*size] uint8 train ids, resized by nearest neighbour."""
 
         def read(index: int) -> np.ndarray:
             label_map = self.source[int(index)]["label"]
@@ -53,7 +53,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Domains:
-    """(source, target) maps to train on, and as many maps of each to validate with."""
+    """(source, target) maps to train on, and to validate with; equally many of each validate."""
 
     train: tuple[Part, Part]
     validation: tuple[Part, Part]
@@ -64,14 +64,14 @@ def open_domains(
 ) -> Domains:
     """Opens both domains and chooses the validation maps.
 
-    Source maps are held out of the training split at random; target maps are chosen at random from
-    the validation split, or held out as well where `target_validation` is empty. The choice is a
-    function of the seed, the same in every run.
+    Validation maps of the source are held out of its split at random. Validation maps of the target
+    are chosen at random from `target_validation`, or held out of the target's split if that is
+    empty. The choice is a function of the seed, the same in every run.
 
     Args:
-      config: `config.data` (fields: configs/domain_shift.py).
-      seed: of the experiment.
-      num_validation: maps of each domain.
+      config: `config.data` (fields: `alp_jax.domain_shift.settings`).
+      seed: seed of the experiment.
+      num_validation: validation maps of each domain.
       label_set: classes of both domains.
     Raises:
       UserError: if a dataset is missing, has no labels or too few maps.
@@ -86,7 +86,7 @@ def open_domains(
         )
 
     def divide(source: sources.SegmentationSource, stream: int, needed: int) -> tuple[Part, Part]:
-        """(the rest, num_validation records at random)."""
+        """Returns (the rest, num_validation records chosen at random)."""
         if len(source) < needed:
             raise UserError(
                 f"{source.title} has {len(source)} label maps: expected at least {needed}; lower "
@@ -109,13 +109,13 @@ def open_domains(
 def crop(
     label_map: np.ndarray, patch_size: int | None, size: Size, rng: np.random.Generator
 ) -> np.ndarray:
-    """Cuts a square patch at a uniformly random place and resizes it to the nearest.
+    """Cuts a square patch at a uniformly random place, and resizes it by nearest neighbour.
 
     Args:
       label_map: [H, W] uint8 train ids.
       patch_size: side in pixels, at most H and W; None keeps the whole map.
-      size: (height, width) to resize to; as the paper's, it stretches squares to 1:2.
-      rng: of the place.
+      size: (height, width) to resize to; the paper's stretches squares to 1:2.
+      rng: generator of the place.
     Returns:
       [*size] uint8 train ids.
     """
@@ -146,7 +146,7 @@ def create_train_batches(
 
 
 def read_validation_maps(domains: Domains, size: Size) -> np.ndarray:
-    """Reads all validation maps: [2N, *size] uint8, the N of the source first."""
+    """Reads all validation maps: [2N, *size] uint8, the source's N maps first."""
     return np.stack([m for part in domains.validation for m in part.maps(size).to_iter_dataset()])
 
 

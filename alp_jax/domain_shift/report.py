@@ -1,4 +1,4 @@
-"""What the experiment found: curves, their summary, and the files that show both.
+"""Summarises the curves of the experiment, and writes them with their summary to files.
 
 Synopsis:
 
@@ -31,7 +31,7 @@ from alp_jax.workdir import files
 __all__ = ["Curve", "Point", "Report", "describe_patch", "patch_name", "save", "summarise"]
 
 FILE_STEM = "domain_shift"
-# At most so many: a single validation of a network that learns at a fixed rate jumps.
+# Most validations to average: with a fixed learning rate, a single one fluctuates.
 FINAL_VALIDATIONS = 3
 
 
@@ -40,10 +40,10 @@ class Point:
     """One validation; errors are shares of wrong decisions in [0, 1], the loss is in nats.
 
     Attributes:
-      step: updates before it.
-      validation_error: mean of both domains' errors, which count equally many maps.
-      source_error, target_error: source maps called target, and the other way round.
-      train_loss: mean since the validation before.
+      step: number of updates before the validation.
+      validation_error: mean of both domains' errors; both domains have equally many maps.
+      source_error, target_error: share of source maps called target, and the other way round.
+      train_loss: mean loss since the previous validation.
     """
 
     step: int
@@ -63,12 +63,12 @@ class Curve:
     points: tuple[Point, ...]
 
     def to_json(self) -> str:
-        """Writes all of it."""
+        """Formats the curve as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Curve":
-        """Reads what `to_json` wrote; raises ValueError, TypeError or KeyError for other text."""
+        """Reads the text of `to_json`; raises ValueError, TypeError or KeyError for other text."""
         fields = json.loads(text)
         points = tuple(Point(**point) for point in fields.pop("points"))
         return cls(**fields, points=points)
@@ -79,13 +79,13 @@ class Curve:
         return float(np.mean([p.validation_error for p in self.points[-count:]]))
 
     def steps_to(self, error: float) -> int | None:
-        """The first validated step with at most this error, or None."""
+        """Returns the first validated step with at most this error, or None."""
         return next((p.step for p in self.points if p.validation_error <= error), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Everything that is written; curves are in order of patch size (whole maps first) and run."""
+    """Content of the files; curves are in the order of patch size (whole maps first) and run."""
 
     settings: dict[str, Any]
     curves: tuple[Curve, ...]
@@ -94,7 +94,7 @@ class Report:
 
 
 def summarise(settings: ShiftSettings, curves: list[Curve]) -> Report:
-    """Averages the runs of every patch size and advises; runs may be missing so far."""
+    """Averages the runs of every patch size, and derives the advice; runs may be missing."""
 
     def order(curve: Curve) -> tuple[float, int]:
         return -(math.inf if curve.patch_size is None else curve.patch_size), curve.run
@@ -124,7 +124,7 @@ def save(result: Report, output: pathlib.Path) -> None:
 
 
 def _to_csv(curves: tuple[Curve, ...]) -> str:
-    """One line a validation; errors in [0, 1]."""
+    """Formats one line for each validation; errors in [0, 1]."""
     text = io.StringIO()
     names = [field.name for field in dataclasses.fields(Point)]
     writer = csv.writer(text, lineterminator="\n")
@@ -156,7 +156,7 @@ def _to_json(result: Report) -> str:
 
 
 def _save_figure(result: Report, path: pathlib.Path) -> None:
-    """Draws the paper's Figure 1: mean error of every patch size, the deviation shaded."""
+    """Draws the paper's Figure 1: mean error of every patch size, standard deviation shaded."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=150)
     axis = figure.subplots()
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(result.summaries)))
@@ -180,7 +180,7 @@ def _save_figure(result: Report, path: pathlib.Path) -> None:
     axis.set_ylabel("validation error of the domain classifier (%)")
     axis.set_title(f"{data['source']} \N{RIGHTWARDS ARROW} {data['target']}", fontsize=10)
     figures.tidy(axis, legend=False)
-    # As the curves lie, from chance down to whole maps.
+    # In the order of the curves, from chance down to whole maps.
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(
         handles[::-1], labels[::-1], loc="outside right center", frameon=False, fontsize=9

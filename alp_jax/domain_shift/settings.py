@@ -1,4 +1,4 @@
-"""The settings of the experiment, kept with its results.
+"""Declares the settings of the experiment, and saves them with its results.
 
 Synopsis:
 
@@ -25,7 +25,7 @@ FILE_NAME = "config.json"
 
 @dataclasses.dataclass(frozen=True)
 class ShiftDataSettings:
-    """Which label maps are compared."""
+    """Settings of the label maps to compare."""
 
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
     label_set: str = setting(
@@ -33,29 +33,29 @@ class ShiftDataSettings:
         "The classes: cityscapes_19, _16 or _13, or the path of a YAML file with your own.",
     )
     source: str = setting(
-        "gta5/all_720x1280", "Source; its validation maps are held out of it at random."
+        "gta5/all_720x1280", "Source, with labels; its validation maps are held out at random."
     )
     source_split: str = setting("train", 'A split, or a TFDS slice of one: "train[:50%]".')
     target: str = setting("cityscapes/labelled_512x1024", "Target, with labels.")
     target_split: str = setting("train", "As source_split.")
     target_validation: str = setting(
         "cityscapes/labelled_512x1024",
-        "Validation maps of the target; empty: held out of the target, too.",
+        "Validation maps of the target; empty: they are held out of the target, too.",
     )
     target_validation_split: str = setting("validation", "As source_split.")
     size: Size = setting((512, 1024), "(height, width) of maps, and of patches after they are cut.")
     batch_size: int = setting(8, "Maps of each domain in a step.", at_least=1)
     num_workers: int = setting(
-        0, "Processes that read ahead; 0 reads ahead in threads.", at_least=0, operational=True
+        0, "Processes that prefetch batches; 0: threads do.", at_least=0, operational=True
     )
-    prefetch_batches: int = setting(4, "Batches read ahead.", at_least=1, operational=True)
+    prefetch_batches: int = setting(4, "Batches to prefetch.", at_least=1, operational=True)
 
     def records(self, role: str) -> tuple[str, str]:
         """Returns (dataset, split) of "source", "target" or "target_validation"."""
         return getattr(self, role), getattr(self, f"{role}_split")
 
     def check(self, name: str) -> None:
-        """Refuses a wrong label set, and maps that are trained on and validated, or shared."""
+        """Refuses unknown label sets, equal domains, and validation maps that may be trained on."""
         check_label_set(f"{name}.label_set", self.label_set)
         target, validation = self.records("target"), self.records("target_validation")
         source = self.records("source")
@@ -83,7 +83,7 @@ class ShiftSettings:
     """
 
     seed: int = setting(
-        0, "Decides held-out maps, data order, places of patches and initialisation.", at_least=0
+        0, "Seed of held-out maps, data order, places of patches and initialisation.", at_least=0
     )
     num_runs: int = setting(3, "Trainings for each patch size.", at_least=1, operational=True)
     patch_sizes: tuple[int, ...] = setting(
@@ -95,10 +95,12 @@ class ShiftSettings:
     )
     num_steps: int = setting(2_000, "Updates in each training.", at_least=1)
     eval_every_steps: int = setting(100, "Steps between validations.", at_least=1)
-    num_validation: int = setting(500, "Maps of each domain.", at_least=1)
-    eval_batch_size: int = setting(50, "Maps at a time.", at_least=1, operational=True)
-    learning_rate: float = setting(1e-3, "SGD, fixed.", at_least=0)
-    momentum: float = setting(0.9, "SGD.", at_least=0, below=1)
+    num_validation: int = setting(500, "Validation maps of each domain.", at_least=1)
+    eval_batch_size: int = setting(
+        50, "Validation maps in one batch.", at_least=1, operational=True
+    )
+    learning_rate: float = setting(1e-3, "Fixed learning rate of SGD.", at_least=0)
+    momentum: float = setting(0.9, "Momentum of SGD.", at_least=0, below=1)
     weight_decay: float = setting(1e-4, "Added to the gradient, as in PyTorch.", at_least=0)
     widths: tuple[int, ...] = setting(
         (64, 128, 256, 512), "Channels of each stage: ResNet-18.", at_least=1, non_empty=True
@@ -106,7 +108,7 @@ class ShiftSettings:
     data: ShiftDataSettings = dataclasses.field(default_factory=ShiftDataSettings)
 
     def check(self, name: str) -> None:
-        """Refuses patches that do not fit, or are there twice."""
+        """Refuses patch sizes that do not fit, or are given twice."""
         height, width = self.data.size
         if len(set(self.patch_sizes)) < len(self.patch_sizes):
             refuse(f"{name}.patch_sizes", self.patch_sizes, "different sides of square patches")
@@ -123,13 +125,13 @@ def build_settings(config: ml_collections.ConfigDict) -> ShiftSettings:
     """Checks a configuration and builds the settings.
 
     Raises:
-      UserError: naming the field, its value and what is accepted.
+      UserError: if a value is wrong; the message names the field, the value and what is accepted.
     """
     return build(ShiftSettings, config, start="configs/domain_shift.py")
 
 
 def save(settings: ShiftSettings, output: pathlib.Path) -> None:
-    """Writes the configuration, or checks it against that of the curves that are there.
+    """Writes the configuration, after checking it against an existing one in the folder.
 
     Raises:
       UserError: if the folder holds another experiment, naming the first field that differs; or

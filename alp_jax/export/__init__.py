@@ -1,1 +1,1 @@
-"""A trained segmenter as a file that runs without this package."""
+"""Exports a trained segmenter as a file that runs without this package."""

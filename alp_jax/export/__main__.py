@@ -4,12 +4,12 @@ python -m alp_jax.export --workdir=runs/alp --output=exported
 python -m alp_jax.export --workdir=runs/alp --output=exported --label_size=1080,1920
 
 The folder then holds `segmenter.jax` (jax.export: StableHLO with the weights inside, for CPU, CUDA
-and TPU), `segmenter.json` (classes, ids, colours and sizes) and `predict.py`, which shows how to
-use it: that needs jax, flatbuffers, numpy and Pillow only.
+and TPU), `segmenter.json` (classes, ids, colours and sizes) and `predict.py`, an example that needs
+only jax, flatbuffers, numpy and Pillow.
 
 The function takes images [B, H, W, 3] uint8 RGB, for any B, at the network's size H, W
-(`config.data.target_size`), and gives (label_ids [B, H', W'] uint8, entropy [B, H', W'] float32 in
-[0, 1]); H', W' is `--label_size`.
+(`config.data.target_size`), and returns (label_ids [B, H', W'] uint8, entropy [B, H', W'] float32
+in [0, 1]); H', W' is `--label_size`.
 """
 
 import logging
@@ -33,13 +33,13 @@ _CHECKPOINT = flags.DEFINE_string(
 _LABEL_SIZE = flags.DEFINE_list(
     "label_size",
     None,
-    "HEIGHT,WIDTH in pixels of the label maps, such as that of the camera's images; the network's "
-    "size when not given.",
+    "HEIGHT,WIDTH of the label maps in pixels, such as the size of the camera's images. Default: "
+    "the network's size.",
 )
 
 
 def main() -> None:
-    """Exports what the flags name."""
+    """Exports the run that the flags name."""
     if not _WORKDIR.value or not _OUTPUT.value:
         raise UserError(
             "Exporting needs --workdir, a run, and --output, a folder: for example "

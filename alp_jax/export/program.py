@@ -1,4 +1,4 @@
-"""The exported program, its description and its example.
+"""Writes the exported program, its description and an example.
 
 Synopsis:
 
@@ -44,14 +44,14 @@ def export_segmenter(
     *,
     label_size: patches.Size | None = None,
 ) -> pathlib.Path:
-    """Writes a segmenter as a program of its own, with its description and an example.
+    """Writes a segmenter as a standalone program, with a description and an example.
 
     Args:
-      segmenter: to export.
-      output: folder, created if need be.
-      label_size: (height, width) of the label maps; None is the network's.
+      segmenter: segmenter to export.
+      output: folder, created if missing.
+      label_size: (height, width) of the label maps, pixels; None: the network's size.
     Returns:
-      the program's path.
+      the path of the program.
     Raises:
       UserError: if the folder cannot be written.
     """

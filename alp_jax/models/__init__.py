@@ -1,4 +1,4 @@
-"""The networks: the only package that imports flax.linen.
+"""Defines the networks; the only package that imports flax.linen.
 
 Synopsis:
 

@@ -1,4 +1,4 @@
-"""Applies the equal blocks of a stage, written out or as one loop of the program.
+"""Applies the equal blocks of a stage, unrolled or as one loop.
 
 Synopsis, in the `__call__` of a module with @nn.compact:
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 PyTree = Any
 
-# A single block is written out: a loop of one saves nothing.
+# A single block is not looped: that would save nothing.
 _MIN_LOOPED = 2
 
 
@@ -30,19 +30,19 @@ def apply_blocks(
     dtype: jnp.dtype | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """Applies blocks one after the other; each has variables of its own, under its own name.
+    """Applies blocks one after the other; each has its own variables, under its own name.
 
-    A loop stacks the variables of all blocks while it runs, so that the names in checkpoints do not
+    A loop stacks the variables of all blocks only while it runs, so the names in checkpoints do not
     depend on `in_loop`.
 
     Args:
       parent: the module that the blocks belong to.
-      create: makes each block, with all fields and its `name`; the names apart, all are equal.
+      create: creates each block, with all fields and its `name`; only the names differ.
       features: input of the first block; every block keeps its shape and type.
       arguments: further arguments of every block, constant.
-      in_loop: whether the blocks are one loop of the program.
+      in_loop: whether the blocks run as one loop.
       dtype: type of the products in the blocks; kernels are stacked in it, to move fewer bytes.
-      key: typed key for dropout inside a loop, another for each block; None where there is none.
+      key: typed key for dropout inside a loop, split into one for each block; None without dropout.
     """
     if not in_loop or len(create) < _MIN_LOOPED or parent.is_initializing():
         for create_block in create:

@@ -1,4 +1,4 @@
-"""The domain discriminator d: fully convolutional, 4x4 convolutions of stride 2."""
+"""Defines the domain discriminator d: fully convolutional, 4x4 convolutions of stride 2."""
 
 import dataclasses
 from typing import Any, Self, cast
@@ -15,14 +15,14 @@ LEAKY_SLOPE = 0.2
 
 
 class Discriminator(nn.Module):
-    """Tells source maps from target maps: [B, H, W, K] -> [B, H / 2^n, W / 2^n, 1] logits.
+    """Classifies maps by domain: [B, H, W, K] -> [B, H / 2^n, W / 2^n, 1] logits.
 
     It has n = len(widths) + 1 convolutions (AdvEnt: widths 64, 128, 256, 512, so 5), no
     normalisation and no sigmoid. The receptive field of five convolutions is 94 pixels.
 
     Attributes:
       widths: channels of all convolutions but the last, which has one.
-      dtype: of activations, see `layers.Conv`.
+      dtype: type of activations, see `layers.Conv`.
     """
 
     widths: tuple[int, ...]
@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class DomainDiscriminator:
-    """The discriminator d: aligned maps to domain logits, without state beside its parameters."""
+    """Computes domain logits of the maps to align; has no state except its parameters."""
 
     module: Discriminator
 

@@ -1,8 +1,8 @@
-"""The domain classifier of the motivational experiment: ResNet-18 on one-hot label maps.
+"""Defines the domain classifier of the motivational experiment: ResNet-18 on one-hot label maps.
 
 Synopsis:
 
-  classifier = create_domain_classifier(num_classes=16)
+  classifier = create_domain_classifier(label_set.num_classes)
   params, model_state = classifier.init(rng)
   logits, model_state = classifier.apply(params, model_state, maps, train=True)
 """
@@ -26,15 +26,15 @@ _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class ResNet18(nn.Module):
-    """Decides for each map: [B, H, W, C] -> [B] logits of the target domain.
+    """Classifies maps by domain: [B, H, W, C] -> [B] logits of the target domain.
 
     The standard ResNet-18 (He et al., CVPR 2016) layer by layer: 7x7 convolution of stride 2, batch
     norm, ReLU, 3x3 max-pool of stride 2 that rounds sizes down (DeepLab's, `layers.max_pool_ceil`,
     rounds up), four stages of two basic blocks, mean over the map, and a linear layer with one
-    output, as two classes need only one. Batch norm uses the batch's statistics in training.
+    output, because two classes need only one. Batch norm uses the batch's statistics in training.
 
     Attributes:
-      widths: channels of each stage; the stem has those of the first.
+      widths: channels of each stage; the stem has as many as the first.
     """
 
     widths: tuple[int, ...] = RESNET18_WIDTHS
@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
                 opens = block == 0 and stage > 1
                 features = Block(
                     kind="basic",
-                    stride_in="1x1",  # Of bottlenecks only.
+                    stride_in="1x1",  # Only bottlenecks read it.
                     width=width,
                     stride=2 if opens else 1,
                     dilation=1,
@@ -72,7 +72,7 @@ class ResNet18(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class DomainClassifier:
-    """Label maps to the logit of the target domain, with batch-norm statistics as model_state."""
+    """Classifies label maps by domain; model_state holds the statistics of batch norm."""
 
     module: ResNet18
     num_classes: int

@@ -1,4 +1,4 @@
-"""Convolution and batch norm in the forms that the published networks use."""
+"""Defines layers as the published networks use them: convolution, batch norm, ReLU, max-pool."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ from alp_jax.models.ops.convolution import convolve
 BatchNormMode = Literal["running", "batch", "frozen"]
 BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
 ActivationDtype = Literal["float32", "bfloat16"]
-# The type that convolutions compute in and return; None is the type of their parameters.
+# Type in which convolutions compute and return; None: the type of their parameters.
 ACTIVATION_DTYPES: dict[str, jnp.dtype | None] = {
     "float32": None,
     "bfloat16": jnp.dtype(jnp.bfloat16),
@@ -47,9 +47,9 @@ def at_least_single(outputs: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def relu(inputs: jax.Array) -> jax.Array:
-    """Computes max(x, 0); the gradient is computed from the outputs.
+    """Computes max(x, 0), and the gradient from the outputs.
 
-    The next layer keeps the outputs anyway; `jax.nn.relu` would keep a mask beside them.
+    The next layer stores the outputs anyway; `jax.nn.relu` would also store a mask.
     """
     return jnp.maximum(inputs, 0)
 
@@ -67,7 +67,7 @@ relu.defvjp(_relu_forward, _relu_backward)
 
 
 class Conv(nn.Module):
-    """2-D convolution, NHWC, padded by `padding` zeros on every side (PyTorch's convention).
+    """Convolves in 2-D, NHWC, with `padding` zeros on every side (PyTorch's convention).
 
     Parameters have single precision; `dtype` is the type of the product and its gradients.
     """
@@ -83,7 +83,10 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H', W', features], H' = (H + 2p - d(k-1) - 1) // stride + 1."""
+        """Convolves [B, H, W, C] -> [B, H', W', features].
+
+        H' = (H + 2p - d(k-1) - 1) // stride + 1, with padding p, dilation d and kernel size k.
+        """
         shape = (self.kernel_size, self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel, dtype=self.dtype)
@@ -98,17 +101,18 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over all but the channel axis, in the three readings of the paper.
+    """Normalises over all but the channel axis, in one of three readings of the paper.
 
-    - "running": normalises with the running statistics, as they were before this batch, and
-      constant for the gradient; the batch then updates them with momentum. "Batch norm parameters
-      are updated with momentum but current batch statistics are not used during training" (Cicek
-      et al., ACCV 2020, section 4.1).
+    - "running": normalises with the running statistics from before this batch, which are constant
+      for the gradient; the batch then updates them with momentum. "Batch norm parameters are
+      updated with momentum but current batch statistics are not used during training" (Cicek et
+      al., ACCV 2020, section 4.1).
     - "batch": normalises with the batch's statistics, and updates the running ones (AdvEnt's code).
     - "frozen": normalises with the running statistics, which never change (CRST's code).
 
     Without `train`, every mode normalises with the running statistics and updates nothing. As in
-    PyTorch the running variance takes the unbiased batch variance, the normalisation the biased.
+    PyTorch, the unbiased batch variance updates the running variance, and the biased one
+    normalises.
 
     Statistics and arithmetic have single precision for any type of inputs; outputs have the type of
     the inputs.
@@ -121,7 +125,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]; `train` selects whether the mode's statistics apply."""
+        """Normalises [B, H, W, C]; without `train`, every mode uses the running statistics."""
         features = (inputs.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, features)
         bias = self.param("bias", nn.initializers.zeros, features)
@@ -150,7 +154,7 @@ class BatchNorm(nn.Module):
 def _moments(inputs: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Computes mean and biased variance of each channel, reading the inputs once.
 
-    E[d] and E[d^2] of d = inputs - near need one pass; the mean first and then the variance would
+    E[d] and E[d^2] of d = inputs - near need one pass; first the mean and then the variance would
     need two. `near`, the running mean, avoids cancellation in E[d^2] - E[d]^2.
     """
     near = jax.lax.stop_gradient(near)
@@ -162,7 +166,7 @@ def _moments(inputs: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def max_pool_ceil(inputs: jax.Array) -> jax.Array:
-    """Pools maxima of 3x3 with stride 2, padding 1 and the output size rounded up (ceil mode).
+    """Max-pools 3x3 windows with stride 2, padding 1 and output sizes rounded up (ceil mode).
 
     An even side n gives n / 2 + 1 outputs, as in the published DeepLabv2 networks.
     """

@@ -1,6 +1,6 @@
-"""Base classes of the settings that each file in backbones/ and decoders/ provides.
+"""Defines base classes for the settings of backbones and decoders.
 
-Synopsis of such a file, which imports no other of its folder:
+Synopsis of a file in backbones/; it imports no other file of that folder:
 
   @dataclasses.dataclass(frozen=True)
   class MyBackbone(Backbone):
@@ -29,14 +29,14 @@ Part = Literal["backbone", "decoder", "frozen"]
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """How optimizers treat a parameter; a leaf of the tree that `Segmenter.groups` returns.
+    """Optimizer group of a parameter; a leaf of the tree that `Segmenter.groups` returns.
 
     Attributes:
       part: "backbone", "decoder" or "frozen" (no update and no weight decay).
       decays: whether weight decay applies in optimizers that exempt parameters, as AdamW usually
-        does with those of normalisation layers; SGD of the published code decays all.
+        exempts normalisation layers; SGD of the published code decays all.
       repeats: how often published code lists the parameter in its optimizer.
-      depth: layer or stage of a backbone, 0 the first, for layer-wise decay of learning rates.
+      depth: layer or stage of a backbone, from 0, for layer-wise decay of learning rates.
     """
 
     part: Part
@@ -47,10 +47,10 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone(abc.ABC):
-    """The settings of a backbone.
+    """Settings of a backbone.
 
     Attributes:
-      published: name -> a family of published files that hold such a backbone alone.
+      published: name -> layout of a family of published files that hold only this backbone.
       published_modules: names in the keys of published files, in the order of their state_dict().
     """
 
@@ -60,11 +60,11 @@ class Backbone(abc.ABC):
     @property
     @abc.abstractmethod
     def stage_channels(self) -> tuple[int, ...]:
-        """The channels of the features of every stage, from the first to the last."""
+        """Channels of the features of every stage, from the first to the last."""
 
     @property
     def init_size(self) -> tuple[int, int]:
-        """The (height, width) in pixels of an image that the network accepts; any size will do."""
+        """Any image size (height, width) in pixels that the network accepts."""
         return (64, 64)
 
     @property
@@ -77,7 +77,7 @@ class Backbone(abc.ABC):
         """Creates the network.
 
         Args:
-          dtype: of activations, see `layers.Conv`.
+          dtype: type of activations, see `layers.Conv`.
         Returns:
           a module: (images [B, H, W, 3] float32, already scaled; train=) -> a list of the features
           [B, h, w, C] of every stage.
@@ -89,22 +89,22 @@ class Backbone(abc.ABC):
 
     @classmethod
     def read_fields(cls, size_of: SizeOf, keys: Iterable[str]) -> dict[str, Any]:
-        """Reads the settings that the tensors of a published file tell by their sizes.
+        """Reads settings from the sizes of tensors in a published file.
 
         Args:
-          size_of: returns the outputs of a convolution or linear layer, by key.
-          keys: of the file.
+          size_of: returns the number of outputs of a convolution or linear layer, by key.
+          keys: all keys of the file.
         """
         raise NotImplementedError(f"{cls.__name__} declares no published files.")
 
     def published_key(self, path: Path) -> str:
-        """Returns the key in a published file of a parameter or statistic."""
+        """Returns the key of a parameter or statistic in a published file."""
         raise NotImplementedError(f"{type(self).__name__} declares no published files.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder(abc.ABC):
-    """The settings of a decoder: one head of the segmenter.
+    """Settings of a decoder: one head of the segmenter.
 
     Attributes:
       stage: the last stage of the backbone that the decoder reads.
@@ -124,7 +124,7 @@ class Decoder(abc.ABC):
 
         Args:
           num_classes: channels of the logits.
-          dtype: of activations, see `layers.Conv`.
+          dtype: type of activations, see `layers.Conv`.
         Returns:
           a module: (features of the stages up to `stage`, the first stage first; train=) -> logits
           [B, h, w, num_classes] in float32 or wider.
@@ -135,11 +135,11 @@ class Decoder(abc.ABC):
         """Labels a parameter for the optimizer; None if the network has no such parameter."""
 
     def published_key(self, path: Path, modules: tuple[str, ...]) -> str:
-        """Returns the key in a published file of a parameter or statistic.
+        """Returns the key of a parameter or statistic in a published file.
 
         Args:
-          path: of the parameter below the decoder.
-          modules: of the file that the decoder is the sum of.
+          path: path of the parameter below the decoder.
+          modules: modules of the file; the decoder is the sum of their outputs.
         """
         raise NotImplementedError(f"{type(self).__name__} has no published layout.")
 
@@ -149,6 +149,6 @@ class Decoder(abc.ABC):
         raise NotImplementedError(f"{cls.__name__} has no published layout.")
 
     def list_published_extras(self, modules: tuple[str, ...]) -> dict[str, str]:
-        """Maps each tensor that files hold beyond our parameters to one of the same shape."""
+        """Maps each tensor that only published files hold to another one of the same shape."""
         del modules
         return {}

@@ -1,7 +1,7 @@
-"""How published weights name and mean their tensors: types for the files of networks.
+"""Defines types that describe files of published weights.
 
-A backbone's file declares the families of published files that hold it alone. A family of whole
-networks is a row of `data_prep.convert_weights.layouts`, the reader of such files.
+A backbone's module declares the families of files that hold only this backbone. Families of whole
+networks are rows of `data_prep.convert_weights.layouts`.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 # Names from a backbone or decoder down to a parameter or statistic: ("layer1_0", "bn1", "scale").
 Path = tuple[str, ...]
-# Returns the number of outputs of the convolution or linear layer with a key.
+# Returns the number of outputs of a convolution or linear layer, by key.
 SizeOf = Callable[[str], int]
 
-# What networks are fed, as fields of config.model.
+# Order and scaling of input channels, as fields of config.model.
 CAFFE_PIXELS: Mapping[str, object] = {
     "input_order": "bgr",
     "input_mean": (104.00698793, 116.66876762, 122.67891434),
@@ -44,9 +44,9 @@ class Unused:
     """Tensors of a file that the network does not need.
 
     Attributes:
-      pattern: regular expression of their whole keys.
-      reason: what they are, for people.
-      size: first dimension that they must have, or None.
+      pattern: regular expression that matches their whole keys.
+      reason: description of these tensors, for people.
+      size: required first dimension, or None.
     """
 
     pattern: str
@@ -56,13 +56,13 @@ class Unused:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedHead:
-    """How a file holds one head.
+    """Layout of one head in a file.
 
     Attributes:
-      modules: of the file; our head is the sum of their outputs, in that order.
-      stage: of the backbone, counted from the end, as in the decoder's settings.
+      modules: modules of the file; the head is the sum of their outputs, in that order.
+      stage: stage of the backbone, counted from the end, as in the decoder's settings.
       fields: other settings of the decoder that the layout decides.
-      kind: of the decoder.
+      kind: kind of the decoder.
     """
 
     modules: tuple[str, ...]
@@ -73,17 +73,17 @@ class PublishedHead:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one family of files is read.
+    """Layout of one family of files.
 
     Attributes:
-      description: whose files they are.
-      pixels: what the network is fed, fields of config.model.
-      kind: of the backbone.
+      description: content and origin of the files, for people.
+      pixels: order and scaling of input channels, fields of config.model.
+      kind: kind of the backbone.
       fields: settings of the backbone that the layout decides; the others are sizes of tensors.
-      heads: our head -> how the file holds it; empty for a backbone alone.
-      unused: what else is in a file.
-      prefixes: of all keys, below DataParallel's; the first is the one written.
-      sha256_starts: of well-known files, by which they are recognised.
+      heads: head of the segmenter -> its layout in the file; empty for a backbone alone.
+      unused: tensors in the file that the network does not need.
+      prefixes: possible prefixes of all keys, after DataParallel's; the first is the one written.
+      sha256_starts: first digits of the SHA-256 of well-known files, to recognise them.
     """
 
     description: str
@@ -106,7 +106,7 @@ class Layout:
         return fields
 
     def find_reason_unused(self, key: str, shape: Sequence[int]) -> str | None:
-        """Says what a tensor is that the network does not need; None for another one."""
+        """Describes a tensor that the network does not need; returns None for any other one."""
         for unused in self.unused:
             if re.fullmatch(unused.pattern, key) and unused.size in (None, *shape[:1]):
                 return unused.reason

@@ -1,4 +1,4 @@
-"""The residual block of ResNets."""
+"""Defines the residual block of ResNets."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 
 
 class Block(nn.Module):
-    """One residual block; the shortcut of a stage's first block is a 1x1 projection.
+    """Applies one residual block; the shortcut of a stage's first block is a 1x1 projection.
 
     Input and output are pre-activations. The block applies the ReLU itself, so one stored
     activation serves both gradients: of its first convolution and of the ReLU.
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, width * EXPANSION[kind]]."""
+        """Computes [B, H, W, C] -> [B, H / stride, W / stride, width * EXPANSION[kind]]."""
         out_width = self.width * EXPANSION[self.kind]
         # (kernel size, output width, stride, dilation) of each convolution.
         if self.kind == "bottleneck":

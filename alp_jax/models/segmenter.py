@@ -1,4 +1,4 @@
-"""The segmenter f: images to the logits of every head and the features of every stage.
+"""Computes the logits of every head and the features of every stage: the segmenter f.
 
 Synopsis:
 
@@ -43,9 +43,9 @@ def name_decoder(head: str) -> str:
 
 
 class Network(nn.Module):
-    """A backbone and a decoder for each head.
+    """Applies a backbone, and a decoder for each head.
 
-    The scaling of pixels belongs to the network, as its weights mean nothing without it.
+    The network scales the pixels itself, because its weights are only valid for one scaling.
 
     Attributes:
       backbone: images -> features of every stage.
@@ -53,7 +53,8 @@ class Network(nn.Module):
       heads: names of the heads.
       stages: the last stage that each decoder reads, -1 for the backbone's last.
       input_order: "rgb" or "bgr", the channel order of the weights.
-      input_mean, input_std: per channel in that order, in grey levels of [0, 255].
+      input_mean, input_std: mean and divisor of each channel in that order, in grey levels of
+        [0, 255].
     """
 
     backbone: nn.Module
@@ -82,13 +83,13 @@ class Network(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
-    """A network and its interface of pure functions.
+    """A network with pure functions as its interface.
 
     Attributes:
       module: maps images to Outputs.
       heads: names of the heads, MAIN first.
-      num_classes: C.
-      init_size: (height, width) of the image that shapes are derived from, pixels.
+      num_classes: number of classes, C.
+      init_size: (height, width) in pixels of the image that `init` derives shapes from.
       parts: (name in the tree of parameters, settings that label its parameters).
     """
 
@@ -119,7 +120,7 @@ class Segmenter:
           params, model_state: as `init` creates them.
           images: [B, H, W, 3] RGB, 0..255.
           train: whether the layers behave as in training; otherwise model_state is returned as is.
-          key: typed key of dropout and the like; None for a network without.
+          key: typed key for dropout and the like; None for a network without them.
         Returns:
           (outputs, new model_state).
         """
@@ -136,14 +137,14 @@ class Segmenter:
         return cast(Outputs, outputs), new_model_state
 
     def groups(self, params: PyTree) -> PyTree:
-        """Labels every parameter for the optimizer, as the files of backbone and decoders declare.
+        """Labels every parameter for the optimizer, by the `group` methods of the network's parts.
 
         Args:
-          params: a tree of parameters, or of anything else with the same names.
+          params: a tree of parameters, or any tree with the same names.
         Returns:
           a tree of Group.
         Raises:
-          UserError: naming a parameter that its file does not label.
+          UserError: if a part does not label a parameter; the message names it.
         """
         parts = dict(self.parts)
 

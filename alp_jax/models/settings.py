@@ -1,9 +1,9 @@
-"""The settings of the network (config.model), and the network that they describe.
+"""Declares the settings of the network (config.model), and creates it from them.
 
 Synopsis:
 
   settings = build(ModelSettings, config.model, name="config.model")
-  segmenter = create_segmenter(settings, num_classes=19)
+  segmenter = create_segmenter(settings, label_set.num_classes)
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def head(kind: str, **values: Any) -> ml_collections.ConfigDict:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """The network: the default is the paper's, DeepLabv2 with ResNet-101."""
+    """Settings of the network; the default is the paper's, DeepLabv2 with ResNet-101."""
 
     backbone: Backbone = block(
         BACKBONES,
@@ -76,7 +76,7 @@ class ModelSettings:
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """The names of the heads: main first, the others in alphabetical order."""
+        """Names of the heads: main first, the others in alphabetical order."""
         return (MAIN, *sorted(self.heads.keys() - {MAIN}))
 
     @property
@@ -86,7 +86,7 @@ class ModelSettings:
 
 
 def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
-    """Creates the network."""
+    """Creates the segmenter from its settings."""
     dtype = ACTIVATION_DTYPES[settings.activation_dtype]
     decoders = {head_name: settings.heads[head_name] for head_name in settings.head_names}
     network = Network(

@@ -10,7 +10,7 @@ from alp_jax.evaluation import figures
 from alp_jax.objective.types import Curve
 from alp_jax.report.runs import ReportRun
 
-# Reads a number from a line of metrics.jsonl or a summary; None where it has none.
+# Reads a number from a line of metrics.jsonl or from a summary; None if the number is missing.
 _Pick = Callable[[dict[str, Any]], float | None]
 
 _EVALUATIONS = (
@@ -23,7 +23,7 @@ _COLUMNS = 4
 
 
 def draw_curves(runs: Sequence[ReportRun]) -> Figure:
-    """Draws losses above and scores of the target below, over steps, a line for each run."""
+    """Draws losses (above) and scores of the target (below) over steps, one line for each run."""
     of_terms = _curves_of_terms(runs)
     starts = range(0, len(of_terms), _COLUMNS)
     rows = [(of_terms[start : start + _COLUMNS], "scalars") for start in starts]
@@ -87,5 +87,5 @@ def _draw_panel(axis: Axes, runs: Sequence[ReportRun], attribute: str, pick: _Pi
             )
     if not drawn:
         axis.set_axis_off()
-        axis.text(0.5, 0.5, "not there:\nno labels, or not logged", ha="center", va="center")
+        axis.text(0.5, 0.5, "missing:\nno labels, or not logged", ha="center", va="center")
     figures.tidy(axis, legend=False)

@@ -1,4 +1,4 @@
-"""What a notebook shows: the device, learning curves, evaluations and predictions."""
+"""Shows devices, learning curves, evaluations and predictions in a notebook."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ from alp_jax.evaluation.segmenter import Prediction
 
 
 def describe_devices() -> str:
-    """Says what JAX computes on, and what to do where that is a CPU for want of a better."""
+    """Describes JAX's devices, and says how to get a GPU or TPU if the machine has none."""
     if jax.local_devices()[0].platform != "cpu" or summary.unused_accelerators():
         return summary.summarise_devices()
     return (
@@ -31,9 +31,9 @@ def draw_curves(workdirs: Mapping[str, str | os.PathLike[str]]) -> Figure:
     Args:
       workdirs: name of a run -> its workdir.
     Raises:
-      UserError: if there is no run, or the runs cannot be compared.
+      UserError: if a workdir holds no run, or the runs cannot be compared.
     """
-    from alp_jax.report import charts, runs  # Through writers they import TensorFlow.
+    from alp_jax.report import charts, runs  # These import TensorFlow, through writers.
 
     paths = {name: pathlib.Path(path).expanduser() for name, path in workdirs.items()}
     return charts.draw_curves(runs.read_runs(paths))
@@ -45,10 +45,10 @@ def draw_evaluation(evaluation: Evaluation) -> Figure:
 
 
 def draw_predictions(predictions: Sequence[Prediction]) -> Figure:
-    """Draws images with their classes, those over the image, and entropy.
+    """Draws images, their predicted classes, the classes over the images, and entropy.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no prediction.
     """
     if not predictions:
         raise UserError("There is no prediction to draw: give at least one.")

@@ -1,10 +1,10 @@
-"""One self-contained HTML page: text, tables and pictures; no network, no script.
+"""Renders one self-contained HTML page of text, tables and pictures; no network, no script.
 
 Synopsis:
 
   html = render_page("Title", [Section("Scores", parts=[Paragraph("..."), Table(heads, rows)])])
 
-Everything that is given is escaped.
+All given text is escaped.
 """
 
 import base64
@@ -36,7 +36,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A picture with what it shows; `description` is read to those who cannot see it."""
+    """A picture with a caption; screen readers read the `description`."""
 
     picture: Picture
     caption: str
@@ -45,14 +45,14 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what is under it."""
+    """A heading and its content."""
 
     heading: str
     parts: Sequence[Paragraph | Table | Figure]
 
 
 def render_page(title: str, sections: Sequence[Section]) -> str:
-    """Writes the page."""
+    """Renders the page as HTML."""
     anchors = [_anchor(section.heading, index) for index, section in enumerate(sections)]
     contents = "\n".join(
         f'<li><a href="#{anchor}">{html.escape(section.heading)}</a></li>'

@@ -1,4 +1,4 @@
-"""Predictions and entropy of several runs on the same images: Figures 4, 5 and 6.
+"""Draws predictions and entropy of several runs on the same images: Figures 4, 5 and 6.
 
 Synopsis:
 
@@ -25,14 +25,16 @@ from alp_jax.evaluation.figures import ENTROPY_COLOURS, Panel, class_handles, le
 from alp_jax.evaluation.predictor import Recipe
 from alp_jax.report.runs import ReportRun
 
-_WIDTH = 3.0  # Of a picture, inches.
+_WIDTH = 3.0  # Width of a picture, inches.
 
 
 def predict(run: ReportRun, dataset: str, split: str, *, count: int) -> list[Panel]:
-    """Shows images, evenly spaced in a split, to the last checkpoint of a run; reads no others.
+    """Predicts `count` evenly spaced images of a split with the last checkpoint of a run.
+
+    Other images are not read.
 
     Raises:
-      UserError: if there is no such dataset, split or checkpoint.
+      UserError: if the dataset, split or checkpoint does not exist.
     """
     batches, num_images = pipeline.create_eval_batches(
         run.settings.data, dataset=dataset, split=split, batch_size=1, label_set=run.label_set
@@ -56,7 +58,7 @@ def draw_predictions(panels: Mapping[str, Sequence[Panel]], label_set: LabelSet)
     """Draws a column for each image: image, prediction of each run, and label if there is one.
 
     Args:
-      panels: name of a run -> its panels; all of the same images.
+      panels: name of a run -> its panels; all runs show the same images.
       label_set: the classes.
     """
     first = next(iter(panels.values()))
@@ -81,10 +83,10 @@ def draw_predictions(panels: Mapping[str, Sequence[Panel]], label_set: LabelSet)
 def draw_entropy(
     source: Mapping[str, Sequence[Panel]], target: Mapping[str, Sequence[Panel]]
 ) -> Figure:
-    """Draws pairs of a source and a target image, and under each the entropy of each run.
+    """Draws pairs of source and target images, and below each image the entropy of each run.
 
     Args:
-      source, target: name of a run -> its panels, all of the same images in each domain.
+      source, target: name of a run -> its panels; all runs show the same images of a domain.
     """
     pairs = {
         name: [panel for pair in zip(source[name], target[name], strict=False) for panel in pair]
@@ -116,7 +118,7 @@ def _create_grid(
     extra_height: float,
     caption_height: float = 0.0,
 ) -> tuple[Figure, np.ndarray]:
-    """Axes without ticks, a row's name at its left and a column's title above it."""
+    """Creates axes without ticks, with names of rows on the left and titles of columns on top."""
     image = next(iter(rows.values()))[0]
     array = image.image if isinstance(image, Panel) else np.asarray(image)
     height = _WIDTH * array.shape[0] / array.shape[1] + 0.08 + caption_height

@@ -1,4 +1,4 @@
-"""Reads what finished runs left in their workdirs.
+"""Reads settings, logs and scores of finished runs from their workdirs.
 
 Synopsis:
 
@@ -27,11 +27,11 @@ class ReportRun:
     """One run.
 
     Attributes:
-      name: that the report calls it by.
-      workdir: of the run.
-      settings: that it was trained with.
+      name: name in the report.
+      workdir: folder of the run.
+      settings: settings of its training.
       scalars: the lines of metrics.jsonl.
-      evaluations: summaries while training, step 0 first.
+      evaluations: summaries of the evaluations during training, step 0 first.
     """
 
     name: str
@@ -42,14 +42,16 @@ class ReportRun:
 
     @property
     def label_set(self) -> LabelSet:
-        """The classes."""
+        """Classes of the run."""
         return classes.load(self.workdir, self.settings.data.label_set)
 
     def score(self, split: str) -> tuple[dict[str, Any], np.ndarray]:
-        """Summary and confusion of the last checkpoint on a split, evaluated if need be.
+        """Evaluates the last checkpoint on a split and saves the result.
 
+        Returns:
+          (summary, confusion).
         Raises:
-          UserError: if there is no checkpoint, or no such split.
+          UserError: if there is no checkpoint, or the split does not exist.
         """
         result = evaluator.evaluate_checkpoint(
             self.workdir, None, checkpoint_name="latest", split=split
@@ -59,17 +61,19 @@ class ReportRun:
 
 
 def read_runs(workdirs: Mapping[str, pathlib.Path]) -> list[ReportRun]:
-    """Reads runs that can be compared, by name.
+    """Reads runs, and checks that they can be compared.
 
+    Args:
+      workdirs: name of a run -> its workdir.
     Raises:
-      UserError: if a workdir holds no run, or the runs have other classes or evaluation datasets.
+      UserError: if a workdir holds no run, or the runs differ in classes or datasets.
     """
     runs = [_read(name, workdir) for name, workdir in workdirs.items()]
     for run in runs[1:]:
         for name in ("data.label_set", "evaluation.dataset", "data.source"):
             ours, first = (flatten(to_config(r.settings))[name] for r in (run, runs[0]))
             same = ours == first
-            if name == "data.label_set":  # A file may have another path, or other content.
+            if name == "data.label_set":  # Equal files may have different paths, or one changed.
                 same = run.label_set.classes == runs[0].label_set.classes
             if not same:
                 raise UserError(

@@ -1,4 +1,4 @@
-"""Puts a report together: pictures beside it, and one HTML page with all of them.
+"""Writes a report: one HTML page with all pictures, and the pictures as files beside it.
 
 Synopsis:
 
@@ -26,7 +26,7 @@ from alp_jax.workdir import files
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
-# That need no labels, and their units.
+# Criteria that need no labels -> their units.
 _CRITERIA = {
     "mean_entropy": "0 to 1",
     "information_maximisation": "0 to 1",
@@ -48,12 +48,12 @@ def write_report(
     Args:
       workdirs: name of a run -> its workdir; the baseline first, the run of interest last.
       output: folder for the files.
-      title: of the page.
-      split: that is scored and shown; None is that of the first run's evaluation.
-      num_images: that are shown.
-      sections: in front of the report's own.
+      title: title of the page.
+      split: split to score and show; None takes the split of the first run's evaluation.
+      num_images: number of images to show.
+      sections: sections in front of the report's own.
     Returns:
-      the page.
+      the path of the page.
     Raises:
       UserError: if a workdir holds no finished run, or the runs cannot be compared.
     """
@@ -85,7 +85,7 @@ def _save(picture: figures.Picture, output: pathlib.Path, stem: str) -> figures.
 
 
 def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib.Path) -> Section:
-    """Figure 7, after the scores that come from the same counts."""
+    """Creates the section with scores, and the confusion matrices behind them (Figure 7)."""
     dataset = runs[0].settings.evaluation.dataset
     rows: dict[str, list[str]] = {}
     parts: list[Figure] = []
@@ -135,7 +135,7 @@ def _predictions(
     picture = figures.render(lambda: pictures.draw_predictions(panels, runs[0].label_set))
     figure = Figure(
         _save(picture, output, "predictions"),
-        "Images of the target, what each run makes of them, and the truth where it is labelled "
+        "Images of the target, the prediction of each run, and the label if there is one "
         "(Figures 4 and 5).",
         "Images with the predictions of each run.",
     )
@@ -143,7 +143,7 @@ def _predictions(
 
 
 def _entropy(runs: Sequence[ReportRun], split: str, count: int, output: pathlib.Path) -> Section:
-    """Figure 6: the first and the last run."""
+    """Creates the section with the entropy of the first and the last run (Figure 6)."""
     shown = list({run.name: run for run in (runs[0], runs[-1])}.values())
     data = runs[0].settings.data
     held_out = "validation" in sources.split_names(data.data_dir, data.source)
@@ -179,7 +179,7 @@ def _curves(runs: Sequence[ReportRun], output: pathlib.Path) -> Section:
 
 
 def _settings(runs: Sequence[ReportRun]) -> Section:
-    """The fields in which the runs differ, and where they are."""
+    """Creates the section with the settings in which runs differ, and their workdirs."""
     flat = [flatten(to_config(run.settings)) for run in runs]
     names = sorted({name for fields in flat for name in fields})
     rows = [

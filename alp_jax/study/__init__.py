@@ -1,1 +1,1 @@
-"""The paper's tables and figures, re-made by one command: `python -m alp_jax.study --help`."""
+"""Reproduces the paper's tables and figures by one command: `python -m alp_jax.study --help`."""

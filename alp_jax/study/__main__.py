@@ -7,8 +7,8 @@ python -m alp_jax.study --mode=report --workdir=runs/study
 python -m alp_jax.study --mode=compare --workdir=runs/compared --studies=runs/study,runs/other
 
 Tables 3 and 4 of Cicek et al., ACCV 2020, and Figure 8a with --sweep; --mode=report adds Figures 4
-to 7. The same command continues a study: finished runs are not repeated, interrupted ones go on
-from their checkpoints. Exit status as of alp_jax.main.
+to 7. The same command continues a study: finished runs are not repeated, interrupted ones continue
+from their checkpoints. The exit status is as for alp_jax.main.
 """
 
 import logging
@@ -36,9 +36,9 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "run",
     ["run", "report", "compare"],
-    "run: train and score what is not finished, and write tables; report: of what is finished, "
-    "write confusion, entropy, pictures, curves and one HTML page; compare: write how differences "
-    "between methods change from one of --studies to the next.",
+    "run: train and score unfinished runs, and write tables; report: write confusion, entropy, "
+    "pictures, curves and one HTML page of finished runs; compare: write how differences between "
+    "methods change from the first of --studies to the others.",
 )
 _METHODS = flags.DEFINE_list(
     "methods",
@@ -55,11 +55,11 @@ _SWEEP = flags.DEFINE_string(
 _STARTS = flags.DEFINE_string(
     "starts",
     None,
-    "Folder of the runs that methods start from, which several studies may share; "
-    "WORKDIR/starts when not given.",
+    "Folder of the runs that methods start from; several studies may share it. Default: "
+    "WORKDIR/starts.",
 )
 _STUDIES = flags.DEFINE_list(
-    "studies", [], "With --mode=compare: folders of studies, the one to compare with first."
+    "studies", [], "With --mode=compare: folders of studies; all are compared with the first."
 )
 
 
@@ -106,7 +106,7 @@ def _run(workdir: pathlib.Path) -> None:
         study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))
     outputs.print_scores(study)
     logger.info(
-        "Finished in %.0f s. Tables: %s and beside it; pictures: the same with --mode=report.",
+        "Finished in %.0f s. Tables: %s and files beside it; for pictures give --mode=report.",
         time.monotonic() - started,
         workdir / "study.md",
     )

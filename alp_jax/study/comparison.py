@@ -1,13 +1,14 @@
-"""Whether the difference between two methods is another in another study.
+"""Compares the difference between two methods across studies.
 
 Synopsis:
 
   comparison = compare_studies([runs/with_shift, runs/without_shift])
   save(comparison, workdir)     # comparison.md, .csv and .png
 
-Studies are of the same methods, and differ in the data, the network, or any field: the advantage
-of local alignment with a shift of cameras and without, say. A change between two studies is paired
-by seed, so that runs from the same starts (--starts) cancel what is the seed's.
+The studies have the same methods, and differ in the data, the network, or any field: for example,
+to measure the advantage of local alignment with and without a shift of cameras. A change between
+two studies is paired by seed, so that the effect of the seed cancels in runs from the same starts
+(--starts).
 """
 
 import csv
@@ -36,10 +37,10 @@ class Comparison:
 
     Attributes:
       studies: name -> study, in the order given.
-      settings: that all of them have.
+      settings: settings that all studies have.
       differences: (first setting, second setting) -> for each study, first minus second.
-      changes: the same -> for each study but the first, its difference minus the first study's;
-        None where the two have no seed in common.
+      changes: (first setting, second setting) -> for each study but the first, its difference minus
+        the first study's; None if the two studies have no seed in common.
     """
 
     studies: dict[str, Study]
@@ -52,9 +53,10 @@ def compare_studies(workdirs: Sequence[pathlib.Path]) -> Comparison:
     """Reads studies and compares every two settings in each.
 
     Args:
-      workdirs: of at least two studies; the name of a folder is that of its study.
+      workdirs: folders of at least two studies; a study has the name of its folder.
     Raises:
-      UserError: if there are fewer than two, two of one name, or no two settings in common.
+      UserError: if there are fewer than two studies, two have the same name, or they have no two
+        settings in common.
     """
     names = [workdir.resolve().name for workdir in workdirs]
     if len(set(names)) < max(len(names), 2):
@@ -117,7 +119,7 @@ def save(comparison: Comparison, workdir: pathlib.Path, command: str) -> pathlib
 
 
 def to_markdown(comparison: Comparison, command: str) -> str:
-    """Mean IoU of every setting, the differences in each study, and their changes."""
+    """Formats the mean IoU of every setting, the differences in each study, and their changes."""
     names = list(comparison.studies)
     intervals = [f"{name}, 95 % (t)" for name in names]
     heads = [
@@ -177,7 +179,7 @@ def _describe(difference: PairedDifference) -> tuple[str, str]:
 
 
 def _to_csv(comparison: Comparison) -> str:
-    """A row for each pair of settings and study, in points; no interval for one seed."""
+    """Formats a row for each pair of settings and study, in points; no interval for one seed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

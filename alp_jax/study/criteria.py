@@ -1,10 +1,11 @@
-"""How well criteria that need no labels choose between checkpoints and between settings.
+"""Measures how well label-free criteria choose between checkpoints and between settings.
 
 Synopsis:
 
   for ranking in rank_criteria(study): print(ranking.criterion, ranking.over_steps)
 
-An analysis: it compares with mean IoU, so with target labels, on the evaluation split.
+This is an analysis: it compares the criteria with mean IoU on the evaluation split, and so uses
+target labels.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from scipy import stats
 from alp_jax.study.scores import Study, Summary
 from alp_jax.study.statistics import mean_and_std
 
-# Name in a summary -> sign that makes more better.
+# Name in a summary -> 1 if higher is better, -1 if lower is.
 CRITERIA = {
     "mean_entropy": -1,
     "soft_neighbourhood_density": 1,
@@ -29,17 +30,20 @@ MeanStd = tuple[float, float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """How well one criterion ranks; the last step is a criterion, too.
+    """Ranking quality of one criterion; taking the last step is a criterion, too.
 
     Attributes:
       criterion: name in a summary, or LAST_STEP.
       over_steps: Spearman correlation with mean IoU over the evaluations of a run; mean and
         standard deviation over runs. 1 ranks as mean IoU does, 0 not at all.
-      over_settings: the same over the last steps of all settings of a seed, over seeds.
-      regret: mean IoU of a run's best evaluation minus that of the one the criterion picks, in
-        [0, 1], over runs.
-      num_runs, num_seeds: that the first and last, and the second, are of; those where scores are
-        undefined or do not differ are left out.
+      over_settings: the same correlation over the last steps of all settings of a seed; mean and
+        standard deviation over seeds.
+      regret: mean IoU of a run's best evaluation minus the mean IoU of the evaluation that the
+        criterion picks, in [0, 1]; mean and standard deviation over runs.
+      num_runs: number of runs in `regret`. Runs with undefined scores are left out; `over_steps`
+        also leaves out runs with equal scores.
+      num_seeds: number of seeds in `over_settings`. Seeds with undefined or equal scores are left
+        out.
     """
 
     criterion: str
@@ -51,7 +55,7 @@ class Ranking:
 
 
 def rank_criteria(study: Study) -> list[Ranking]:
-    """Ranks every criterion, and taking the last step."""
+    """Measures the ranking quality of every criterion, and of taking the last step."""
     histories = [run.history(len(run.evaluations)) for run in study.runs]
     seeds = sorted({run.seed for run in study.runs})
     finals = [
@@ -82,7 +86,7 @@ def _defined(values: Iterable[float | None]) -> list[float]:
 
 
 def _columns(summaries: Sequence[Summary], name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """The criterion and mean IoU of each; None where one lacks either."""
+    """Returns the criterion and mean IoU of all summaries; None if a summary lacks either."""
     pairs = [(summary.get(name), summary["mean_iou"]) for summary in summaries]
     if any(value is None for pair in pairs for value in pair):
         return None

@@ -26,7 +26,7 @@ def save(study: Study, workdir: pathlib.Path) -> None:
 
 
 def describe_scores(study: Study) -> str:
-    """Says what the first table holds."""
+    """Describes the first table."""
     about = study.about
     return (
         f"IoU in percent on {about.dataset} {about.reported_split} after the last step, mean ± "
@@ -35,7 +35,7 @@ def describe_scores(study: Study) -> str:
 
 
 def describe_best(study: Study) -> str:
-    """Says what the table of the best checkpoints holds."""
+    """Describes the table of the best checkpoints."""
     return (
         f"By mean IoU on {study.about.evaluation_split}, as AdvEnt's code does: not a score of a "
         "method that uses no target labels."
@@ -43,22 +43,22 @@ def describe_best(study: Study) -> str:
 
 
 def describe_criteria(study: Study) -> str:
-    """Says what the table of criteria holds."""
+    """Describes the table of criteria."""
     return (
-        f"How well they rank the evaluations of a run on {study.about.evaluation_split} "
-        "(Spearman's correlation with mean IoU: 1 as well, 0 not at all) and the settings of a "
-        "seed, and the mean IoU that the criterion's choice loses against the best evaluation. An "
-        "analysis: it uses target labels."
+        f"How well each criterion ranks the evaluations of a run on {study.about.evaluation_split} "
+        "and the settings of a seed (Spearman's correlation with mean IoU: 1 ranks as mean IoU "
+        "does, 0 not at all), and how much mean IoU its choice loses against the best evaluation "
+        "(regret). This is an analysis: it uses target labels."
     )
 
 
 def choice_title(study: Study) -> str:
-    """Heads the tables of best against best, in a study with a swept field."""
+    """Returns the heading of the tables of best against best, in a study with a swept field."""
     return f"Best against best: each method's own {study.about.sweep_field}"
 
 
 def describe_choices(study: Study) -> str:
-    """Says what the tables of best against best hold."""
+    """Describes the tables of best against best."""
     about = study.about
     return (
         f"The value that is best on {about.evaluation_split} after the last step, averaged over "
@@ -68,7 +68,7 @@ def describe_choices(study: Study) -> str:
 
 
 def to_markdown(study: Study) -> str:
-    """All tables with what they say."""
+    """Formats all tables with their descriptions."""
     about = study.about
     heads, rows = tables.score_table(study)
     relative = tables.relative_row(study)
@@ -112,7 +112,7 @@ def _footer(study: Study) -> list[str]:
 
 
 def to_latex(study: Study) -> str:
-    """The table of the last step for a paper: \\usepackage{booktabs}."""
+    """Formats the table of the last step for a paper; it needs \\usepackage{booktabs}."""
     heads, rows = tables.score_table(study)
     relative = tables.relative_row(study)
     return f"% {study.about.command}\n" + markup.latex_table(heads, rows, relative)

@@ -1,4 +1,4 @@
-"""Tables of text as Markdown and LaTeX.
+"""Formats tables of text as Markdown and LaTeX.
 
 Synopsis:
 
@@ -11,7 +11,7 @@ Rows = Sequence[Sequence[str]]
 
 
 def markdown_table(heads: Sequence[str], rows: Rows) -> str:
-    """Writes a table; the first column to the left, the others to the right."""
+    """Formats a table; the first column is aligned left, the others right."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -21,12 +21,12 @@ def markdown_table(heads: Sequence[str], rows: Rows) -> str:
 
 
 def latex_table(heads: Sequence[str], rows: Rows, last_row: Sequence[str] | None) -> str:
-    """Writes a table of booktabs, the highest mean of a column in bold.
+    """Formats a booktabs table, with the highest mean of each column in bold.
 
     Args:
-      heads: of the columns: a name, a count, and numbers.
+      heads: heads of the columns: a name, a count, and numbers.
       rows: numbers are "mean" or "mean ± std", or "-".
-      last_row: below a rule, without bold numbers; or None.
+      last_row: row below a rule, without bold numbers; or None.
     """
     best = [None, None, *(_best_row(rows, column) for column in range(2, len(heads)))]
     lines = [
@@ -42,7 +42,7 @@ def latex_table(heads: Sequence[str], rows: Rows, last_row: Sequence[str] | None
 
 
 def _best_row(rows: Rows, column: int) -> int | None:
-    """The row with the highest mean in a column; the first of equals."""
+    """Finds the row with the highest mean in a column; the first of equal ones."""
     means = {i: float(row[column].split()[0]) for i, row in enumerate(rows) if row[column] != "-"}
     return max(means, key=lambda index: means[index]) if means else None
 

@@ -1,4 +1,4 @@
-"""The files of a study, and what a person sees of it at the end.
+"""Writes the files of a study, and prints its scores.
 
 Synopsis:
 
@@ -26,7 +26,7 @@ REPORT_FOLDER = "report"
 
 
 def describe(plan: Plan, config_path: str, overrides: Sequence[str], command: str) -> About:
-    """Collects what the tables say of how they were made."""
+    """Describes how a study is run, for its tables."""
     first = plan.runs[0]
     label_set = classes.load(first.workdir, first.config.data.label_set)
     return About(
@@ -49,7 +49,7 @@ def describe(plan: Plan, config_path: str, overrides: Sequence[str], command: st
 
 
 def save(study: Study, workdir: pathlib.Path) -> None:
-    """Writes the numbers, the tables and, with a sweep, its plot; replaces what is there."""
+    """Writes the numbers, the tables and, with a sweep, its plot; replaces existing files."""
     scores.save(study, workdir)
     if not study.runs:
         return
@@ -61,12 +61,12 @@ def save(study: Study, workdir: pathlib.Path) -> None:
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
     """Writes the page of a study: its tables, then the runs of the first seed.
 
-    With a sweep, a method is shown with the first of the values that are finished.
+    With a sweep, a method is shown at its first finished value.
 
     Returns:
-      the page.
+      the path of the page.
     Raises:
-      UserError: if no run of a study is finished there.
+      UserError: if the folder holds no finished run of a study.
     """
     study = scores.load(workdir)
     shown: dict[str, pathlib.Path] = {}

@@ -1,4 +1,4 @@
-"""Which runs a study consists of: methods x values of a swept field x seeds, and their starts.
+"""Plans the runs of a study: methods x values of a swept field x seeds, and their starts.
 
 Synopsis:
 
@@ -28,10 +28,10 @@ class Run:
 
     Attributes:
       method: name of the variant; of a user's own file, without folder and ending.
-      value: of the swept field as JSON has it; None where the method does not use it.
-      seed: of the run.
-      root: of all runs, or of all starts.
-      folder: of the run, under the root.
+      value: value of the swept field, as in JSON; None if the method does not use the field.
+      seed: seed of the run.
+      root: folder of all runs, or of all starts.
+      folder: folder of the run, relative to the root.
       config: the whole configuration.
     """
 
@@ -44,17 +44,17 @@ class Run:
 
     @property
     def workdir(self) -> pathlib.Path:
-        """The folder of the run."""
+        """Folder of the run."""
         return self.root / self.folder
 
     @property
     def settings(self) -> RunSettings:
-        """The settings of the configuration."""
+        """Settings of the configuration."""
         return build_settings(self.config)
 
     @property
     def reported_split(self) -> str:
-        """The split whose scores are reported."""
+        """Split whose scores are reported."""
         evaluation = self.config.evaluation
         return str(evaluation.reported_split or evaluation.split)
 
@@ -64,10 +64,10 @@ class Plan:
     """All runs of a study.
 
     Attributes:
-      starts: trained first; `runs` begin from their last checkpoints.
-      runs: that are scored: all methods of the first seed, then of the second.
+      starts: runs to train first; `runs` begin from their last checkpoints.
+      runs: runs to report: all methods of the first seed, then of the second, and so on.
       sweep_field: dotted name of the swept field, or None.
-      sweep_values: as JSON has them.
+      sweep_values: values of the swept field, as in JSON.
     """
 
     starts: tuple[Run, ...]
@@ -86,10 +86,10 @@ def create_plan(
     sweep: str | None,
     starts_dir: pathlib.Path | None = None,
 ) -> Plan:
-    """Reads the configuration of every run.
+    """Plans the runs, and reads the configuration of each.
 
     Args:
-      workdir: of the study.
+      workdir: folder of the study.
       config_path: Python file with get_config(variant), without a variant.
       overrides: flags --config.FIELD=VALUE for every method that has the field; a start takes
         the flags about data, network and crops.
@@ -97,7 +97,7 @@ def create_plan(
       num_seeds: seeds 0 to num_seeds - 1.
       sweep: "FIELD:VALUE,VALUE,..." or None; FIELD may be the last part of a name, and a pair is
         written 32x64, or 32 for 32x32.
-      starts_dir: of the starts, which several studies may share; None is workdir/starts.
+      starts_dir: folder of the starts, which several studies may share; None: workdir/starts.
     Raises:
       UserError: for an unknown method, field or value.
     """
@@ -165,7 +165,7 @@ def _check_overrides(overrides: Sequence[str], fields_of: Mapping[str, Collectio
             near = difflib.get_close_matches(_field_of(flag), known, n=1)
             hint = f" (did you mean --config.{near[0]}?)" if near else ""
             raise UserError(
-                f"{flag} is of a field that none of {', '.join(fields_of)} has{hint}: expected a "
+                f"{flag} sets a field that none of {', '.join(fields_of)} has{hint}: expected a "
                 "field of their configurations."
             )
 
@@ -173,7 +173,7 @@ def _check_overrides(overrides: Sequence[str], fields_of: Mapping[str, Collectio
 def _parse_sweep(
     sweep: str | None, fields_of: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str | None, list[list[str]]]:
-    """Returns the dotted name of the field, and a list with the flag of each of its values."""
+    """Returns the dotted name of the field, and for each of its values a list with its flag."""
     if sweep is None:
         return None, []
     name, _, values = sweep.partition(":")
@@ -214,8 +214,7 @@ def _create_start(
 ) -> Run:
     """Creates the run that `run_config` starts from, with the flags that both share.
 
-    Flags of fields that the start lacks do not reach it, so studies of several targets may share
-    the start.
+    The start ignores flags of all other fields, so studies of several targets may share it.
     """
     variant, seed = run_config.start_variant, run_config.seed
     alone = cli.read_config(config_path, variant, [])
@@ -229,9 +228,9 @@ def _create_start(
 
 
 def _list_shared(start: RunSettings) -> set[str]:
-    """Lists the fields in which a run and its start agree: data, network, size of crops.
+    """Lists the fields that a run and its start share: data, network, size of crops.
 
-    Not the fields of domains that the start does not read.
+    Fields of domains that the start does not read are not shared.
     """
     weights = set(list_fields(start, of_weights=True))
     read = {domain for view in start.views.values() for domain in view.domains}

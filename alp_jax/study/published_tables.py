@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4, as data (published/table_N.csv), to print beside a full-size study.
+"""Reads the paper's Tables 1 to 4 (published/table_N.csv), to print beside a full-size study.
 
 Synopsis:
 
@@ -24,16 +24,16 @@ _TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class PublishedRow:
-    """One row as printed, in percent; None where the paper has no number, or our copy is illegible.
+    """One row as printed, in percent; None if the paper has no number or our copy is illegible.
 
     Attributes:
       table: 1 to 4.
       task: gta5_to_cityscapes or synthia_to_cityscapes.
-      method: as printed.
-      variant: ours of the same method, or "".
-      iou_per_class: by class name.
-      mean_iou, mean_iou_13: as printed, also where they are not the mean of the row.
-      note: on what is missing.
+      method: name of the method, as printed.
+      variant: variant here of the same method, or "".
+      iou_per_class: class name -> IoU.
+      mean_iou, mean_iou_13: as printed, even if they are not the mean of the row.
+      note: remark on missing numbers.
     """
 
     table: int
@@ -47,14 +47,14 @@ class PublishedRow:
 
 
 def task_of(source: str, *, label_set: str) -> str | None:
-    """Names the paper's task that has this source dataset and this label set, or None."""
+    """Returns the paper's task with this source dataset and label set, or None."""
     expected, task = _TASKS.get(source.partition("/")[0], ("", None))
     return task if label_set == expected else None
 
 
 @functools.cache
 def published_rows(task: str | None) -> tuple[PublishedRow, ...]:
-    """Reads the rows of one task, in the order of the tables; none for None."""
+    """Reads the rows of one task, in the order of the tables; task None has no rows."""
     folder = importlib.resources.files("alp_jax.study") / "published"
     rows: list[PublishedRow] = []
     for table in TABLES:

@@ -1,4 +1,4 @@
-"""Trains and scores every run of a plan that is not finished; keeps what is.
+"""Trains and scores the unfinished runs of a plan, and keeps the finished ones.
 
 Synopsis:
 
@@ -23,19 +23,19 @@ from alp_jax.workdir import scores as saved_scores
 
 logger = logging.getLogger(__name__)
 
-# In the workdir of a run; written last, so that it says that the run is finished.
+# File in the workdir of a run; it is written last, so it marks the run as finished.
 SCORES_FILE = "scores.json"
 
 
 def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
-    """Trains the starts, then the runs, and scores each; an interrupted one continues.
+    """Trains and scores the starts, then the runs; interrupted ones continue.
 
     Args:
-      plan: what to run.
-      about: goes into the study.
-      save: is given what is finished so far after every run.
+      plan: runs of the study.
+      about: description of the study, for its result.
+      save: called with the finished part of the study, after every run.
     Raises:
-      UserError: as `train.train_and_evaluate`, or if a finished run is another than planned.
+      UserError: as `train.train_and_evaluate`, or if a finished run differs from the plan.
     """
     runs = (*plan.starts, *plan.runs)
     finished = {planned.workdir: _read_scores(planned) for planned in runs}
@@ -56,7 +56,7 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
             part = progress.PartProgress(bar, planned.folder, done_steps)
             finished[planned.workdir] = _train_and_score(planned, part)
             done_steps += planned.config.num_steps
-            jax.clear_caches()  # Compiled programs of runs that are over.
+            jax.clear_caches()  # Frees the compiled programs of finished runs.
             if planned in plan.runs:
                 save(study())
     save(study())
@@ -106,7 +106,7 @@ def _read_scores(planned: Run) -> RunScores | None:
     if not path.exists():
         return None
     config.check_same_run(planned.settings, config.load(planned.workdir), planned.workdir)
-    classes.load_to_train(planned.workdir, planned.settings.data.label_set)  # Or they changed.
+    classes.load_to_train(planned.workdir, planned.settings.data.label_set)  # Fails if changed.
     try:
         scores = RunScores.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""What a study found: one record for each run, and the file that keeps them.
+"""Holds the scores of a study, one record for each run, and stores them in a file.
 
 Synopsis:
 
@@ -20,7 +20,7 @@ from alp_jax.workdir import files
 
 FILE_NAME = "study.json"
 
-# What results.Evaluation.summary holds.
+# Type of `alp_jax.evaluation.results.Evaluation.summary`.
 Summary = dict[str, Any]
 
 
@@ -30,14 +30,15 @@ class RunScores:
 
     Attributes:
       method: variant of the configuration, such as "alp_gi".
-      value: of the swept field as JSON has it; None where nothing is swept, or where the method
-        does not use that field.
-      seed: of the run; runs with the same seed started from the same weights, so they are pairs.
-      workdir: of the run, relative to the study's.
+      value: value of the swept field, as in JSON; None if nothing is swept, or if the method does
+        not use the field.
+      seed: seed of the run; runs with the same seed started from the same weights, so they are
+        pairs.
+      workdir: folder of the run, relative to the study's.
       last: summary of the last step on the reported split.
-      best: the same of the checkpoint with the best mean IoU on the evaluation split, so chosen
-        with target labels; None where there are no labels.
-      evaluations: summaries on the evaluation split while training, step 0 first.
+      best: summary of the best checkpoint on the reported split, chosen by mean IoU on the
+        evaluation split, so with target labels; None without labels.
+      evaluations: summaries on the evaluation split during training, step 0 first.
     """
 
     method: str
@@ -50,34 +51,33 @@ class RunScores:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "RunScores":
-        """Undoes `dataclasses.asdict` and JSON; raises TypeError or KeyError for other fields."""
+        """Creates the scores from fields in JSON; raises TypeError or KeyError for wrong fields."""
         return cls(**fields | {"evaluations": tuple(fields["evaluations"])})
 
     def history(self, count: int) -> list[Summary]:
-        """The last `count` evaluations, without that of step 0."""
+        """Returns the last `count` evaluations, never the one of step 0."""
         return [summary for summary in self.evaluations if summary["step"] > 0][-count:]
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What was run.
+    """Description of how a study was run.
 
     Attributes:
       command: the command line.
       config: path of the configuration file.
       overrides: flags that changed it.
-      methods: in the order of the tables; the first is what others are compared to where the
-        tables show a relative row.
+      methods: methods in the order of the tables; a relative row compares the last with the first.
       label_set: `config.data.label_set`.
-      classes: its names, in order.
-      reports: its means over some of the classes, as a summary names them.
+      classes: class names of the label set, in order.
+      reports: keys of the label set's means over some of the classes, as in a summary.
       source: dataset of the labelled domain.
-      dataset: that was scored.
-      evaluation_split, reported_split: scored while training, and at the end.
+      dataset: dataset that was scored.
+      evaluation_split, reported_split: splits scored during training, and at the end.
       sweep_field: dotted name of the swept field, or None.
-      sweep_values: in order, as JSON has them.
-      seeds: in order.
-      versions: name of a package -> version; "commit" is that of the working tree.
+      sweep_values: values of the swept field, in order, as in JSON.
+      seeds: seeds, in order.
+      versions: name of a package -> version; "commit" is the commit of the working tree.
     """
 
     command: str
@@ -99,15 +99,15 @@ class About:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """All of a study; while it goes on, the runs that are finished."""
+    """Description and scores of a study; while it runs, the scores of its finished runs."""
 
     about: About
     runs: tuple[RunScores, ...]
 
     def by_setting(self) -> dict[str, list[RunScores]]:
-        """Groups the runs that differ in their seed only: name of the setting -> runs by seed.
+        """Groups the runs that differ only in their seed: name of the setting -> runs by seed.
 
-        In the order of the methods, then of the swept values.
+        Settings are in the order of the methods, then of the swept values.
         """
         about = self.about
         order = {method: index for index, method in enumerate(about.methods)}
@@ -121,7 +121,7 @@ class Study:
         return grouped
 
     def setting_name(self, method: str, value: Any) -> str:
-        """Names a method, with the value of the swept field where it uses it."""
+        """Names a setting: the method, with the value of the swept field if it uses that field."""
         if value is None or self.about.sweep_field is None:
             return method
         return f"{method}, {shorten_field(self.about.sweep_field)} {describe_value(value)}"
@@ -139,12 +139,12 @@ def shorten_field(field: str) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """Writes a field's value briefly: [32, 32] as 32x32."""
+    """Formats a field's value briefly: [32, 32] as 32x32."""
     return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _upgrade_about(fields: dict[str, Any]) -> dict[str, Any]:
-    """Names the classes where a file of before has their number only."""
+    """Adds the label set to the fields of an older file, which only has the number of classes."""
     if "num_classes" not in fields:
         return fields
     name = upgrade.upgrade_label_set(fields["num_classes"])
@@ -166,7 +166,7 @@ def save(study: Study, workdir: pathlib.Path) -> pathlib.Path:
 
 
 def load(workdir: pathlib.Path) -> Study:
-    """Reads what `save` wrote.
+    """Reads the study that `save` wrote.
 
     Raises:
       UserError: if there is no study, or its file is damaged.

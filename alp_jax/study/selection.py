@@ -1,13 +1,13 @@
-"""Best against best: each method at the value of the swept field that it would choose for itself.
+"""Compares best against best: each method at its own best value of the swept field.
 
 Synopsis:
 
   for rule in RULES:
       choices = choose(study, rule)               # one for each method
-      differences = compare_choices(choices)      # of the reported split, paired by seed
+      differences = compare_choices(choices)      # on the reported split, paired by seed
 
 A value is chosen on the evaluation split, by the mean over all seeds of the last evaluation: with
-target labels if the rule is mean IoU, without any if it is a criterion of `criteria.CRITERIA`.
+target labels if the rule is mean IoU, without labels if it is in `criteria.CRITERIA`.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from alp_jax.study.scores import RunScores, Study
 from alp_jax.study.statistics import PairedDifference, compare_runs
 
 LABELS = "mean_iou"
-# Name in a summary -> sign that makes more better.
+# Name in a summary -> 1 if higher is better, -1 if lower is.
 RULES = {LABELS: 1, **criteria.CRITERIA}
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What one method takes by one rule.
+    """Choice of one method by one rule.
 
     Attributes:
       method: variant of the configuration.
-      value: of the swept field; None for a method that does not use it.
-      evaluated: what the rule was decided by: its mean over seeds, on the evaluation split.
-      runs: of that value, by seed.
+      value: value of the swept field; None for a method that does not use it.
+      evaluated: mean of the rule's number over seeds, on the evaluation split.
+      runs: runs with that value, by seed.
     """
 
     method: str
@@ -47,10 +47,11 @@ def choose(study: Study, rule: str) -> list[Choice]:
     """Chooses a value for each method.
 
     Args:
-      study: with a swept field.
+      study: a study with a swept field.
       rule: one of RULES.
     Returns:
-      one for each method whose every run has what the rule reads, in the order of the tables.
+      one choice for each method, in the order of the tables. A value is only considered if all its
+      runs have the rule's number; a method without such a value is left out.
     """
     found: dict[str, list[Choice]] = {}
     for runs in study.by_setting().values():
@@ -69,7 +70,7 @@ def choose(study: Study, rule: str) -> list[Choice]:
 
 
 def compare_choices(choices: Sequence[Choice]) -> list[PairedDifference]:
-    """Compares what every two methods score with their own values, the later one first."""
+    """Compares the scores of every two methods at their own values, the later method first."""
     found = (
         compare_runs(first.method, first.runs, second.method, second.runs)
         for second, first in itertools.combinations(choices, 2)

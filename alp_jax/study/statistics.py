@@ -1,4 +1,4 @@
-"""Means over seeds, and differences between settings on the same seeds with their intervals.
+"""Computes means over seeds, and differences between settings with intervals, paired by seed.
 
 Synopsis:
 
@@ -24,18 +24,19 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference:
-    """How much better the first setting is than the second, on the seeds that both have.
+    """Scores of a first setting minus scores of a second, on the seeds that both have.
 
-    Runs of a seed share their start and the order of the source images, so the spread of a
-    difference is smaller than that of the scores.
+    Runs of a seed share their start and the order of the source images, so differences spread less
+    than scores.
 
     Attributes:
       first, second: names of the settings.
-      differences: of each seed, in the scores' unit.
-      mean, std: of the differences; std (ddof 1) is None for one.
+      differences: difference for each seed, in the unit of the scores.
+      mean, std: mean and standard deviation (ddof 1) of the differences; std is None for one seed.
       bootstrap: BCa interval of the mean; None for fewer than two seeds. With few seeds it is
         somewhat too narrow.
-      student: Student's t interval of the mean, which takes the differences as normal.
+      student: Student's t interval of the mean, which assumes normal differences; None for fewer
+        than two seeds.
     """
 
     first: str
@@ -54,7 +55,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def format_percent(values: Sequence[float | None], digits: int = 1) -> str:
-    """Writes mean ± standard deviation of values in [0, 1], in percent; "-" where none is."""
+    """Formats mean ± standard deviation of values in [0, 1], in percent; "-" without values."""
     defined = [value for value in values if value is not None]
     if not defined:
         return "-"
@@ -64,20 +65,20 @@ def format_percent(values: Sequence[float | None], digits: int = 1) -> str:
 
 
 def format_interval(interval: Interval | None) -> str:
-    """Writes an interval of numbers in [0, 1] in percent, with signs."""
+    """Formats an interval of differences in [-1, 1], in percent with signs."""
     if interval is None:
         return "one seed: none"
     return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
 
 
 def paired_differences(study: Study, score: str = "mean_iou") -> list[PairedDifference]:
-    """Compares every two settings, the later one of the tables first.
+    """Compares every two settings; the later one in the tables is the first of a difference.
 
     Args:
-      study: with the scores of the last step.
+      study: a study with the scores of the last step.
       score: name of a number in a summary.
     Returns:
-      one for every two settings that have a seed in common where both have the score.
+      one difference for every two settings that both have the score for some seed.
     """
     settings = study.by_setting()
     found = (
@@ -94,7 +95,7 @@ def compare_runs(
     second_runs: Sequence[RunScores],
     score: str = "mean_iou",
 ) -> PairedDifference | None:
-    """Compares the runs of two settings by the seeds that both have; None if there are none."""
+    """Compares the runs of two settings on the seeds that both have; None without such seeds."""
     found = differences_by_seed(first_runs, second_runs, score)
     return compare(first, second, tuple(found.values())) if found else None
 
@@ -108,7 +109,7 @@ def differences_by_seed(
 
 
 def compare(first: str, second: str, differences: tuple[float, ...]) -> PairedDifference:
-    """Describes the differences of two settings, one for each seed."""
+    """Computes statistics of the differences between two settings, one for each seed."""
     mean, std = mean_and_std(differences)
     bootstrap = student = None
     if std is not None:
@@ -124,7 +125,7 @@ def _by_seed(runs: Sequence[RunScores], score: str) -> dict[int, float]:
 
 
 def _bootstrap(differences: tuple[float, ...]) -> Interval:
-    """The BCa interval of Efron; where that is undefined, the percentile interval."""
+    """Computes Efron's BCa interval; if that is undefined, the percentile interval."""
     if np.ptp(differences) == 0:
         return differences[0], differences[0]
     low, high = _interval(differences, "BCa")

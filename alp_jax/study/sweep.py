@@ -1,4 +1,4 @@
-"""The plot of a sweep: Figure 8a of Cicek et al., ACCV 2020, for any field.
+"""Plots a sweep: Figure 8a of Cicek et al., ACCV 2020, for any field.
 
 Synopsis:
 
@@ -20,7 +20,7 @@ from alp_jax.study.statistics import mean_and_std
 from alp_jax.workdir import files
 
 STEM = "sweep"
-# What the name of a swept field ends in -> label of the axis.
+# End of the name of a swept field -> label of the axis.
 _AXIS_NAMES = {
     "patch_size": "side of the patch (pixels)",
     "adversarial.weight": "adversarial weight \N{GREEK SMALL LETTER LAMDA}",
@@ -31,8 +31,8 @@ _AXIS_NAMES = {
 def save_sweep(study: Study, workdir: pathlib.Path) -> None:
     """Draws mean IoU over the values of the swept field, and writes the numbers beside it.
 
-    A line with the standard deviation over seeds for each method that uses the field, each seed as
-    a dot; a band for each method that does not.
+    A method that uses the field is a line with standard deviations over seeds, and with each seed
+    as a dot; any other method is a band.
     """
     files.write_text(workdir / f"{STEM}.csv", _to_csv(study))
     figures.save(draw_sweep(study), workdir / f"{STEM}.png")
@@ -46,7 +46,7 @@ def draw_sweep(study: Study) -> Figure:
 
 
 def _scores(study: Study, method: str, value: Any) -> list[float]:
-    """Mean IoU of the last step, in percent, of each seed."""
+    """Returns the mean IoU of the last step of each seed, in percent."""
     return [
         100 * run.last["mean_iou"]
         for run in study.runs

@@ -1,4 +1,4 @@
-"""A study's scores as tables of text, in the layout of the paper's Tables 3 and 4.
+"""Formats a study's scores as tables of text, in the layout of the paper's Tables 3 and 4.
 
 Synopsis:
 
@@ -25,7 +25,7 @@ _DIFFERENCE_HEADS = [
     "seeds above 0",
 ]
 
-# The paper's heads of columns.
+# Class name -> head of the column in the paper.
 _SHORT_NAMES = {
     "sidewalk": "SW",
     "building": "Build",
@@ -39,9 +39,9 @@ _SHORT_NAMES = {
 
 
 def to_csv(study: Study) -> str:
-    """One row for each run and kind of score, in percent: last, best, and last_10_mean.
+    """Formats one row for each run and kind of score, in percent: last, best, and last_10_mean.
 
-    `best` was chosen with target labels; `last_10_mean` is of the evaluation split.
+    `best` was chosen with target labels; `last_10_mean` is on the evaluation split.
     """
     about = study.about
     names = about.classes
@@ -68,14 +68,14 @@ def to_csv(study: Study) -> str:
 
 
 def _means(study: Study) -> dict[str, str]:
-    """Names the mean IoU and the reports over some of the classes: key -> head of a column."""
+    """Names the mean IoU and the means over some of the classes: key -> head of a column."""
     shown = (MEAN_IOU, *study.about.reports)
     named = name_means(key for key in study.runs[0].last if key in shown)
     return {key: name.replace("mean IoU", "mIoU") for key, name in named.items()}
 
 
 def _average(run: RunScores) -> Summary | None:
-    """Averages the last evaluations of a run, where all of them have the score."""
+    """Averages the last evaluations of a run; a score that one of them lacks is None."""
     history = run.history(LAST_EVALUATIONS)
     if not history:
         return None
@@ -103,12 +103,12 @@ def score_table(
     *,
     digits: int = 1,
 ) -> tuple[list[str], Rows]:
-    """The layout of Tables 3 and 4: a row for each setting, a column for each class and mean.
+    """Creates a table like Tables 3 and 4: a row per setting, a column per mean and class.
 
     Args:
-      study: with at least one run.
-      pick: the summary of a run to show; runs without it are left out.
-      digits: after the point.
+      study: a study with at least one run.
+      pick: selects the summary of a run to show; runs without it are left out.
+      digits: digits after the point.
     Returns:
       (heads, rows) of text: mean ± standard deviation over seeds, in percent.
     """
@@ -125,7 +125,7 @@ def score_table(
 
 
 def history_table(study: Study) -> tuple[list[str], Rows]:
-    """The same of the mean of each run's last evaluations, and how mIoU varies among them."""
+    """Creates the score table of each run's mean last evaluations, and mIoU's spread in them."""
     heads, rows = score_table(study, _average)
     heads.insert(2, "std within a run")
     settings = study.by_setting()
@@ -141,7 +141,7 @@ def history_table(study: Study) -> tuple[list[str], Rows]:
 
 
 def relative_row(study: Study) -> list[str] | None:
-    """The paper's last row: the last setting minus the first, on the seeds that both have."""
+    """Creates the paper's last row: last setting minus first, on the seeds that both have."""
     settings = study.by_setting()
     if len(settings) < 2:
         return None
@@ -169,16 +169,16 @@ def _short_name(name: str) -> str:
 
 
 def difference_table(study: Study) -> tuple[list[str], Rows]:
-    """Every two settings: their paired difference in mean IoU, in points of percent."""
+    """Creates the table of paired differences in mean IoU of every two settings, in points."""
     found = statistics.paired_differences(study)
     return _DIFFERENCE_HEADS, [_difference_row(difference) for difference in found]
 
 
 def choice_tables(study: Study) -> tuple[tuple[list[str], Rows], tuple[list[str], Rows]]:
-    """Best against best: what each method chooses by each rule, and what it then scores.
+    """Creates the tables of best against best: the choices of each method, and their scores.
 
     Returns:
-      (the choices, the paired differences of every two methods at the values that they chose).
+      (the choices by each rule, the paired differences of every two methods at their own choices).
     """
     heads = ["chosen by", "method", "value", f"mIoU, {study.about.evaluation_split}"]
     heads.append(f"mIoU, {study.about.reported_split}")
@@ -213,7 +213,7 @@ def _difference_row(found: statistics.PairedDifference) -> list[str]:
 
 
 def criterion_table(study: Study) -> tuple[list[str], Rows]:
-    """How well each criterion without labels ranks checkpoints and settings."""
+    """Creates the table of how well label-free criteria rank checkpoints and settings."""
     heads = ["criterion", "rank correlation over steps", "over settings", "regret, points of mIoU"]
     rows = []
     for ranking in criteria.rank_criteria(study):
@@ -232,7 +232,10 @@ def _plus_minus(value: tuple[float, float | None] | None, scale: int) -> str:
 
 
 def published_table(study: Study) -> tuple[list[str], Rows]:
-    """The paper's rows of the same task, in percent as printed; no rows for another task."""
+    """Creates the table of the paper's rows for the study's task, in percent as printed.
+
+    A task that is not in the paper has no rows.
+    """
     names = study.about.classes
     task = published_tables.task_of(study.about.source, label_set=study.about.label_set)
     rows = []

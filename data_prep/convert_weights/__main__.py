@@ -15,31 +15,29 @@ from data_prep.convert_weights.layouts import AUTO, LAYOUTS
 _INPUT = flags.DEFINE_string(
     "input", None, "A .pth file, or a workdir: the folder of a run or of converted weights."
 )
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "What to write, which must not exist: a workdir, or a .pth file."
-)
+_OUTPUT = flags.DEFINE_string("output", None, "Workdir or .pth file to write; it must not exist.")
 _LAYOUT = flags.DEFINE_enum(
     "layout",
     AUTO,
     [AUTO, *LAYOUTS],
-    "How the .pth file names and means its tensors: "
+    "Layout of the .pth file, the names and meaning of its tensors: "
     + "; ".join(f"{name}, {layout.description}" for name, layout in LAYOUTS.items())
-    + ". auto recognises a file's; to write one, it takes that which the weights came in, or "
-    "else AdvEnt's.",
+    + ". auto recognises the layout of an input; an output gets the layout that the weights came "
+    "in, or else AdvEnt's.",
 )
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "latest", "Of a workdir: latest, best or the number of a step."
+    "checkpoint", "latest", "Checkpoint of a workdir: latest, best or the number of a step."
 )
 _LABEL_SET = flags.DEFINE_string(
     "label_set",
     None,
-    "Classes of a .pth file, in order: a label set, such as cityscapes_16, or a file of one's own, "
-    "such as my_classes.yaml. Needed where they are not 19, 16 or 13, which are Cityscapes'.",
+    "Classes of a .pth file, in order: a label set, such as cityscapes_16, or your own file, such "
+    "as my_classes.yaml. Needed unless there are 19, 16 or 13 classes, which are Cityscapes'.",
 )
 
 
 def main() -> None:
-    """Converts in the direction that the input tells."""
+    """Converts a file to a workdir, or a workdir to a file, depending on the input."""
     if _INPUT.value is None or _OUTPUT.value is None:
         raise UserError(
             "Give --input and --output: --input=FILE.pth --output=pretrained/NAME, or "

@@ -1,4 +1,4 @@
-"""From a workdir to a .pth file.
+"""Converts a workdir to a .pth file.
 
 Synopsis:
 
@@ -32,18 +32,17 @@ def export_weights(
 ) -> str:
     """Converts a checkpoint to a .pth file.
 
-    Weights that were converted before go back as they came, to the bit, unless another layout is
-    asked for.
+    Weights that came from a .pth file get the same bits as in it, unless another layout is given.
 
     Args:
-      workdir: of a run, or of converted weights.
+      workdir: folder of a run, or of converted weights.
       output: the file, which must not exist.
-      layout_name: one of LAYOUTS, or AUTO: that which the weights came in, or else AdvEnt's.
+      layout_name: one of LAYOUTS, or AUTO: the layout that the weights came in, or else AdvEnt's.
       checkpoint_name: "latest", "best" or the number of a step.
     Returns:
-      what was done, for people.
+      a report for people.
     Raises:
-      UserError: if there is no such checkpoint, or the layout cannot hold its network.
+      UserError: if the checkpoint does not exist, or the layout cannot hold its network.
     """
     run_config = config.load(workdir)
     model = run_config.model
@@ -96,7 +95,7 @@ def _usual_layout(model: ModelSettings) -> str:
 
 
 def _check_holds(layout_name: str, model: ModelSettings, workdir: pathlib.Path) -> None:
-    """Refuses a layout that means another network, naming the first field that differs."""
+    """Refuses a layout of another network; the message names the first field that differs."""
     different = _find_difference(LAYOUTS[layout_name], model)
     if different is None:
         return
@@ -110,7 +109,7 @@ def _check_holds(layout_name: str, model: ModelSettings, workdir: pathlib.Path) 
 
 
 def _find_difference(layout: Layout, model: ModelSettings) -> tuple[str, object, object] | None:
-    """Finds the first field that a layout decides otherwise: its name, value and what is meant."""
+    """Finds the first field in which a layout differs: its name, value and the layout's value."""
     if layout.heads and model.heads.keys() != layout.heads.keys():
         return "heads", sorted(model.heads), sorted(layout.heads)
     ours = flatten(to_config(model))
@@ -123,7 +122,7 @@ def _find_difference(layout: Layout, model: ModelSettings) -> tuple[str, object,
 def _as_it_came(
     tensors: dict[str, np.ndarray], origin: Record, workdir: pathlib.Path
 ) -> dict[str, np.ndarray]:
-    """Lists all tensors of the file that the weights came from, in its order."""
+    """Lists all tensors of the original file, in its order."""
     tensors = tensors | origin.unused
     if tensors.keys() != set(origin.keys):
         raise UserError(
@@ -136,7 +135,7 @@ def _as_it_came(
 def _as_published(
     tensors: dict[str, np.ndarray], layout: Layout, model: ModelSettings
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Lists all tensors of a network of the layout, in its order, and what there is to say."""
+    """Lists all tensors of the layout's network, in its order, and notes for the report."""
     added = {counter: np.zeros((), np.int64) for key in tensors if (counter := counter_of(key))}
     notes = [f"{len(added)} counters of batch norm are 0"]
     for head, published in layout.heads.items():

@@ -1,4 +1,4 @@
-"""From a .pth file to a workdir.
+"""Converts a .pth file to a workdir.
 
 Synopsis:
 
@@ -31,20 +31,18 @@ from data_prep.convert_weights.record import Record
 def import_weights(
     source: pathlib.Path, output: pathlib.Path, layout_name: str, label_set_name: str | None = None
 ) -> str:
-    """Converts a .pth file to a workdir with config.json and checkpoint 0.
-
-    The workdir appears whole or not at all.
+    """Converts a .pth file to a workdir with config.json and checkpoint 0, atomically.
 
     Args:
       source: the .pth file.
       output: the workdir, which must not exist.
       layout_name: one of LAYOUTS, or AUTO.
-      label_set_name: of the file's classes, as `config.data.label_set`; None: that of Cityscapes
-        with as many classes.
+      label_set_name: label set of the file's classes, as `config.data.label_set`; None: the one of
+        Cityscapes with as many classes.
     Returns:
-      what was done, and what can be done with it, for people.
+      a report for people, with commands that use the workdir.
     Raises:
-      UserError: if the file is not what the layout says, or nothing can be written.
+      UserError: if the file does not fit the layout, or the workdir cannot be written.
     """
     content = torch_files.read(source)
     prefix = _common_prefix(content.tensors)
@@ -80,7 +78,7 @@ def import_weights(
 
 
 def _common_prefix(keys: Iterable[str]) -> str:
-    """What DataParallel and the Caffe conversion put before every key."""
+    """Finds the prefix that DataParallel and the Caffe conversion put before every key."""
     prefix = ""
     for part in ("module.", "Scale."):
         if all(key.startswith(prefix + part) for key in keys):
@@ -97,7 +95,7 @@ def _write_workdir(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-            # One below, as the temporary folder is for its owner alone.
+            # A folder below it, because only its owner may read the temporary folder.
             workdir = pathlib.Path(folder) / "workdir"
             config.save(build_settings(run_config), workdir)
             label_set_name = run_config.data.label_set
@@ -150,7 +148,7 @@ def _describe(
 
 
 def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
-    """Flags that give configs/default.py the same network."""
+    """Lists the flags that give configs/default.py the same network."""
     ours, usual = flatten(run_config), flatten(default.get_config())
     return [
         as_flag(name, value)

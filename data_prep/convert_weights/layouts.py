@@ -1,13 +1,14 @@
-"""How published files name the tensors of a network, and what their networks expect.
+"""Declares how published files name the tensors of a network, and which input it expects.
 
 Synopsis:
 
   layout = LAYOUTS["advent"]
   model = build(ModelSettings, ...)           # with the fields of layout.model_fields()
-  key_of(layout, model, path)                 # of our parameter or statistic: "layer1.0.bn1.bias"
+  key_of(layout, model, path)                 # key of a parameter: "layer1.0.bn1.bias"
 
-The file of a backbone (alp_jax/models/backbones) declares the files that hold it alone. To support
-another file of a whole network, add a row to WHOLE_NETWORKS and its network to tests/data_prep.
+The module of a backbone (alp_jax/models/backbones) declares the files that hold only this backbone.
+To support another file of a whole network, add a row to WHOLE_NETWORKS and its network to
+tests/data_prep.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,14 +44,14 @@ def _describe_deeplab(
     dilations: tuple[int, ...] = (6, 12, 18, 24),
     unused: tuple[Unused, ...] = (),
 ) -> Layout:
-    """Describes a file of DeepLabv2.
+    """Creates the layout of a file of DeepLabv2.
 
     Args:
-      description: whose files they are.
-      pixels: what the network is fed.
-      heads: our head -> modules of the file whose branches it sums, in order.
-      dilations: of the branches that the forward pass of each module reaches, its first ones.
-      unused: what else is in a file.
+      description: origin of the files.
+      pixels: order and scaling of input channels.
+      heads: head of the segmenter -> modules of the file whose branches it sums, in order.
+      dilations: dilations of the branches that each module's forward pass reaches, the first ones.
+      unused: tensors in the file that the network does not need.
     """
     stages = {MAIN: -1, _AUX: -2}
     published = {
@@ -109,19 +110,19 @@ def _list_backbones() -> Iterator[tuple[str, Layout]]:
 
 
 LAYOUTS: dict[str, Layout] = {**dict(_list_backbones()), **WHOLE_NETWORKS}
-# Files that others could be taken for, by the start of their SHA-256, which is in their names.
+# Files that could be mistaken for others, by the start of their SHA-256, which is in their names.
 PUBLISHED_FILES = {"ed35151c": "adaptsegnet"} | {
     start: name for name, layout in LAYOUTS.items() for start in layout.sha256_starts
 }
 
 
 def key_of(layout: Layout, model: ModelSettings, path: tuple[Any, ...]) -> str:
-    """Returns the key in a file of the tensor at a path of our tree.
+    """Returns the key that the tensor at a path of our tree has in a file.
 
     Args:
-      layout: of the file.
-      model: of the network.
-      path: in a tree of `trees.create_shapes`.
+      layout: layout of the file.
+      model: settings of the network.
+      path: path in a tree of `trees.create_shapes`.
     """
     part, *below = (entry.key for entry in path if entry.key not in _LEVELS)
     if part == BACKBONE:
@@ -147,6 +148,6 @@ def sort_as_published(keys: Iterable[str], layout: Layout) -> list[str]:
 
 
 def counter_of(key: str) -> str | None:
-    """Returns the key of the counter beside a batch norm's running mean; for other keys None."""
+    """Returns the key of the counter beside a batch norm's running mean; None for other keys."""
     module, _, leaf = key.rpartition(".")
     return f"{module}.{COUNTER}" if leaf == "running_mean" else None

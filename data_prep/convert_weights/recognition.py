@@ -1,4 +1,4 @@
-"""Understanding a file from the keys and shapes of its tensors.
+"""Recognises a file by the keys and shapes of its tensors.
 
 Synopsis:
 
@@ -37,19 +37,19 @@ from data_prep.convert_weights.layouts import (
     load_decoder,
 )
 
-# Number of classes -> label set, where a file is not said to be of another.
+# Number of classes -> label set of a file, unless another one is given.
 _LABEL_SETS = {count: upgrade.upgrade_label_set(count) for count in (19, 16, 13)}
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedFile:
-    """The keys and shapes of a file, to be understood.
+    """Keys and shapes of a file.
 
     Attributes:
-      path: of the file.
-      shapes: of its tensors, by key without prefix.
-      label_set: of its classifiers, as `config.data.label_set`; None: Cityscapes' with as many
-        classes.
+      path: path of the file.
+      shapes: key without prefix -> shape of the tensor.
+      label_set: label set of the classifiers, as `config.data.label_set`; None: the one of
+        Cityscapes with as many classes.
     """
 
     path: pathlib.Path
@@ -57,16 +57,16 @@ class PublishedFile:
     label_set: str | None = None
 
     def recognise(self, prefix: str) -> str:
-        """Finds the one layout that the file can be.
+        """Finds the only layout that fits the file.
 
         Raises:
-          UserError: if there is none, or more than one.
+          UserError: if no layout fits, or more than one.
         """
         fits, faults = [], []
         for name, layout in LAYOUTS.items():
             try:
                 fits += [name] if self._fits(layout, prefix) else []
-            except UserError as error:  # Without a tensor of the layout's backbone.
+            except UserError as error:  # The file lacks a tensor of the layout's backbone.
                 faults.append(error)
         if len(fits) == 1:
             return fits[0]
@@ -86,7 +86,7 @@ class PublishedFile:
         )
 
     def _find_label_set(self, num_classes: int) -> str | None:
-        """Names the label set of a classifier; None where none has so many classes."""
+        """Finds the label set of a classifier; returns None if none has as many classes."""
         if self.label_set is None:
             return _LABEL_SETS.get(num_classes)
         fits = load_label_set(self.label_set).num_classes == num_classes
@@ -98,7 +98,7 @@ class PublishedFile:
         return f"the {load_label_set(self.label_set).num_classes} classes of {self.label_set}"
 
     def _fits(self, layout: Layout, prefix: str) -> bool:
-        """Returns whether backbone and classifiers in the file are those of the layout."""
+        """Returns whether the file has the backbone and the classifiers of the layout."""
         channels = self._read_backbone(layout).stage_channels
         if prefix.removeprefix("module.") not in layout.prefixes:
             return False
@@ -114,29 +114,29 @@ class PublishedFile:
         )
 
     def _read_backbone(self, layout: Layout) -> Backbone:
-        """Reads the settings of the backbone.
+        """Reads the settings of the backbone from the shapes.
 
         Raises:
-          UserError: if a tensor that tells a size is missing or has no such size.
+          UserError: if a required tensor is missing or has a wrong shape.
         """
         cls = load_backbone(layout.kind)
         return cls(**{**layout.fields, **cls.read_fields(self._read_size, self.shapes)})
 
     def read_model(self, layout: Layout) -> ModelSettings:
-        """Reads the settings of the network that the tensors are of.
+        """Reads the settings of the file's network from the shapes.
 
         Raises:
-          UserError: if a tensor that tells a size is missing or has no such size.
+          UserError: if a required tensor is missing or has a wrong shape.
         """
         backbone = {"kind": layout.kind, **to_config(self._read_backbone(layout)).to_dict()}
         fields = {**to_config(ModelSettings()).to_dict(), **layout.model_fields()}
         return build(ModelSettings, {**fields, "backbone": backbone}, name="config.model")
 
     def find_label_set(self, layout: Layout) -> str:
-        """Names the label set of a layout with classifiers.
+        """Finds the label set of the file, for a layout with classifiers.
 
         Raises:
-          UserError: if none has as many classes.
+          UserError: if no label set has as many classes.
         """
         head = layout.heads[MAIN]
         key = load_decoder(head.kind).published_logits_key(head.modules[0])
@@ -150,7 +150,7 @@ class PublishedFile:
         return label_set
 
     def create_config(self, layout: Layout) -> ml_collections.ConfigDict:
-        """Creates a complete configuration with the network that the tensors are of.
+        """Creates a complete configuration with the file's network.
 
         Raises:
           UserError: as `read_model` and `find_label_set`, or if a label set is given for weights
@@ -175,16 +175,16 @@ class PublishedFile:
     def account_for(
         self, layout_name: str, model: ModelSettings, expected: trees.PyTree
     ) -> dict[str, str]:
-        """Finds a place for every tensor.
+        """Matches every tensor to the network, or to a reason why the network does not need it.
 
         Args:
-          layout_name: of the file.
-          model: from `read_model`.
-          expected: from `trees.create_shapes`.
+          layout_name: name of the file's layout.
+          model: settings from `read_model`.
+          expected: shapes from `trees.create_shapes`.
         Returns:
-          key of every tensor that the network does not need -> what it is.
+          key of every tensor that the network does not need -> its description.
         Raises:
-          UserError: naming tensors that are missing, unknown or of another shape.
+          UserError: if tensors are missing, unknown or of another shape; the message names them.
         """
         layout = LAYOUTS[layout_name]
         used = {
@@ -235,7 +235,7 @@ class PublishedFile:
 
 
 def _list_logits_keys() -> dict[str, str]:
-    """Lists the modules that are a classifier in some layout, each with the key of a weight."""
+    """Maps every module that is a classifier in some layout to the key of its logits' weight."""
     heads = [head for layout in LAYOUTS.values() for head in layout.heads.values()]
     keys = {
         module: load_decoder(head.kind).published_logits_key(module)
@@ -246,5 +246,5 @@ def _list_logits_keys() -> dict[str, str]:
 
 
 def _some(keys: Iterable[str]) -> str:
-    """Names a few keys."""
+    """Lists a few of the keys as text."""
     return shorten(sorted(keys), 6) or "nothing"

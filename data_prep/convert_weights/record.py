@@ -1,4 +1,4 @@
-"""What a converted workdir remembers of its .pth file, so that the way back gives the same bits."""
+"""Records the origin of a converted workdir, so that exporting restores its .pth file's bits."""
 
 import dataclasses
 import json
@@ -15,17 +15,17 @@ UNUSED_FILE_NAME = "unused.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Where weights came from.
+    """Origin of converted weights.
 
     Attributes:
       source: name of the file.
-      sha256: of the file.
-      layout: its name in LAYOUTS.
+      sha256: SHA-256 of the file.
+      layout: name of its layout in LAYOUTS.
       wrapper: name of the entry of the file that held the state dict, or None.
-      prefix: before every key.
-      keys: without the prefix, in the file's order.
-      reasons: key of every tensor that the network has no use for -> what it is.
-      unused: those tensors.
+      prefix: prefix of every key in the file.
+      keys: keys without the prefix, in the file's order.
+      reasons: key of every tensor that the network does not need -> its description.
+      unused: key -> tensor, for the same keys.
     """
 
     source: str
@@ -46,10 +46,10 @@ class Record:
 
 
 def load(workdir: pathlib.Path) -> Record | None:
-    """Reads the record of a workdir; None if it is a run's.
+    """Reads the record of a workdir; returns None for the workdir of a run.
 
     Raises:
-      UserError: if it is damaged.
+      UserError: if the record is damaged.
     """
     path = workdir / FILE_NAME
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Reading and writing .pth files, the only place that knows PyTorch."""
+"""Reads and writes .pth files; the only module that uses PyTorch."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 from alp_jax.errors import UserError
 from data_prep.convert_weights.layouts import COUNTER
 
-# Where training scripts put the state dict in a file that holds more.
+# Entries that hold the state dict if training scripts save more than that.
 _WRAPPERS = ("state_dict", "model")
 
 
@@ -25,9 +25,9 @@ class StateDict:
 
     Attributes:
       tensors: key -> array, in the file's order.
-      wrapper: name of the entry that held them, or None.
-      dropped: names of the entries beside it.
-      sha256: of the file.
+      wrapper: name of the entry that held the tensors, or None.
+      dropped: names of the other entries.
+      sha256: SHA-256 of the file.
     """
 
     tensors: dict[str, np.ndarray]
@@ -37,10 +37,10 @@ class StateDict:
 
 
 def read(path: pathlib.Path) -> StateDict:
-    """Reads a state dict, running no code that the file may hold.
+    """Reads a state dict without running code from the file.
 
     Raises:
-      UserError: if the file is unreadable, damaged or unsafe, is no state dict, or holds numbers
+      UserError: if the file is unreadable, damaged or unsafe, is not a state dict, or holds numbers
         of another type than float32 (int64 for batch norm's counters).
     """
     torch = _import_torch()
@@ -90,10 +90,10 @@ def _to_arrays(path: pathlib.Path, torch: Any, tensors: Any) -> dict[str, np.nda
 
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], wrapper: str | None) -> str:
-    """Writes a state dict, whole or not at all; returns the file's sha256.
+    """Writes a state dict atomically; returns the SHA-256 of the file.
 
     Raises:
-      UserError: if it cannot be written.
+      UserError: if the file cannot be written.
     """
     torch = _import_torch()
     content: dict[str, Any] = collections.OrderedDict(
@@ -104,7 +104,7 @@ def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], wrapper: str | 
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The published code wants PyTorch 0.4 to 1.2, which reads the old format only.
+        # The published code needs PyTorch 0.4 to 1.2, which only reads the old format.
         torch.save(content, temporary, _use_new_zipfile_serialization=False)
         os.replace(temporary, path)
         return sha256_of(path)
@@ -117,13 +117,13 @@ def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], wrapper: str | 
 
 
 def sha256_of(path: pathlib.Path) -> str:
-    """The file's SHA-256 in hexadecimal digits."""
+    """Computes the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _import_torch() -> Any:
-    # By name, so that types are checked alike with PyTorch and without.
+    # Imported by name, so that types are checked in the same way without PyTorch.
     try:
         return importlib.import_module("torch")
     except ImportError as error:

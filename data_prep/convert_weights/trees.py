@@ -1,8 +1,8 @@
-"""Our side of a conversion: the segmenter's tree of arrays, and its kernels' order.
+"""Creates the segmenter's tree of shapes, and reorders the axes of its arrays, for a conversion.
 
 Synopsis:
 
-  shapes = create_shapes(model, 19, layout)     # {"params": ..., "model_state": ...}
+  shapes = create_shapes(model, num_classes, layout)     # {"params": ..., "model_state": ...}
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ def list_parts(layout: Layout) -> list[str]:
 
 
 def create_shapes(model: ModelSettings, num_classes: int, layout: Layout) -> dict[str, PyTree]:
-    """Creates the tree of shapes of the parts of a network that a layout holds.
+    """Creates the tree of shapes for the parts of a network that a layout holds.
 
     Args:
       model: settings of the network.
-      num_classes: of the classifiers; any where the layout has none.
-      layout: of the file.
+      num_classes: classes of the classifiers; any number for a layout without classifiers.
+      layout: layout of the file.
     Returns:
       {"params": ..., "model_state": ...} as in a checkpoint.
     """
@@ -49,15 +49,15 @@ def _get_axes(path: tuple[Any, ...], num_axes: int) -> tuple[int, ...]:
 
 
 def published_shape(path: tuple[Any, ...], shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns the shape that our array at a path has in a file: kernels are OIHW, here HWIO."""
+    """Returns the shape in a file of our array at a path: kernels are OIHW there, HWIO here."""
     return tuple(shape[i] for i in np.argsort(_get_axes(path, len(shape))))
 
 
 def from_published(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
-    """Reorders a tensor to our array at a path; the bits stay."""
+    """Reorders the axes of a tensor to those of our array at a path; values do not change."""
     return array.transpose(_get_axes(path, array.ndim))
 
 
 def to_published(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
-    """Undoes `from_published`."""
+    """Reorders the axes of our array to those in a file; the inverse of `from_published`."""
     return array.transpose(np.argsort(_get_axes(path, array.ndim)))

@@ -1,14 +1,15 @@
-"""Reading raw datasets as downloaded, checking them, and writing them as TFDS records.
+"""Reads raw datasets as downloaded, checks them, and writes them as TFDS records.
 
-files.py      what is in a raw folder, extracted or inside zip files
-layout.py     which of these files are the images and labels of a dataset, in pairs
-labels.py     label files -> values that are stored
-tables.py     what the values in published label files mean
-label_map.py  what the values in a user's label files mean
+files.py      lists and reads the files of a raw folder, extracted or inside zip files
+layout.py     finds the images and labels of a dataset among these files, in pairs
+labels.py     label files -> stored values
+tables.py     classes of the values in published label files
+label_map.py  classes of the values in a user's label files
 images.py     image files -> 8-bit RGB, checked; PNG files
-records.py    one pair -> one record, or what is wrong with it
-builder.py    the TFDS builder that writes records
+records.py    one pair -> one record, or its faults
+shards.py     writes the records of a split to files
+builder.py    the TFDS builder of all raw datasets
 prepare.py    writes configurations of a dataset
-check.py      lists everything that is wrong with a raw dataset
+check.py      lists all faults of a raw dataset
 cli.py        the command line of all raw datasets
 """

@@ -1,8 +1,8 @@
-"""The TFDS builder of all raw datasets: DATA_DIR/NAME/CONFIG/1.0.0, records in order of names.
+"""Builds raw datasets with TFDS: DATA_DIR/NAME/CONFIG/1.0.0, records in the order of names.
 
-Features: image (8-bit RGB, PNG or JPEG: the raw file itself where nothing had to change), name,
-and, in a configuration with labels, label (8-bit PNG). metadata.json says what the values of labels
-mean (`LabelTable`); where it does not, they are Cityscapes label ids.
+Features: image (8-bit RGB, PNG or JPEG: the raw file itself if nothing had to change), name, and,
+in a configuration with labels, label (8-bit PNG). metadata.json holds the classes of the label
+values (`LabelTable`); without these, values are Cityscapes label ids.
 
 Synopsis:
 
@@ -34,19 +34,19 @@ Example = dict[str, bytes | str]
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class RawConfig(tfds.core.BuilderConfig):
-    """A configuration; size: (height, width) that images and training labels are resized to."""
+    """A configuration; size: (height, width) to resize images and training labels to, or None."""
 
     layout: Layout
     size: tuple[int, int] | None = None
 
     def recipe(self, split: str) -> Recipe:
-        """How pairs of a split become records; scores are taken at the size of its labels."""
+        """Returns the recipe of a split; labels to score on keep their size."""
         label_size = self.size if split == "train" else None
         return Recipe(self.layout.read_label, self.layout.upright, self.size, label_size)
 
 
 def make_config(layout: Layout, size: tuple[int, int] | None = None) -> RawConfig:
-    """Makes a configuration; its name is the layout's, and _HEIGHTxWIDTH after it if resized."""
+    """Creates a configuration; its name is the layout's, followed by _HEIGHTxWIDTH if resized."""
     name = layout.name if size is None else f"{layout.name}_{size[0]}x{size[1]}"
     return RawConfig(name=name, description=name, layout=layout, size=size)
 
@@ -54,7 +54,7 @@ def make_config(layout: Layout, size: tuple[int, int] | None = None) -> RawConfi
 class RawBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes one configuration of a raw dataset.
 
-    A subclass gives it a name, its configurations and words about the raw folder.
+    A subclass declares a name, its configurations and a description of the raw folder.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -62,7 +62,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS: ClassVar[list[RawConfig]] = []
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Keeps a subclass out of TFDS's list of datasets, which has one of its own name."""
+        """Keeps a subclass out of TFDS's list of datasets, which may hold the same name."""
         super().__init_subclass__(skip_registration=True, **kwargs)
 
     def __init__(
@@ -74,12 +74,12 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         on_pair: Callable[[], None] = lambda: None,
         **kwargs: Any,
     ) -> None:
-        """Takes what to write, by default what is found in the manual directory.
+        """Creates the builder.
 
         Args:
-            selection: the pairs of each split.
-            pool: the workers; by default the work is done in this process.
-            skip_bad: whether to leave out pairs with a fault, and tell in `faults`.
+            selection: the pairs of each split; by default the pairs in the manual directory.
+            pool: the worker processes; by default this process does the work.
+            skip_bad: whether to leave out pairs with a fault, and list them in `faults`.
             on_pair: called after each pair.
             **kwargs: as for any builder.
         """
@@ -94,7 +94,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
 
     @classmethod
     def config_for(cls, layout: Layout, size: tuple[int, int] | None) -> RawConfig:
-        """The configuration of a layout and a size; TFDS wants the registered object itself."""
+        """Returns the configuration of a layout and size; TFDS requires the registered object."""
         config = make_config(layout, size)
         return next((c for c in cls.BUILDER_CONFIGS if c.name == config.name), config)
 
@@ -115,7 +115,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _metadata(self) -> tfds.core.MetadataDict | None:
-        """Returns the facts that a reader needs: the size of images, the values of labels."""
+        """Returns the facts that readers need: the size of images, the classes of label values."""
         config = self.builder_config
         facts: dict[str, Any] = {}
         if config.size is not None:
@@ -169,7 +169,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> None:
-        """Writes the splits as their examples come; see ShardWriter for why."""
+        """Writes the splits one example at a time, for the reasons in ShardWriter."""
         del download_config
         features = self.info.features
         serializer = tfds.core.ExampleSerializer(features.get_serialized_info())

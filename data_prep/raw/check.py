@@ -1,7 +1,4 @@
-"""The doctor: reads every file of a raw dataset as preparation does, and lists what is wrong.
-
-It writes nothing.
-"""
+"""Reads every file of a raw dataset as preparation does, and lists all faults; writes nothing."""
 
 import collections
 import itertools
@@ -17,7 +14,7 @@ from data_prep.raw.layout import Fault, Pair
 from data_prep.raw.prepare import Selections, limit_workers, select
 from data_prep.raw.records import Recipe, Record, check_pair
 
-_LISTED = 100  # of each kind
+_LISTED = 100  # lines of each kind
 
 
 def check(
@@ -28,18 +25,18 @@ def check(
     may_leave_out: bool,
     workers: int,
 ) -> int:
-    """Reads everything that the configurations would, and prints what is wrong.
+    """Reads all files of the configurations, and prints their faults.
 
     Args:
-        builder_cls: the dataset.
+        builder_cls: builder of the dataset.
         raw_dir: the raw folder.
         configs: the configurations.
         may_leave_out: as for `prepare.select`.
-        workers: processes.
+        workers: number of worker processes.
     Returns:
         0 if everything can be prepared, else 1.
     Raises:
-        UserError: if there is no such folder, a zip file in it is damaged, or nothing is found.
+        UserError: if the folder does not exist, a zip file in it is damaged, or nothing is found.
     """
     files = RawFiles(raw_dir)
     print(f"Checking {builder_cls.name} in {files.root}.")
@@ -64,7 +61,7 @@ def check(
 
 
 def _unique_pairs(selections: Selections) -> list[tuple[Recipe, Pair]]:
-    """Every image once, with its label if any configuration has one."""
+    """Lists every image once, with its label if any configuration has one."""
     work: dict[object, tuple[Recipe, Pair]] = {}
     for config, selection in selections:
         for split, pair in itertools.chain.from_iterable(

@@ -1,6 +1,6 @@
-"""The command line of all raw datasets.
+"""Runs the command line of raw datasets.
 
-Synopsis, at the end of the module of a dataset:
+Synopsis, at the end of a dataset's module:
 
   COMMAND = cli.Command(builder=Gta5, layouts=(ALL, PUBLISHED_SPLIT), default=("all",))
 
@@ -33,9 +33,9 @@ class Command:
     """The command of one dataset.
 
     Attributes:
-        builder: writes it.
+        builder: builder of the dataset.
         layouts: the configurations that --configs can name.
-        default: the names of those that are prepared unless --configs says otherwise.
+        default: names of the configurations that are prepared without --configs.
     """
 
     builder: type[RawBuilder]
@@ -52,16 +52,17 @@ class Command:
         return command.guard(self._run, argv)
 
     def define_flags(self, values: flags.FlagValues) -> None:
-        """Defines the flags that not every dataset has."""
+        """Defines the flags that differ between datasets."""
         define_raw_dir(values)
         names = ", ".join(layout.name for layout in self.layouts)
         flags.DEFINE_list(
-            "configs", None, f"What to prepare, of: {names}. Default: {', '.join(self.default)}.",
+            "configs", None,
+            f"Configurations to prepare, of: {names}. Default: {', '.join(self.default)}.",
             flag_values=values,
         )  # fmt: skip
 
     def choose(self, values: flags.FlagValues) -> tuple[str, list[Layout]]:
-        """The raw folder and the configurations that the flags ask for.
+        """Returns the raw folder and the configurations that the flags select.
 
         Raises:
             UserError: if a flag is missing or has a wrong value.
@@ -79,7 +80,7 @@ class Command:
         return require(values, "raw_dir"), [layouts[name] for name in dict.fromkeys(names)]
 
     def _run(self, argv: Sequence[str]) -> int:
-        values = command.define_flags("Processes that read and convert; the result is the same.")
+        values = command.define_flags("Worker processes; the result does not depend on them.")
         _define_flags(values)
         self.define_flags(values)
         command.parse(values, argv)
@@ -113,7 +114,8 @@ class Command:
 def run(module: str) -> NoReturn:
     """Runs the COMMAND of a dataset's module and exits.
 
-    The module is imported under its own name, which TFDS writes down: what runs is __main__.
+    The module is imported under its own name, because TFDS stores the name, and the module that
+    runs is called __main__.
     """
     sys.exit(importlib.import_module(module).COMMAND.main(sys.argv))
 
@@ -121,14 +123,14 @@ def run(module: str) -> NoReturn:
 def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "size", None, "HEIGHT,WIDTH in pixels that images and training labels are resized to, as "
-        "training would; labels of other splits keep theirs. Default: as they are.",
+        "training would; labels of other splits keep their size. Default: no resizing.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
-        "check", False, "Only read everything and list what is wrong.", flag_values=values
+        "check", False, "Only read all files and list their faults.", flag_values=values
     )
     flags.DEFINE_bool(
-        "skip_bad", False, "Leave out pairs with something wrong, and list them.",
+        "skip_bad", False, "Leave out pairs with a fault, and list them.",
         flag_values=values,
     )  # fmt: skip
 
@@ -136,15 +138,15 @@ def _define_flags(values: flags.FlagValues) -> None:
 def define_raw_dir(values: flags.FlagValues) -> None:
     """Defines the flag of the raw folder."""
     flags.DEFINE_string(
-        "raw_dir", None, "The raw dataset: extracted, or the zip files.", flag_values=values
+        "raw_dir", None, "Folder of the raw dataset, extracted or as zip files.", flag_values=values
     )
 
 
 def require(values: flags.FlagValues, name: str) -> str:
-    """The value of a flag.
+    """Returns the value of a required flag.
 
     Raises:
-        UserError: if it was not given.
+        UserError: if the flag was not given.
     """
     value = getattr(values, name)
     if not value:

@@ -1,4 +1,4 @@
-"""What is in a raw folder: extracted files, files inside zip files as downloaded, or a mix.
+"""Lists and reads the files of a raw folder: extracted, inside zip files as downloaded, or a mix.
 
 Synopsis:
 
@@ -23,13 +23,13 @@ _JUNK = re.compile(r"(^|/)(__MACOSX/|\._)")  # macOS adds a file ._NAME to each 
 
 @dataclasses.dataclass(frozen=True)
 class RawFile:
-    """One file; pickles, so that worker processes can read it.
+    """One file; picklable for worker processes.
 
     Attributes:
         root: the raw folder.
         archive: path of the zip file that holds it, below root; "" for a plain file.
-        path: below root, or inside the zip file.
-        num_bytes: its size, uncompressed.
+        path: path below root, or inside the zip file.
+        num_bytes: uncompressed size.
     """
 
     root: pathlib.Path
@@ -44,8 +44,8 @@ class RawFile:
         """Reads the whole file.
 
         Raises:
-            Exception: OSError, also for a file that is too large to be an image, or whatever
-                zipfile raises about a damaged member.
+            Exception: OSError, also for a file that is too large to be an image, or the many types
+                of zipfile for a damaged member.
         """
         if self.num_bytes > MAX_BYTES:
             raise OSError(f"{self.num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read")
@@ -56,18 +56,18 @@ class RawFile:
 
 @functools.lru_cache(maxsize=64)
 def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
-    """Each process has its own handles."""
+    """Opens a zip file; each process has its own handles."""
     return zipfile.ZipFile(path)
 
 
 class RawFiles:
-    """The index of a raw folder; it remembers which files were found useful."""
+    """Index of a raw folder; it remembers which files patterns have matched."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        """Lists the folder and the zip files in it; a plain file comes before one in a zip file.
+        """Lists the folder and the zip files in it; plain files come before files in zip files.
 
         Raises:
-            UserError: if there is no such folder, or a zip file in it is damaged.
+            UserError: if the folder does not exist, or a zip file in it is damaged.
         """
         self.root = pathlib.Path(root).expanduser()
         if not self.root.is_dir():
@@ -89,7 +89,7 @@ class RawFiles:
         self._useful: set[RawFile] = set()
 
     def find_all(self, pattern: str) -> list[tuple[str, RawFile]]:
-        """Files whose path ends in a pattern, each with what the group `name` matches."""
+        """Lists the files whose path ends in a pattern, as (match of the group `name`, file)."""
         expression = re.compile(rf"(?:^|/){pattern}$")
         found = []
         for file in self._files:
@@ -100,12 +100,12 @@ class RawFiles:
         return found
 
     def find(self, pattern: str) -> dict[str, RawFile]:
-        """The same by name, in the order of the names; of files of one name, the first is taken."""
+        """Maps names to files, like `find_all`, sorted; of files with the same name, the first."""
         found = dict(reversed(self.find_all(pattern)))
         return dict(sorted(found.items()))
 
     def others(self) -> list[RawFile]:
-        """Files that no call of `find` asked for."""
+        """Lists the files that no pattern has matched."""
         return [file for file in self._files if file not in self._useful]
 
 

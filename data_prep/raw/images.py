@@ -1,4 +1,4 @@
-"""Image files: decoding all of one to be sure that it is whole, conversion to 8-bit RGB, PNG."""
+"""Decodes image files completely, to find damage, and converts them to 8-bit RGB files."""
 
 import numpy as np
 from PIL import Image
@@ -11,14 +11,14 @@ from data_prep.raw.layout import FaultError
 
 __all__ = ["PNG_GREY", "PNG_PALETTE", "PNG_RGB", "describe_png", "open_image"]
 
-RESIZING_FILTER = "bicubic"  # Of alp_jax.data.pipeline.RESAMPLING.
+RESIZING_FILTER = "bicubic"  # A key of alp_jax.data.pipeline.RESAMPLING.
 
 
 def open_image(data: bytes) -> Image.Image:
     """Decodes a whole image file.
 
     Raises:
-        FaultError: if it is cut short, damaged, not an image, or too large to be decoded safely.
+        FaultError: if it is truncated, damaged, not an image, or too large to be decoded safely.
     """
     try:
         return images.open_image(data)
@@ -29,12 +29,12 @@ def open_image(data: bytes) -> Image.Image:
 def to_rgb_file(
     data: bytes, size: tuple[int, int] | None, *, upright: bool
 ) -> tuple[bytes, tuple[int, int]]:
-    """Makes an 8-bit RGB file of an image file; the file itself where nothing has to change.
+    """Converts an image file to an 8-bit RGB file; keeps it as it is if nothing has to change.
 
     Args:
-        data: the file.
-        size: (height, width) to resize to, as training does.
-        upright: whether to turn the image as its EXIF orientation says.
+        data: content of the file.
+        size: (height, width) to resize to, as training does; None keeps the size.
+        upright: whether to rotate the image by its EXIF orientation.
     Returns:
         (file, (height, width) of the image before resizing).
     Raises:

@@ -1,13 +1,13 @@
-"""A user's label map: which label value or colour is which class.
+"""Reads a user's label map: the classes of label values or colours.
 
 Synopsis:
 
   label_map = load_label_map("map.json")     # {"0": "background", "255": "crack"}
   values = label_map.read(label_file_bytes)  # [H, W] uint8 stored values
-  label_map.table                            # what they mean: 0 background, 1 crack, 255 ignored
+  label_map.table                            # their classes: 0 background, 1 crack, 255 ignored
 
 Classes are stored as 0, 1, ... in the order of the map, and `ignore` as 255, whatever the values in
-the files are: so a file's 255 may be a class.
+the files are. So the value 255 of a file may be a class.
 """
 
 import dataclasses
@@ -37,13 +37,13 @@ _MAX_VALUE = 65_535
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
-    """What the values, or the colours, in a user's label files mean.
+    """Meaning of the values or colours in a user's label files.
 
     Attributes:
-        stored: value, or colour as 0xRRGGBB -> value that is stored for it.
+        stored: value, or colour as 0xRRGGBB -> stored value.
         is_colour: whether label files are colour images.
         default: stored value of everything else; None if anything else is an error.
-        table: what the stored values mean; None: they are Cityscapes label ids.
+        table: classes of the stored values; None: they are Cityscapes label ids.
     """
 
     stored: Mapping[int, int]
@@ -57,7 +57,7 @@ class LabelMap:
         Returns:
             [H, W] uint8 stored values.
         Raises:
-            FaultError: if it cannot be read exactly, or holds a value that the map has not.
+            FaultError: if it cannot be read exactly, or holds a value that is not in the map.
         """
         image = open_image(data)
         if image.format not in _EXACT_FORMATS:
@@ -80,7 +80,7 @@ class LabelMap:
         return result
 
 
-# Of labels that already hold Cityscapes label ids.
+# Map for labels that already hold Cityscapes label ids.
 CITYSCAPES_IDS = LabelMap(CITYSCAPES.stored)
 
 
@@ -112,7 +112,7 @@ def load_label_map(path: str) -> LabelMap:
     """Reads a JSON or YAML file: value or colour -> class name, or "ignore".
 
     Raises:
-        UserError: if it cannot be read, or a key or a class is not what it should be.
+        UserError: if the file cannot be read, or has a wrong key or class.
     """
     entries = _load(pathlib.Path(path).expanduser())
     stored_by_name = _number_classes(path, entries)
@@ -158,7 +158,7 @@ def _load(path: pathlib.Path) -> dict[Any, Any]:
 
 
 def _number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
-    """Gives each class the value that is stored for it: 0, 1, ... as they come; ignore is 255."""
+    """Assigns stored values to the classes: 0, 1, ... in the order of the map; 255 to ignore."""
     stored: dict[str, int] = {}
     for key, name in entries.items():
         if name == IGNORE:

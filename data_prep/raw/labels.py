@@ -1,4 +1,4 @@
-"""Reads label files of raw datasets to the values that are stored; an unknown value is an error."""
+"""Converts label files of raw datasets to stored values; an unknown value is an error."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ _COLOUR_TYPES = {PNG_GREY: "grey", PNG_RGB: "colour", 4: "grey with alpha", 6: "
 
 
 def read_indices(data: bytes, table: RawTable) -> np.ndarray:
-    """Reads an 8-bit palette or grey PNG whose values are those of a table.
+    """Reads an 8-bit palette or grey PNG with the values of a table.
 
     Returns:
         [H, W] uint8 stored values.
     Raises:
-        FaultError: if the file is anything else, or holds a value that the table has not.
+        FaultError: if the file has another format, or holds a value that is not in the table.
     """
     image = open_image(data)
     png = describe_png(data)
@@ -35,9 +35,9 @@ def read_first_of_16_bit(data: bytes, table: RawTable) -> np.ndarray:
     Returns:
         [H, W] uint8 stored values.
     Raises:
-        FaultError: if the file is anything else, or holds a class that the table has not.
+        FaultError: if the file has another format, or holds a class that is not in the table.
     """
-    open_image(data)  # tells what is wrong with a damaged file; its own pixels are 8-bit: all 0
+    open_image(data)  # finds damage; Pillow's pixels are not used, as 8 bits leave all 0
     if describe_png(data) != (16, PNG_RGB):
         raise FaultError(
             WRONG_FORMAT,
@@ -59,13 +59,13 @@ def _to_stored(values: np.ndarray, table: RawTable) -> np.ndarray:
 
 
 def check_values(unknown: dict[int, int], describe: Callable[[int], str]) -> None:
-    """Complains about label values that mean nothing.
+    """Refuses unknown label values.
 
     Args:
         unknown: value -> number of pixels.
-        describe: how a value is written.
+        describe: formats a value.
     Raises:
-        FaultError: if there is one.
+        FaultError: if there is an unknown value.
     """
     if unknown:
         values = {describe(value): count for value, count in unknown.items()}

@@ -1,4 +1,4 @@
-r"""Which raw files are the images and labels of a dataset: patterns, pairs, published counts.
+r"""Pairs the images and labels of a dataset by patterns, and compares with published counts.
 
 Synopsis:
 
@@ -30,7 +30,7 @@ LabelReader = Callable[[bytes], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image and, where the records are to have one, its label."""
+    """An image and, if its record has one, its label."""
 
     name: str
     image: RawFile
@@ -39,13 +39,13 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What is wrong with one raw file.
+    """A fault of one raw file.
 
     Attributes:
-        kind: faults of one kind are listed together under this heading.
+        kind: heading under which faults of one kind are listed.
         file: the file.
         reason: completes a sentence that begins with the file.
-        values: unknown label values and how many pixels have them.
+        values: unknown label value -> number of pixels with it.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Fault:
 
 
 class FaultError(Exception):
-    """Raised by what reads a file: kind, reason and values as in Fault."""
+    """A file that is read has a fault; kind, reason and values are as in Fault."""
 
     def __init__(self, kind: str, reason: str, values: Mapping[str, int] | None = None) -> None:
         super().__init__(f"{kind}: {reason}")
@@ -63,7 +63,7 @@ class FaultError(Exception):
 
 
 class NothingFoundError(UserError):
-    """No image, or no label, of a whole configuration is there."""
+    """The raw folder has no image, or no label, for a configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Split:
     """One split of a raw dataset.
 
     Attributes:
-        folder: stands for {split} in the patterns.
-        published: how many pairs there should be; None if nobody knows.
-        first_number: where names are consecutive numbers, the first of them.
+        folder: replaces {split} in the patterns.
+        published: published number of pairs; None if unknown.
+        first_number: the first name, if names are consecutive numbers; else None.
     """
 
     folder: str = ""
@@ -81,7 +81,7 @@ class Split:
     first_number: int | None = None
 
     def describe_count(self, split: str, names: Sequence[str]) -> str:
-        """How many images a split has, how many are published, and which are not there."""
+        """Describes how many images a split has, how many are published, and which are missing."""
         size = f"{split} has {count(len(names), 'image')}"
         if self.published is None:
             return size
@@ -98,12 +98,12 @@ class Split:
 
 @dataclasses.dataclass
 class Selection:
-    """What the raw files hold for one configuration.
+    """Pairs of raw files for one configuration.
 
     Attributes:
-        pairs: of each split that is there, in the order of their names.
+        pairs: split -> its pairs, in the order of their names; without missing splits.
         faults: images without label and labels without image.
-        notes: what to tell the user: the size of each split, splits that are left out.
+        notes: messages for the user: the size of each split, splits that are left out.
     """
 
     pairs: dict[str, list[Pair]]
@@ -111,7 +111,7 @@ class Selection:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def check_partners(self) -> None:
-        """Complains about images without label and labels without image.
+        """Refuses images without label and labels without image.
 
         Raises:
             UserError: if there is one.
@@ -130,15 +130,15 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the files of one configuration are, and how its labels are read.
+    """Finds the files of one configuration, and knows how to read its labels.
 
     Attributes:
-        name: of the configuration.
+        name: name of the configuration.
         expected: the files that a raw folder should hold, in words.
         read_label: reads a label file; None for a configuration of images only.
-        table: what the stored values mean; None: they are Cityscapes label ids.
-        upright: whether to turn images as their EXIF orientation says. Published datasets are
-            taken as they are stored, like their labels.
+        table: classes of the stored values; None: they are Cityscapes label ids.
+        upright: whether to rotate images by their EXIF orientation. Images of published datasets
+            are not rotated, like their labels.
     """
 
     name: str
@@ -149,19 +149,19 @@ class Layout:
 
     @property
     def has_label(self) -> bool:
-        """Whether its records have labels."""
+        """Whether the records have labels."""
         return self.read_label is not None
 
     def select(self, files: RawFiles) -> Selection:
         """Finds the pairs of each split.
 
         Raises:
-            NothingFoundError: if no split is there.
+            NothingFoundError: if no split is found.
         """
         raise NotImplementedError
 
     def nothing_found(self, files: RawFiles) -> NothingFoundError:
-        """The error about a folder that holds something else."""
+        """Creates the error about a folder without the expected files."""
         others = [str(file) for file in files.others()]
         found = (
             f"{count(len(others), 'other file')} ({shorten(others, 3)})" if others else "nothing"
@@ -174,12 +174,12 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatternLayout(Layout):
-    """A layout that tells files by their paths.
+    """A layout that finds files by their paths.
 
     Attributes:
         splits: TFDS split -> its raw folder and published count.
         image, label: patterns of the end of a path, with a group `name`, and {split} for the raw
-            folder of a split; images and labels of one name belong together.
+            folder of a split; an image and a label with the same name are a pair.
     """
 
     splits: Mapping[str, Split]
@@ -204,7 +204,7 @@ class PatternLayout(Layout):
             if pairs:
                 selection.pairs[name] = pairs
         if not selection.pairs:
-            selection.check_partners()  # says more, where images and labels have other names
+            selection.check_partners()  # a clearer error, if only the names do not match
             raise self.nothing_found(files)
         return selection
 

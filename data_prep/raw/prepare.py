@@ -1,4 +1,4 @@
-"""Writes configurations of a raw dataset, skipping those that are complete."""
+"""Writes configurations of a raw dataset, and skips complete ones."""
 
 import functools
 import math
@@ -18,22 +18,22 @@ from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
 from data_prep.raw.layout import NothingFoundError, Selection
 
-_LISTED = 20  # faults that are named after a preparation that leaves them out
+_LISTED = 20  # lines of faults and of mismatches after a preparation
 _HINT = ": --check lists all"
 _PAIRS_PER_WORKER = 8  # starting a worker takes as long as a few pairs
 Selections = list[tuple[RawConfig, Selection]]
 
 
 def select(files: RawFiles, configs: Sequence[RawConfig], *, may_leave_out: bool) -> Selections:
-    """Finds what the raw files hold for each configuration; prints what the user should know.
+    """Finds the pairs of each configuration, and prints notes for the user.
 
     Args:
         files: the raw folder.
         configs: the configurations.
-        may_leave_out: whether one that nothing is there for is left out with a line, if others
-            are not.
+        may_leave_out: whether a configuration without files is left out, with a note, if others
+            have files.
     Raises:
-        NothingFoundError: if nothing is there.
+        NothingFoundError: if a configuration without files may not be left out.
     """
     selections: Selections = []
     absent: list[tuple[RawConfig, NothingFoundError]] = []
@@ -62,16 +62,16 @@ def prepare(
     skip_bad: bool = False,
     workers: int = 1,
 ) -> None:
-    """Writes configurations, each under its name only when it is whole, and prints about it.
+    """Writes configurations, each atomically, and prints a report.
 
     Args:
-        builder_cls: the dataset.
+        builder_cls: builder of the dataset.
         raw_dir: the raw folder.
         data_dir: the directory of all datasets.
-        configs: what to write.
+        configs: configurations to write.
         may_leave_out: as for `select`.
         skip_bad: whether to leave out pairs with a fault.
-        workers: processes; the records do not depend on it.
+        workers: number of worker processes; the records do not depend on it.
     Raises:
         UserError: if anything is wrong with the raw folder, a raw file or the data directory.
     """
@@ -120,7 +120,7 @@ def prepare(
 
 
 def limit_workers(workers: int, num_pairs: int) -> int:
-    """How many processes are worth starting."""
+    """Returns the number of worker processes that are worth starting."""
     return min(workers, math.ceil(num_pairs / _PAIRS_PER_WORKER))
 
 
@@ -146,7 +146,7 @@ def _describe(counts: dict[str, int]) -> str:
 
 
 def _check_space(root: pathlib.Path, selections: Selections) -> None:
-    """Complains if the images, which are copied where they are not resized, cannot fit."""
+    """Refuses a disk without space for the images that are copied because they keep their size."""
     needed = sum(
         pair.image.num_bytes
         for config, selection in selections

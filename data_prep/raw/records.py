@@ -1,4 +1,4 @@
-"""One pair of raw files -> one record, or what is wrong with it: the work of a worker process."""
+"""Converts one pair of raw files to a record, or lists its faults; runs in worker processes."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ from data_prep.raw.layout import Fault, FaultError, LabelReader, Pair
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a pair becomes a record.
+    """Settings of the conversion of a pair to a record.
 
     Attributes:
         read_label: reads a label file.
-        upright: whether to turn images as their EXIF orientation says.
+        upright: whether to rotate images by their EXIF orientation.
         image_size, label_size: (height, width) to resize to; None keeps the size.
     """
 
@@ -30,13 +30,13 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a record holds; empty where a file has a fault.
+    """Content of a record; a file with a fault has no content.
 
     Attributes:
-        name: of the pair.
+        name: name of the pair.
         image: PNG or JPEG file, 8-bit RGB.
-        label: PNG file, 8-bit grey, of stored values; None for a pair without label.
-        faults: what is wrong with the files.
+        label: PNG file, 8-bit grey, with stored values; None for a pair without label.
+        faults: faults of the files.
         mismatch: a sentence if image and label differ in size, which is allowed; else "".
     """
 
@@ -48,7 +48,7 @@ class Record:
 
 
 def make_record(recipe: Recipe, pair: Pair) -> Record:
-    """Reads a pair and makes its record; faults of the files are in the record, never raised."""
+    """Converts a pair to a record; faults of the files are listed in it, and never raised."""
     faults: list[Fault] = []
     image, image_size = b"", None
     label, label_size = None, None
@@ -72,7 +72,7 @@ def make_record(recipe: Recipe, pair: Pair) -> Record:
 
 
 def check_pair(recipe: Recipe, pair: Pair) -> Record:
-    """Makes a record to see what is wrong with it, and drops its images."""
+    """Converts a pair only to find its faults, and drops image and label."""
     record = make_record(recipe, pair)
     return dataclasses.replace(record, image=b"", label=None)
 
@@ -85,5 +85,5 @@ def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:
 def _read(file: RawFile) -> bytes:
     try:
         return file.read()
-    except Exception as error:  # OSError, or whatever zipfile and zlib raise about damaged data
+    except Exception as error:  # OSError, or the many types of zipfile and zlib for damaged data
         raise FaultError("files that cannot be read", f"cannot be read ({error})") from error

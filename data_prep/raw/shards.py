@@ -1,4 +1,4 @@
-"""Writing the records of one split to array_record files of about 1 GB, as they come."""
+"""Writes the records of one split to array_record files of about 1 GB, one record at a time."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ SHARD_BYTES = 1 << 30
 class ShardWriter:
     """Writes serialized records in order, one file after the other.
 
-    TFDS's own writer first collects the whole split: beyond 1 GB in a file, with TensorFlow, and
-    where keys are consecutive, which is what keeps the order, at the end all of it in memory.
+    TFDS's own writer first collects the whole split, beyond 1 GB in a file and with TensorFlow.
+    With consecutive keys, which keep the order, it finally holds all of the split in memory.
     """
 
     def __init__(self, template: tfds.core.ShardedFileTemplate) -> None:
-        """Takes the folder and the names of the files."""
+        """Creates the writer; `template` has the folder and the names of the files."""
         self._template = template
         self._lengths: list[int] = []
         self._num_bytes = self._shard_bytes = 0
         self._writer: array_record_module.ArrayRecordWriter | None = None
 
     def __enter__(self) -> Self:
-        """Gives itself."""
+        """Returns the writer."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,7 +38,7 @@ class ShardWriter:
         """Appends a record."""
         if self._writer is None or self._shard_bytes + len(record) > SHARD_BYTES:
             self._close()
-            # One record a group for random access, as TFDS does; PNG and JPEG compress no further.
+            # One record per group for random access, as in TFDS; PNG and JPEG compress no further.
             path = self._part(len(self._lengths))
             self._writer = array_record_module.ArrayRecordWriter(
                 str(path), "group_size:1,uncompressed"
@@ -52,7 +52,7 @@ class ShardWriter:
         self._num_bytes += len(record)
 
     def finish(self) -> tfds.core.SplitInfo:
-        """Gives the files their names, which tell how many there are."""
+        """Renames the files to their final names, which contain the number of files."""
         self._close()
         for index in range(len(self._lengths)):
             name = self._template.sharded_filepath(shard_index=index, num_shards=len(self._lengths))
@@ -76,7 +76,7 @@ class ShardWriter:
 
 @contextlib.contextmanager
 def _writing_to(folder: tfds.core.Path) -> Iterator[None]:
-    """Says what array_record's RuntimeError means: a full disk, for instance."""
+    """Turns array_record's RuntimeError into a UserError, for example about a full disk."""
     try:
         yield
     except RuntimeError as error:

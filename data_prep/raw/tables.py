@@ -1,11 +1,11 @@
-"""What the values in the label files of published datasets mean.
+"""Declares the meaning of the values in the label files of published datasets.
 
 Synopsis:
 
-  label_ids = SYNTHIA.to_stored[values]    # what is stored: Cityscapes label ids
+  label_ids = SYNTHIA.to_stored[values]    # stored values: Cityscapes label ids
 
-The four datasets are stored with Cityscapes label ids, which is what a dataset without a table of
-its own has (alp_jax.data.labels.CITYSCAPES_TABLE).
+The four datasets are stored with Cityscapes label ids, the values of any dataset without its own
+table (alp_jax.data.labels.CITYSCAPES_TABLE).
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ UNLABELED_ID = 0
 
 @dataclasses.dataclass(frozen=True)
 class RawTable:
-    """What the values in the label files of a raw dataset mean.
+    """Meaning of the values in the label files of a raw dataset.
 
     Attributes:
       names: value -> the dataset's own name for it; any other value is an error.
-      stored: value -> value that is stored for it.
+      stored: value -> stored value.
     """
 
     names: Mapping[int, str]
@@ -33,7 +33,7 @@ class RawTable:
 
     @functools.cached_property
     def is_known(self) -> np.ndarray:
-        """[256] bool: the values that a label file may hold."""
+        """[256] bool: whether a label file may hold the value."""
         return np.isin(np.arange(256), list(self.names))
 
     @functools.cached_property
@@ -49,11 +49,11 @@ _EVALUATED = load_label_set("cityscapes_19").names
 
 
 def _match_names(names: Mapping[int, str], renamed: Mapping[str, str]) -> RawTable:
-    """Stores Cityscapes' ids of the 19 classes by name, and unlabeled for all others.
+    """Creates a table that stores Cityscapes' ids of the 19 classes, and unlabeled for all others.
 
     Args:
       names: value -> the dataset's own name.
-      renamed: own name -> Cityscapes' name, where they differ.
+      renamed: own name -> Cityscapes' name, if they differ.
     """
     ids = {name: CITYSCAPES_ID_BY_NAME[name] for name in _EVALUATED}
     stored = {
@@ -66,7 +66,7 @@ _CITYSCAPES_NAMES = {
     0: "unlabeled", 1: "ego vehicle", 2: "rectification border", 3: "out of roi",
     **{label_id: name for name, label_id in CITYSCAPES_ID_BY_NAME.items()},
 }  # fmt: skip
-# GTA5's labels (palette index) and Cityscapes' own; the latter also allow 255, as -1 is stored.
+# Labels of GTA5 (palette index) and Cityscapes; the latter also allow 255, which stands for -1.
 GTA5 = RawTable(_CITYSCAPES_NAMES, {value: value for value in _CITYSCAPES_NAMES})
 CITYSCAPES = RawTable(
     {**_CITYSCAPES_NAMES, IGNORE_LABEL: "license plate"},

@@ -1,4 +1,4 @@
-"""Backbones: one file a kind, which ends with `BACKBONE = CLASS`."""
+"""Defines backbones: one file for each kind, which ends with `BACKBONE = CLASS`."""
 
 from alp_jax.models.parts import Backbone as BASE
 

@@ -1,4 +1,4 @@
-"""Dilated residual networks: from the demo's small one to ResNet-101 with output stride 8."""
+"""Defines dilated ResNets, from the demo's small one to ResNet-101 with output stride 8."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "resnet101": {"block": "bottleneck", "depths": (3, 4, 23, 3)},
 }
 
-# What DeepLabv2 changes in a published ResNet: strides become dilations in the last two stages.
+# DeepLabv2's changes to a published ResNet: strides become dilations in the last two stages.
 DEEPLAB_FIELDS: Mapping[str, object] = {
     "block": "bottleneck",
     "stem": "imagenet",
@@ -50,7 +50,7 @@ _PUBLISHED_NAMES = {"downsample_conv": "downsample.0", "downsample_bn": "downsam
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSettings(Backbone):
-    """The settings of a dilated ResNet."""
+    """Settings of a dilated ResNet."""
 
     stem: StemKind = setting(
         "imagenet",
@@ -91,7 +91,7 @@ class ResNetSettings(Backbone):
     batch_norm_mode: layers.BatchNormMode = setting(
         "running",
         "Statistics that normalise in training: running ones, which each batch then updates (the "
-        "paper), those of the batch (AdvEnt), or frozen ones (CRST).",
+        "paper), the batch's own (AdvEnt), or frozen ones (CRST).",
         of_weights=False,
     )
     batch_norm_train_affine: bool = setting(
@@ -102,20 +102,20 @@ class ResNetSettings(Backbone):
     )
     scan_blocks: bool = setting(
         True,
-        "Whether the equal blocks of a stage are one loop of the program, with the same values: "
-        "written out, XLA on the CPU computes the sums of all earlier blocks again in each.",
+        "Whether the equal blocks of a stage run as one loop, with the same values. Unrolled, XLA "
+        "on the CPU recomputes the sums of all earlier blocks in each block.",
         of_weights=False,
     )
     rematerialise: bool = setting(
         False,
-        "Whether activations inside blocks are computed twice rather than kept: less memory, a "
-        "third more arithmetic.",
+        "Whether activations inside blocks are recomputed for the gradient instead of stored: less "
+        "memory, a third more arithmetic.",
         of_weights=False,
     )
     published: ClassVar[Mapping[str, Layout]] = {
-        # CRST puts these weights into the network whose stride is in the 1x1 convolution. Only the
-        # first block of layer2 computes otherwise then; to do so, set stride_in to 1x1 in the
-        # config.json that is written.
+        # CRST loads these weights into a network with the stride in the 1x1 convolution, which
+        # changes only the first block of layer2. To do the same, set stride_in to 1x1 in the
+        # written config.json.
         "torchvision": Layout(
             "ImageNet weights of a torchvision ResNet",
             IMAGENET_PIXELS,
@@ -147,7 +147,7 @@ class ResNetSettings(Backbone):
     )
 
     def check(self, name: str) -> None:
-        """Refuses lists of other lengths than the stages and the stem need."""
+        """Refuses lists whose length does not fit the stages or the stem."""
         stages = len(self.depths)
         for field in ("widths", "strides", "dilations"):
             numbers = getattr(self, field)
@@ -160,7 +160,7 @@ class ResNetSettings(Backbone):
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """The channels of the last block of every stage."""
+        """Channels of the last block of every stage."""
         return tuple(width * EXPANSION[self.block] for width in self.widths)
 
     @property
@@ -175,9 +175,9 @@ class ResNetSettings(Backbone):
     def group(self, path: Path) -> Group | None:
         """Labels a parameter; its depth is the stage, 0 for the stem.
 
-        Published code lists a parameter once for every module around it. The stem's layers are
-        modules by themselves; a block's are inside the block and its stage; a projection's are also
-        inside a sequence of its own.
+        Published code lists a parameter once for every module around it: the layer itself in the
+        stem (1), also the block and its stage in a block (3), and also the projection's sequence in
+        a projection (4).
         """
         module = re.fullmatch(r"layer(?P<stage>\d+)_\d+|(conv|bn)\d", path[0])
         if module is None or path[-1] not in ("kernel", "scale", "bias"):
@@ -210,11 +210,11 @@ class ResNetSettings(Backbone):
 
 
 class ResNet(nn.Module):
-    """ResNet without its classifier: images to the features of every stage.
+    """Computes the features of every stage of images: a ResNet without its classifier.
 
     Attributes:
-      settings: of the network.
-      dtype: of activations, see `layers.Conv`.
+      settings: settings of the network.
+      dtype: type of activations, see `layers.Conv`.
     """
 
     settings: ResNetSettings
@@ -225,7 +225,7 @@ class ResNet(nn.Module):
         """Computes [B, h, w, C] of each stage; `train` selects how batch norm behaves."""
         of = self.settings
         features = self._apply_stem(images, train=train)
-        # `train` is the third argument of a block, after itself and its inputs.
+        # Argument 2 of a block's __call__ is `train`; 0 is `self` and 1 is `inputs`.
         create_block = nn.remat(Block, static_argnums=(2,)) if of.rematerialise else Block
         outputs = []
         stages = zip(of.depths, of.widths, of.strides, of.dilations, strict=True)

@@ -1,4 +1,4 @@
-"""Decoders: one file a kind, which ends with `DECODER = CLASS`."""
+"""Defines decoders: one file for each kind, which ends with `DECODER = CLASS`."""
 
 from alp_jax.models.parts import Decoder as BASE
 

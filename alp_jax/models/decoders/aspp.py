@@ -1,4 +1,4 @@
-"""DeepLabv2's decoder: atrous spatial pyramid pooling, a sum of dilated convolutions."""
+"""Defines DeepLabv2's decoder: atrous spatial pyramid pooling, a sum of dilated convolutions."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,13 +12,13 @@ from alp_jax.models.parts import Decoder, Group
 from alp_jax.models.published import Path, name_as_torch
 from alp_jax.settings.schema import setting
 
-# Branches of each module in a published file, whether its forward pass reaches them or not.
+# Branches of each module in a published file, including those that its forward pass skips.
 _PUBLISHED_BRANCHES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class AsppSettings(Decoder):
-    """The settings of DeepLabv2's decoder."""
+    """Settings of DeepLabv2's decoder."""
 
     dilations: tuple[int, ...] = setting(
         (6, 12, 18, 24),
@@ -33,12 +33,12 @@ class AsppSettings(Decoder):
         return Aspp(num_classes, self.dilations, dtype)
 
     def group(self, path: Path) -> Group | None:
-        """Labels a parameter; all learn alike."""
+        """Labels a parameter; all have the same group."""
         known = path[0].startswith("branch") and path[-1] in ("kernel", "bias")
         return Group("decoder") if known else None
 
     def published_key(self, path: Path, modules: tuple[str, ...]) -> str:
-        """Returns the key in a file of the code line of AdaptSegNet: layer6.conv2d_list.0.bias."""
+        """Returns the key in files of AdaptSegNet and derived code: layer6.conv2d_list.0.bias."""
         branch, leaf = path
         number = int(branch.removeprefix("branch"))
         part, place = divmod(number, len(self.dilations) // len(modules))
@@ -50,7 +50,7 @@ class AsppSettings(Decoder):
         return f"{module}.conv2d_list.0.weight"
 
     def list_published_extras(self, modules: tuple[str, ...]) -> dict[str, str]:
-        """Maps tensors of branches that the forward pass never reaches to the first branch's."""
+        """Maps the tensors of branches that the forward pass skips to the first branch's."""
         reached = len(self.dilations) // len(modules)
         return {
             f"{module}.conv2d_list.{branch}.{leaf}": f"{module}.conv2d_list.0.{leaf}"
@@ -69,7 +69,7 @@ class Aspp(nn.Module):
 
     @nn.compact
     def __call__(self, stages: tuple[jax.Array, ...], *, train: bool) -> jax.Array:
-        """Computes logits [B, h, w, num_classes] at least in single precision."""
+        """Computes logits [B, h, w, num_classes], at least in single precision."""
         del train
         branches = [
             layers.Conv(

@@ -1,1 +1,1 @@
-"""Convolutions in the form that is fast on each device; no layers and no parameters."""
+"""Computes convolutions in the form that is fast on each device; no layers, no parameters."""

@@ -13,11 +13,11 @@ The forms, with measurements in `benchmarks/convolution.py`:
 - On the CPU, a 3x3 convolution of many channels with stride 1 uses Winograd's algorithm
   (`alp_jax.models.ops.winograd`) forward and for both gradients: 4/9 of the multiplications.
 - On the CPU, the kernel's gradient of another wide convolution is one product for each tap. XLA
-  would compute a convolution whose window is the whole map, at a fifth of the rate of a product,
-  and in a loop (`alp_jax.models.blocks`) at a hundredth.
+  would compute a convolution whose window is the whole map, at a fifth of a product's rate, and at
+  a hundredth inside a loop (`alp_jax.models.blocks`).
 - On NVIDIA's GPUs, a dilated kernel's gradient is an undilated one per phase (every `dilation`-th
   row and column). XLA would compute a convolution whose window is the whole map, for which cuDNN
-  leaves the tensor cores idle; it took half of a step.
+  leaves the tensor cores idle; this took half of a step.
 
 Everything else is XLA's convolution.
 """
@@ -33,9 +33,9 @@ from jax import lax
 from alp_jax.models.ops import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# With fewer channels on either side XLA's convolution is as fast as products on the CPU.
+# With fewer input or output channels, XLA's convolution is as fast as products on the CPU.
 _WIDE = 32
-# With fewer channels on either side Winograd's transforms cost what its products save.
+# With fewer input or output channels, Winograd's transforms cost as much as its products save.
 _MIN_WINOGRAD = 64
 # Fewer tiles of outputs in a batch are not worth the transforms of the kernel.
 _MIN_TILES = 32
@@ -51,7 +51,7 @@ def convolve(
     Args:
       inputs: [B, H, W, C].
       kernel: [k, k, C, features], of the same type.
-      stride, padding, dilation: of both axes, pixels.
+      stride, padding, dilation: pixels, equal on both axes.
     Returns:
       [B, H', W', features], H' = (H + 2 padding - dilation (k - 1) - 1) // stride + 1.
     """
@@ -69,7 +69,7 @@ def convolve(
 def _multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     """Multiplies each pixel: [B, H, W, C] and [1, 1, C, D] -> [B, H, W, D].
 
-    It takes the whole kernel: a loop over blocks would keep a copy of a part for the gradient.
+    Takes the whole kernel: a loop over blocks would store a copy of a slice for the gradient.
     """
     return _multiply_pixels(inputs, kernel, 0)
 
@@ -111,7 +111,7 @@ def _convolve(
 def _convolve_to_few(
     inputs: jax.Array, kernel: jax.Array, padding: int, dilation: int
 ) -> jax.Array:
-    """Multiplies once for all taps, then sums the taps' maps, each shifted to its place."""
+    """Computes all taps by one product, and sums their maps, each shifted to its place."""
     kernel_size, _, channels, _ = kernel.shape
     of_all_taps = kernel.transpose(2, 0, 1, 3).reshape(1, 1, channels, -1)
     maps = jnp.split(_multiply(inputs, of_all_taps), kernel_size**2, axis=-1)
@@ -222,7 +222,7 @@ def _gradient_by_taps(
     padding: int,
     dilation: int,
 ) -> jax.Array:
-    """Computes each tap's gradient: the inputs it read times the gradients of its outputs."""
+    """Computes each tap's gradient as one product of the inputs it read and output gradients."""
     _, height, width, _ = gradient.shape
     padded = _pad(inputs, padding)
     products = [

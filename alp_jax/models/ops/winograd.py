@@ -10,11 +10,12 @@ Convolutional Neural Networks, CVPR 2016, section 4.1):
   Y = A' [(G g G') * (B' d B)] A,
 
 where * is a matrix product over channels, for each of the 16 elements. The transforms only add,
-subtract and halve, so rounding is about that of the direct sum. A dilated convolution has dilated
-tiles: the rows of tile t in phase p are (2 t + a) * dilation + p, for a in 0..3.
+subtract and halve, so rounding errors are about as large as in the direct sum. A dilated
+convolution has dilated tiles: the rows of tile t in phase p are (2 t + a) * dilation + p, for a in
+0..3.
 
-It pays on CPUs, whose time goes into multiplications. It holds 16 maps with a quarter of the pixels
-of the inputs, and 16 with a quarter of the pixels of the outputs.
+It is faster on CPUs, where multiplications take the time. It stores 16 maps with a quarter of the
+inputs' pixels, and 16 with a quarter of the outputs' pixels.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ Grid = list[list[jax.Array]]
 
 
 class _Tiling(NamedTuple):
-    """The tiles that cover a map of outputs: how many, and their dilation."""
+    """Number and dilation of the tiles that cover a map of outputs."""
 
     rows: int
     columns: int
@@ -74,7 +75,7 @@ def convolve(inputs: jax.Array, kernel: jax.Array, *, padding: int, dilation: in
 def kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, *, padding: int, dilation: int
 ) -> jax.Array:
-    """Sums, over pixels, inputs times the gradient of outputs: -> [3, 3, C, D]."""
+    """Computes the kernel's gradient [3, 3, C, D]: inputs times `gradient`, summed over pixels."""
     tiling = _tile(gradient.shape[1], gradient.shape[2], dilation)
     inputs = _split(inputs, tiling, padding, extra=1)
     gradient = _split(gradient, tiling, 0, extra=0)
@@ -89,10 +90,10 @@ def kernel_gradient(
 
 
 def correlate(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Sums over all axes but the channels: [..., C] and [..., D] -> [C, D].
+    """Sums products over all axes but the channels: [..., C] and [..., D] -> [C, D].
 
-    The axes are flattened by hand. For a product over three axes, which JAX would derive, XLA on
-    the CPU transposes copies of both operands, which takes as long as the product.
+    The axes are flattened first: for a product over three axes, which JAX would derive, XLA on the
+    CPU transposes copies of both operands, and that takes as long as the product.
     """
     pixels = (inputs.reshape(-1, inputs.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
     return lax.dot_general(*pixels, (((0,), (0,)), ((), ())))
@@ -118,7 +119,7 @@ def _split(maps: jax.Array, tiling: _Tiling, padding: int, extra: int) -> jax.Ar
 
 
 def _taps(split: jax.Array, size: int) -> Grid:
-    """Returns the maps of each place in tiles of `size` squared: [B, rows, d, columns, d, C]."""
+    """Returns the map of each position in size x size tiles: [B, rows, d, columns, d, C]."""
     extra = (size - 1) // 2
     rows, columns = split.shape[1] - extra, split.shape[4] - extra
     return [
@@ -131,7 +132,7 @@ def _taps(split: jax.Array, size: int) -> Grid:
 
 
 def _join(tiles: Grid, height: int, width: int) -> jax.Array:
-    """Joins the places of 2x2 tiles to [B, H, W, C]: undoes `_split`."""
+    """Joins the positions in 2x2 tiles to [B, H, W, C]; the inverse of `_split`."""
     maps = jnp.stack([jnp.stack(row, axis=4) for row in tiles], axis=2)
     batch_size, rows, _, dilation, columns, _, _, channels = maps.shape
     maps = maps.reshape(batch_size, rows * 2 * dilation, columns * 2 * dilation, channels)
@@ -145,7 +146,7 @@ def _transform(matrix: Matrix, maps: Grid) -> Grid:
 
 
 def _combine(matrix: Matrix, maps: Sequence[jax.Array]) -> list[jax.Array]:
-    """Computes M x by additions, as M has few and simple numbers."""
+    """Computes M x by additions; the entries of M are few and simple."""
     return [_weighted_sum(weights, maps) for weights in matrix]
 
 
