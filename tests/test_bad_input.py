@@ -279,11 +279,11 @@ OWN_CASES = {
     ),
     "a term that is none": Case(
         own_term("class Mine: pass\n\nTERM = Mine"),
-        "my_term.py, Mine, to be a subclass of alp_jax.objective.types.Term",
+        "expected a file whose class inherits from alp_jax.objective.types.Term, and Mine in",
     ),
     "a term that is not whole": Case(
         own_term("from alp_jax.objective.types import Term\n\nclass M(Term): pass\n\nTERM = M"),
-        "my_term.py, M, to define loss, views",
+        "my_term.py lacks loss, views: write what its base class asks for",
     ),
 }
 

@@ -55,6 +55,24 @@ def test_wrong_input_ends_in_one_sentence(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+COMMANDS = ("alp_jax.main", *(f"alp_jax.{n}.__main__" for n in ("study", "domain_shift", "export")))
+
+
+def test_commands_import_no_jax_before_the_environment_is_set():
+    """Nor before wrong flags are refused, as its import takes seconds."""
+    script = (
+        "import importlib, sys\n"
+        "from absl import flags\n"
+        f"for name in {COMMANDS}:\n"
+        "    before = set(flags.FLAGS)\n"
+        "    importlib.import_module(name)\n"
+        "    for flag in set(flags.FLAGS) - before:\n"
+        "        delattr(flags.FLAGS, flag)\n"
+        "    assert not {'jax', 'tensorflow', 'numpy'} & set(sys.modules), name\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize(
     ("module", "named"),
     [

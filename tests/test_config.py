@@ -261,7 +261,7 @@ def test_saved_json_is_plain_and_says_its_format(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("model__batch_norm_mode", "frozen"),
+        ("model__backbone__batch_norm_mode", "frozen"),
         ("data__source", "synthia"),
         ("seed", 3),
         ("terms__adversarial__weight", 0.5),

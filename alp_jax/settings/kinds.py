@@ -64,13 +64,13 @@ def load(package: str, kind: Any, attribute: str, *, name: str = "kind") -> type
     base = getattr(importlib.import_module(package), "BASE", object)
     if not issubclass(found, base):
         raise UserError(
-            f"{name} is {kind!r}: expected the {attribute} of {file}, {found.__name__}, to be a "
-            f"subclass of {base.__module__}.{base.__qualname__}."
+            f"{name} is {kind!r}: expected a file whose class inherits from {base.__module__}."
+            f"{base.__name__}, and {found.__name__} in {file} does not."
         )
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise UserError(
-            f"{name} is {kind!r}: expected the {attribute} of {file}, {found.__name__}, to define "
-            f"{', '.join(missing)}."
+            f"{name} is {kind!r}, and {found.__name__} in {file} lacks {', '.join(missing)}: write "
+            "what its base class asks for."
         )
     return found
 

@@ -154,12 +154,12 @@ def test_an_incomplete_file_says_what_is_missing(tmp_path):
     with pytest.raises(UserError, match=r"config.model.backbone.kind is .* lacks group"):
         build_model({"kind": path, "width": 6})
     path = write(tmp_path / "other.py", "class Other:\n    pass\nBACKBONE = Other\n")
-    with pytest.raises(UserError, match=r"Other is no dataclass"):
+    expected = "expected a file whose class inherits from alp_jax.models.parts.Backbone"
+    with pytest.raises(UserError, match=f"other.py': {expected}, and Other in"):
         build_model({"kind": path})
     text = BACKBONE.replace("Settings(Backbone)", "Settings").replace("Backbone, ", "")
     path = write(tmp_path / "without_base.py", text)
-    expected = "expected a file whose class inherits from alp_jax.models.parts.Backbone"
-    with pytest.raises(UserError, match=f"backbone.kind is 'TwoLayersSettings': {expected}"):
+    with pytest.raises(UserError, match=f"without_base.py': {expected}, and TwoLayersSettings in"):
         build_model({"kind": path, "width": 6})
 
 

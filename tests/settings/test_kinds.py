@@ -287,8 +287,8 @@ TERM_WORDS = "expected one of alignment, entropy, or the path of a .py file of y
         ),
         (
             {"kind": "alignment", "weight": 1, "patch": 1, "name": "t"},
-            "Unknown field config.terms.t.name: config.terms.t, of the kind 'alignment', has patch, "
-            "weight.",
+            "Unknown field config.terms.t.name: config.terms.t, of the kind 'alignment', has "
+            "patch, weight.",
         ),
     ],
 )
