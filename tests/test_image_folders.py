@@ -23,7 +23,7 @@ def get_config(variant="alp_gi"):
         config.init_from = ""
         config.data.source_size = (40, 64)
         config.data.target_size = (32, 48)
-        config.objective.patch_size = (16, 16)
+        config.terms.adversarial.patches.patch_size = (16, 16)
     return config
 """
 SIZES = [(40, 64), (37, 61), (80, 50), (33, 97)]
@@ -66,8 +66,9 @@ def load_config(root: pathlib.Path):
     config = module.get_config()
     small = tiny.get_config(root / "datasets")
     with config.unlocked():
-        for field in ("model", "discriminator", "checkpoint", "tensorboard"):
+        for field in ("model", "checkpoint", "tensorboard"):
             config[field] = small[field]
+        config.terms.adversarial.widths = small.terms.adversarial.widths
         config.data.data_dir = str(root / "datasets")
         config.evaluation.every_steps = config.num_steps = 2
         config.log_every_steps = 1

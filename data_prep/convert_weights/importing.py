@@ -18,7 +18,8 @@ import numpy as np
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
-from alp_jax.settings.compare import as_flag, flatten
+from alp_jax.models.segmenter import MAIN
+from alp_jax.settings.compare import as_flag, flatten, list_fields
 from alp_jax.workdir import checkpoint, classes, config
 from alp_jax.workdir.settings import build_settings
 from configs import default
@@ -137,8 +138,7 @@ def _describe(
         lines.append(f"  ignored: {number} tensors, {reason}")
     if dropped:
         lines.append(f"  left behind: {', '.join(dropped)}, beside the state dict")
-    overrides = [f"--config.init_from={output}", *_overrides(run_config)]
-    lines += ["Start a run from them:", "  " + " ".join(overrides)]
+    lines += _describe_starts(output, run_config)
     if layout.heads:
         lines += [
             "Evaluate them:",
@@ -147,11 +147,38 @@ def _describe(
     return "\n".join(lines)
 
 
-def _overrides(run_config: ml_collections.ConfigDict) -> list[str]:
-    """Lists the flags that give configs/default.py the same network."""
-    ours, usual = flatten(run_config), flatten(default.get_config())
+def _describe_starts(output: pathlib.Path, run_config: ml_collections.ConfigDict) -> list[str]:
+    """Says how a run starts from the weights: with the main head alone, and with all heads."""
+    weights = f"--config.init_from={output}"
+    flags = _list_overrides(run_config, default.get_config())
+    lines = ["Start a run from them:", "  " + " ".join([weights, *flags])]
+    heads = set(run_config.model.heads)
+    others = " and ".join(sorted(heads - {MAIN}))
+    for method in default.list_methods() if others else ():
+        usual = default.get_config(method)
+        if set(usual.model.heads) == heads:
+            variant = f"--config=configs/gta5_to_cityscapes.py:{method}"
+            flags = _list_overrides(run_config, usual)
+            lines += [
+                f"or, with a method that has the head {others} as well:",
+                "  " + " ".join([variant, weights, *flags]),
+            ]
+            break
+    return lines
+
+
+def _list_overrides(
+    run_config: ml_collections.ConfigDict, usual: ml_collections.ConfigDict
+) -> list[str]:
+    """Lists the flags that give another configuration the same classes and the same network.
+
+    A flag cannot add a head: heads that the other configuration lacks are left out.
+    """
+    of_weights = list_fields(build_settings(run_config), of_weights=True)
+    ours, theirs = flatten(run_config), flatten(usual)
     return [
-        as_flag(name, value)
-        for name, value in ours.items()
-        if name.startswith(("model.", "data.label_set")) and value != usual.get(name)
+        as_flag(name, ours[name])
+        for name in of_weights
+        if name.startswith("model.") or name == "data.label_set"
+        if name in theirs and ours[name] != theirs[name]
     ]

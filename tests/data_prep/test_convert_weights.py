@@ -11,15 +11,18 @@ import jax
 import numpy as np
 import pytest
 import torch
-from absl import flags
-from ml_collections import config_flags
 
 from alp_jax import models
+from alp_jax.command import cli
 from alp_jax.errors import UserError
-from alp_jax.models.settings import upgrade_flat
+from alp_jax.models.settings import head
+from alp_jax.objective import state
+from alp_jax.objective.settings import term
 from alp_jax.run import assembly
-from alp_jax.settings import validation
+from alp_jax.settings.compare import flatten
+from alp_jax.settings.schema import to_config
 from alp_jax.workdir import checkpoint, classes, config, scores
+from alp_jax.workdir.settings import build_settings
 from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, sort_as_published
@@ -64,10 +67,9 @@ def draw(shapes):
 
 def restore(workdir):
     """The segmenter of a workdir, as any program of alp_jax makes it."""
-    run_config = config.load(workdir)
-    validation.validate(run_config)
-    label_set = classes.load(workdir, run_config.data.label_set)
-    segmenter = models.create_segmenter(run_config.model, label_set.num_classes)
+    settings = config.load(workdir)
+    label_set = classes.load(workdir, settings.data.label_set)
+    segmenter = models.create_segmenter(settings.model, label_set.num_classes)
     shapes, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.resolve("latest")
@@ -193,15 +195,15 @@ def test_a_file_of_python_2_is_read(tmp_path):
 def test_the_workdir_tells_everything(tmp_path):
     save(tmp_path / "file.pth", "clan", network=published.create("clan", 16))
     report = importing.import_weights(tmp_path / "file.pth", tmp_path / "workdir", AUTO)
-    run_config = config.load(tmp_path / "workdir")
-    assert run_config.data.label_set == "cityscapes_16"
-    assert run_config.model.to_dict() == default.get_config().model.to_dict() | {
-        "stem_widths": [5],
-        "depths": [1, 2, 1, 1],
-        "widths": [4, 4, 6, 8],
-        "strides": [1, 2, 1, 1],
-        "dilations": [1, 1, 2, 4],
-        "classifier_dilations": [6, 12, 18, 24, 6, 12, 18, 24],
+    settings = config.load(tmp_path / "workdir")
+    assert settings.data.label_set == "cityscapes_16"
+    assert flatten(to_config(settings.model)) == flatten(default.get_config().model) | {
+        "backbone.stem_widths": [5],
+        "backbone.depths": [1, 2, 1, 1],
+        "backbone.widths": [4, 4, 6, 8],
+        "backbone.strides": [1, 2, 1, 1],
+        "backbone.dilations": [1, 1, 2, 4],
+        "heads.main.dilations": [6, 12, 18, 24, 6, 12, 18, 24],
         "input_mean": [104.00698793, 116.66876762, 122.67891434],
         "input_std": [1.0, 1.0, 1.0],
     }
@@ -218,19 +220,111 @@ def test_the_workdir_tells_everything(tmp_path):
         assert part in report
 
 
-@pytest.mark.parametrize(("layout", "classes"), [("torchvision", 19), ("clan", 16)])
-def test_the_flags_that_are_printed_start_a_run(layout, classes, tmp_path):
-    save(tmp_path / "file.pth", layout, network=published.create(layout, classes))
-    report = importing.import_weights(tmp_path / "file.pth", tmp_path / "workdir", layout)
-    argv = ["", *re.findall(r"--config\S+", report)]
-    values = flags.FlagValues()
-    usual = default.get_config()
-    config_flags.DEFINE_config_dict("config", usual, flag_values=values, sys_argv=argv)
-    values(argv)
-    assert values.config.data.label_set == f"cityscapes_{classes}"
-    workdir = pathlib.Path(values.config.init_from)
-    parts = {"backbone", "classifier"} if layout == "clan" else {"backbone"}
-    config.check_same_network(values.config, config.load(workdir), workdir, parts=parts)
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """Converts the file of a layout, once: (workdir, report)."""
+
+    @functools.cache
+    def convert_once(layout, num_classes=19):
+        folder = tmp_path_factory.mktemp(layout)
+        save(folder / "file.pth", layout, network=published.create(layout, num_classes))
+        report = importing.import_weights(folder / "file.pth", folder / "workdir", layout)
+        return folder / "workdir", report
+
+    return convert_once
+
+
+def start(config_file, *arguments):
+    """Starts the segmenter of a run as training does: its settings and parameters."""
+    path, _, variant = config_file.partition(":")
+    settings = build_settings(cli.read_config(path, variant or "alp_gi", arguments))
+    segmenter = assembly.create_setup(settings).segmenter
+    entry = state.SegmenterState(*draw(jax.eval_shape(segmenter.init, jax.random.key(0))), None)
+    started = assembly.init_from(settings, state.TrainState(np.int32(0), entry, None))
+    return settings, started.segmenter.params
+
+
+@pytest.mark.parametrize(
+    ("layout", "num_classes", "afresh", "heads"),
+    [
+        ("torchvision", 19, "classifier", []),
+        ("clan", 16, "nothing", []),
+        ("crst", 13, "nothing", []),
+        ("advent", 19, "nothing", ["aux", "main"]),
+        ("adaptsegnet", 16, "nothing", ["aux", "main"]),
+    ],
+)
+def test_the_flags_that_are_printed_start_a_run(
+    layout, num_classes, afresh, heads, converted, caplog
+):
+    caplog.set_level("INFO", logger="alp_jax")
+    _, report = converted(layout, num_classes)
+    first, *others = re.findall(r"  (\S*--config.init_from=.*|--config=.*)", report)
+    settings, _ = start("configs/default.py", *first.split())
+    assert settings.data.label_set == f"cityscapes_{num_classes}"
+    assert settings.model.heads.keys() == {"main"}
+    assert f"initialised afresh: {afresh}." in caplog.text
+    for line in others:
+        config_flag, *arguments = line.split()
+        settings, params = start(config_flag.removeprefix("--config="), *arguments)
+        assert sorted(settings.model.heads) == heads
+        assert sorted(params) == ["aux_classifier", "backbone", "classifier"]
+        assert caplog.text.count("initialised afresh: nothing.") == 2
+    assert len(others) == bool(heads)
+
+
+def small_network():
+    """The flags for the backbone of published_networks."""
+    widths, depths = (",".join(map(str, s)) for s in (published.WIDTHS, published.DEPTHS))
+    return [
+        f"--config.model.backbone.stem_widths={published.STEM_WIDTH}",
+        f"--config.model.backbone.widths={widths}",
+        f"--config.model.backbone.depths={depths}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "layout", "afresh"),
+    [
+        ("advent", "advent_single", "aux_classifier"),
+        ("advent", "caffe_init", "aux_classifier, classifier"),
+        ("advent", "advent", "nothing"),
+        ("alp_gi", "advent", "nothing"),
+        ("alp_gi", "caffe_init", "classifier"),
+    ],
+)
+def test_heads_that_weights_lack_start_afresh(variant, layout, afresh, converted, caplog):
+    caplog.set_level("INFO", logger="alp_jax")
+    weights = f"--config.init_from={converted(layout)[0]}"
+    start(f"configs/default.py:{variant}", weights, *small_network())
+    assert f"initialised afresh: {afresh}." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("variant", "layout", "flag", "message"),
+    [
+        (
+            "alp_gi",
+            "adaptsegnet",
+            "seed=1",
+            r"belong to config.model.heads.main.dilations \[6, 12\], and this run has "
+            r"\[6, 12, 18, 24\]: set --config.model.heads.main.dilations=6,12, or start from",
+        ),
+        (
+            "advent",
+            "advent",
+            "model.heads.aux.dilations=6",
+            r"config.model.heads.aux.dilations \[6, 12, 18, 24\], and this run has \[6\]: set",
+        ),
+        ("advent", "advent", "model.heads.aux.stage=-1", "config.model.heads.aux.stage -2, and"),
+        ("alp_gi", "advent", "data.label_set=cityscapes_16", "tell other classes apart: class nu"),
+        ("alp_gi", "caffe_init", "model.input_order=rgb", "config.model.input_order 'bgr', and"),
+    ],
+)
+def test_weights_of_a_network_that_differs_are_refused(variant, layout, flag, message, converted):
+    weights = f"--config.init_from={converted(layout)[0]}"
+    with pytest.raises(UserError, match=message):
+        start(f"configs/default.py:{variant}", weights, *small_network(), f"--config.{flag}")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +356,7 @@ def test_a_published_file_is_recognised_by_its_bits(tmp_path, monkeypatch):
     sha256 = importing.torch_files.sha256_of(tmp_path / "file.pth")
     monkeypatch.setitem(importing.PUBLISHED_FILES, sha256[:8], "torchvision")
     importing.import_weights(tmp_path / "file.pth", tmp_path / "workdir", AUTO)
-    assert config.load(tmp_path / "workdir").model.stride_in == "3x3"
+    assert config.load(tmp_path / "workdir").model.backbone.stride_in == "3x3"
     # As CRST uses them; they still go back as they came.
     path = tmp_path / "workdir" / "config.json"
     path.write_text(path.read_text().replace('"3x3"', '"1x1"'))
@@ -281,10 +375,10 @@ def test_the_full_network_has_the_published_keys_and_parameters():
     run_config = file.create_config(layout)
     usual = default.get_config().model
     with usual.unlocked():
-        usual.aux_classifier = True
+        usual.heads.aux = head("aspp", stage=-2)
     assert run_config.model == usual
     model = file.read_model(layout)
-    assert upgrade_flat(run_config.model) == model
+    assert build_settings(run_config).model == model
     expected = trees.create_shapes(model, 19, layout)
     assert set(file.account_for("advent", model, expected).values()) == {
         "batch norm's counters of batches, which nothing reads"
@@ -423,21 +517,27 @@ def test_a_damaged_record_is_one_sentence(tmp_path):
     assert not (tmp_path / "back.pth").exists()
 
 
-def create_run_config(**fields):
-    run_config = default.get_config()
-    model = run_config.model
-    model.backbone.stem_widths, model.backbone.depths, model.backbone.widths = (
-        (5,),
-        published.DEPTHS,
-        published.WIDTHS,
-    )
-    model.update(fields)
-    return run_config
+def create_settings(**fields):
+    """Settings of a run of ours with the small network; "." in a field's name is "__"."""
+    run_config = default.get_config("source_only")
+    with run_config.unlocked():
+        if "heads__aux__dilations" in fields:
+            run_config.model.heads.aux = head("aspp", stage=-2)
+            run_config.terms.cross_entropy_aux = term("cross_entropy", head="aux")
+        small = {
+            "backbone__stem_widths": (published.STEM_WIDTH,),
+            "backbone__depths": published.DEPTHS,
+            "backbone__widths": published.WIDTHS,
+        }
+        run_config.model.update_from_flattened_dict(
+            {name.replace("__", "."): value for name, value in (small | fields).items()}
+        )
+    return build_settings(run_config)
 
 
-def save_run(workdir, run_config, *states):
+def save_run(workdir, settings, *states):
     """A run of ours with a checkpoint of each state; the first has the best score."""
-    config.save(run_config, workdir)
+    config.save(settings, workdir)
     with checkpoint.Checkpoints(workdir, keep_last=len(states)) as checkpoints:
         for i, state in enumerate(states):
             checkpoints.save(10 * (i + 1), state)
@@ -446,6 +546,7 @@ def save_run(workdir, run_config, *states):
             path.write_text(json.dumps({"mean_iou": 0.4 / (i + 1)}))
 
 
+AUX = {"heads__aux__dilations": published.DILATIONS}
 RGB = {
     "input_order": "rgb",
     "input_mean": (123.675, 116.28, 103.53),
@@ -456,22 +557,27 @@ RGB = {
 @pytest.mark.parametrize(
     ("layout", "asked", "fields"),
     [
-        ("advent", AUTO, {"aux_classifier": True}),
+        ("advent", AUTO, AUX),
         ("advent_single", AUTO, {}),
-        ("adaptsegnet", "adaptsegnet", {"aux_classifier": True, "classifier_dilations": (6, 12)}),
-        ("adaptsegnet_single", "adaptsegnet_single", {"classifier_dilations": (6, 12)}),
-        ("clan", "clan", {"classifier_dilations": 2 * published.DILATIONS}),
+        (
+            "adaptsegnet",
+            "adaptsegnet",
+            {"heads__main__dilations": (6, 12), "heads__aux__dilations": (6, 12)},
+        ),
+        ("adaptsegnet_single", "adaptsegnet_single", {"heads__main__dilations": (6, 12)}),
+        ("clan", "clan", {"heads__main__dilations": 2 * published.DILATIONS}),
         ("crst", "crst", RGB),
-        ("torchvision", "torchvision", {"stride_in": "3x3", **RGB}),
+        ("torchvision", "torchvision", {"backbone__stride_in": "3x3", **RGB}),
         ("caffe_init", "caffe_init", {}),
     ],
 )
 def test_a_run_of_ours_gives_the_published_network_the_same_logits(layout, asked, fields, tmp_path):
-    run_config = create_run_config(**fields)
-    segmenter = models.create_segmenter(run_config.model, 19)
+    settings = create_settings(**fields)
+    segmenter = models.create_segmenter(settings.model, 19)
     params, model_state = draw(jax.eval_shape(segmenter.init, jax.random.key(0)))
-    state = {"segmenter": {"params": params, "model_state": model_state}}
-    save_run(tmp_path / "run", run_config, state)
+    save_run(
+        tmp_path / "run", settings, {"segmenter": {"params": params, "model_state": model_state}}
+    )
     report = exporting.export_weights(tmp_path / "run", tmp_path / "run.pth", asked, "latest")
     assert f"holds checkpoint 10 of {tmp_path / 'run'} in the layout {layout} " in report
     written = torch.load(tmp_path / "run.pth", weights_only=True)
@@ -491,12 +597,11 @@ def test_a_run_of_ours_gives_the_published_network_the_same_logits(layout, asked
 
 
 def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
-    run_config = create_run_config(aux_classifier=True)
-    run_config.objective.use_target = False
-    create = functools.partial(assembly.create_train_state, assembly.create_setup(run_config))
-    state = draw(jax.eval_shape(create, jax.random.key(0)))
-    best = jax.tree.map(np.zeros_like, state)
-    save_run(tmp_path / "run", run_config, best, state)
+    settings = create_settings(**AUX)
+    create = functools.partial(assembly.create_train_state, assembly.create_setup(settings))
+    latest = draw(jax.eval_shape(create, jax.random.key(0)))
+    best = jax.tree.map(np.zeros_like, latest)
+    save_run(tmp_path / "run", settings, best, latest)
     for name, step in [("best", 10), ("latest", 20), ("20", 20)]:
         path = tmp_path / f"{name}.pth"
         report = exporting.export_weights(tmp_path / "run", path, AUTO, name)
@@ -521,7 +626,7 @@ def test_the_best_checkpoint_of_a_run_is_written(tmp_path):
     ],
 )
 def test_a_layout_that_means_another_network_is_refused(layout, message, tmp_path):
-    config.save(default.get_config(), tmp_path / "run")
+    config.save(build_settings(default.get_config()), tmp_path / "run")
     with pytest.raises(UserError, match=message):
         exporting.export_weights(tmp_path / "run", tmp_path / "run.pth", layout, "latest")
 
@@ -533,7 +638,7 @@ def test_a_backbone_has_no_layout_with_a_classifier(tmp_path):
 
 
 def test_the_small_networks_of_toy_cities_have_no_published_layout(tmp_path):
-    config.save(toy_cities.get_config(), tmp_path / "run")
+    config.save(build_settings(toy_cities.get_config()), tmp_path / "run")
     with pytest.raises(
         UserError, match=r"block 'basic': expected 'bottleneck', .*; no other layout holds it"
     ):

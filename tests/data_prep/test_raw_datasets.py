@@ -1,7 +1,9 @@
 """Each published dataset in its own format, read back as training reads it."""
 
+import dataclasses
 import io
 import json
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +14,8 @@ from scipy import io as scipy_io
 
 from alp_jax.data import pipeline
 from alp_jax.data.labels import load_label_set
+from alp_jax.data.settings import DataSettings
 from alp_jax.errors import UserError
-from configs import default
 from data_prep.bdd100k import COMMAND as BDD100K
 from data_prep.cityscapes import COMMAND as CITYSCAPES
 from data_prep.gta5 import COMMAND as GTA5
@@ -251,30 +253,32 @@ def test_images_are_not_resized_twice(tmp_path, fields, message):
     raw.write(tmp_path / "raw", raw.cityscapes_files("train", [1], "leftImg8bit"))
     raw.write(tmp_path / "raw", raw.cityscapes_files("train", [1], "gtFine"))
     prepare(GTA5, tmp_path, "--size=24,41")
-    config = default.get_config().data.copy_and_resolve_references()
-    config.data_dir = str(prepare(CITYSCAPES, tmp_path, "--size=26,52"))
-    config.update(source="gta5/all_24x41", target="cityscapes/unlabelled_26x52")
-    config.update(source_size=(24, 41), target_size=(26, 52))
+    data = DataSettings(
+        data_dir=str(prepare(CITYSCAPES, tmp_path, "--size=26,52")),
+        source="gta5/all_24x41",
+        target="cityscapes/unlabelled_26x52",
+        source_size=(24, 41),
+        target_size=(26, 52),
+    )
+    label_set = load_label_set("cityscapes_19")
 
-    def create_train() -> None:
+    def create_train(**fields: Any) -> None:
+        changed = dataclasses.replace(data, **fields)
         pipeline.create_train_batches(
-            config, seed=0, label_set=load_label_set("cityscapes_19"), use_target=True
+            changed, seed=0, label_set=label_set, domains=pipeline.DOMAINS
         )
 
-    def create_eval() -> None:
+    def create_eval(**fields: Any) -> None:
+        changed = dataclasses.replace(data, **fields)
         dataset = {"dataset": "cityscapes/labelled_26x52", "split": "train"}
-        pipeline.create_eval_batches(
-            config, **dataset, batch_size=1, label_set=load_label_set("cityscapes_19")
-        )
+        pipeline.create_eval_batches(changed, **dataset, batch_size=1, label_set=label_set)
 
     create_train()
     create_eval()
-    config.update(fields)
     with pytest.raises(UserError, match=message):
-        create_train()
-    config.target_size = (26, 53)
+        create_train(**fields)
     with pytest.raises(UserError, match=r"target_size is 26,53 .* cityscapes/labelled_26x52:train"):
-        create_eval()
+        create_eval(**{**fields, "target_size": (26, 53)})
 
 
 def test_a_size_that_images_have_changes_nothing(tmp_path):

@@ -14,8 +14,10 @@ from alp_jax.data.samples import Sample
 from alp_jax.errors import UserError
 from alp_jax.models.settings import ModelSettings
 from alp_jax.objective import optim, state, step
-from alp_jax.objective.settings import ObjectiveSettings, create_objective
+from alp_jax.objective.settings import create_objective
+from alp_jax.objective.terms.cross_entropy import CrossEntropy
 from alp_jax.objective.types import Setup
+from alp_jax.objective.views.images import Images
 from alp_jax.settings.schema import build, to_config
 
 BACKBONE = """
@@ -90,10 +92,9 @@ def build_model(backbone: dict[str, Any], **heads: dict[str, Any]) -> ModelSetti
 
 def create_setup(model: ModelSettings) -> Setup:
     segmenter = models.create_segmenter(model, 4)
-    view = {"kind": "images", "domain": "source", "moves_statistics": True}
-    term = {"kind": "cross_entropy", "view": "source", "head": "main", "weight": 1.0}
-    fields = {"views": {"source": view}, "terms": {"cross_entropy": term}}
-    objective = create_objective(build(ObjectiveSettings, fields), heads=segmenter.heads)
+    views = {"source": Images(name="source")}
+    terms = {"cross_entropy": CrossEntropy(name="cross_entropy")}
+    objective = create_objective(views, terms, heads=segmenter.heads)
     settings = optim.OptimizerSettings(segmenter_learning_rate=1e-4)
     optimizer = optim.create_segmenter_optimizer(settings, segmenter)
     return Setup(segmenter, objective, optimizer, optim.create_own_optimizer(settings))
