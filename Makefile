@@ -51,7 +51,7 @@ results: $(INSTALLED)
 	$(STUDY) --workdir=runs/patch_size_camera_0 $(NO_SHIFT) $(BOTH) $(PATCH_SIZES)
 	$(STUDY) --workdir=runs/decision $(BOTH) $(DECISIONS)
 	$(STUDY) --workdir=runs/decision_four_layers $(BOTH) $(FOUR_LAYERS) $(DECISIONS)
-	$(STUDY) --workdir=runs/batch_norm --config.model.batch_norm_mode=running \
+	$(STUDY) --workdir=runs/batch_norm --config.model.backbone.batch_norm_mode=running \
 	    --methods=source_only,target_bn,agp_gi,alp_gi
 	$(STUDY) --workdir=runs/camera_1 $(BOTH)
 	$(STUDY) --workdir=runs/camera_0 $(NO_SHIFT) $(BOTH)

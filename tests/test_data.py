@@ -120,7 +120,7 @@ def test_resize_is_pillows_for_images_and_nearest_for_labels(settings, filter_na
     example = tiny.make_example(ids[0])
     image = Image.fromarray(example["image"]).resize((20, 16), getattr(Image, filter_name.upper()))
     np.testing.assert_array_equal(images[0], image)
-    label = LABEL_SET.from_cityscapes_ids[example["label"][..., 0]]
+    label = LABEL_SET.map_table(CITYSCAPES_TABLE)[example["label"][..., 0]]
     # Nearest: the centre of output pixel i lies in input pixel floor((i + 0.5) * n_in / n_out).
     rows = ((np.arange(16) + 0.5) * tiny.HEIGHT / 16).astype(int)
     columns = ((np.arange(20) + 0.5) * tiny.WIDTH / 20).astype(int)

@@ -75,8 +75,8 @@ def test_a_start_has_the_swept_crops_data_and_network_and_its_own_schedule():
     assert all(run.config.data.data_dir == "elsewhere" for run in plan.starts)
     assert all(run.config.num_steps == 1000 for run in plan.starts)
     assert all(run.config.num_steps == 300 for run in plan.runs)
-    widths = plan_toy("alp_gi", sweep="model.widths:8x8x8,16x16x16")
-    assert [run.config.model.widths for run in widths.starts] == [(8, 8, 8), (16, 16, 16)]
+    widths = plan_toy("alp_gi", sweep="model.backbone.widths:8x8x8,16x16x16")
+    assert [run.config.model.backbone.widths for run in widths.starts] == [(8, 8, 8), (16, 16, 16)]
 
 
 def test_studies_of_several_targets_may_share_their_starts():
@@ -96,7 +96,7 @@ def test_studies_of_several_targets_may_share_their_starts():
         ({"sweep": "every_steps:1,2"}, "may be checkpoint.every_steps or evaluation.every_steps"),
         ({"sweep": "seed:1,2"}, "cannot vary the seed"),
         ({"sweep": "patch_size:16"}, "expected at least 32x32"),
-        ({"sweep": "batch_norm_mode:x"}, "config.model.batch_norm_mode is 'x'"),
+        ({"sweep": "batch_norm_mode:x"}, "config.model.backbone.batch_norm_mode is 'x'"),
         ({"overrides": ["--config.model.batch_norm=x"]}, "Unknown field config.model.batch_norm"),
         ({"methods": ("alp",)}, "Unknown variant 'alp'"),
     ],

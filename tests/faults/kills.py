@@ -48,7 +48,7 @@ def arguments(config_flag: str, workdir: pathlib.Path) -> list[str]:
         "--config.checkpoint.every_steps=5",
         "--config.log_every_steps=10",
         "--config.evaluation.every_steps=60",
-        "--config.model.batch_norm_mode=running",
+        "--config.model.backbone.batch_norm_mode=running",
     ]
 
 
@@ -57,8 +57,8 @@ def read_state(data_dir: pathlib.Path, workdir: pathlib.Path) -> list[np.ndarray
     from alp_jax.workdir import config
 
     run_config = config.load(workdir)
-    statics = assembly.create_statics(run_config)
-    like = jax.eval_shape(lambda: assembly.create_train_state(statics, jax.random.key(0)))
+    setup = assembly.create_setup(run_config)
+    like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         state = checkpoints.restore(NUM_STEPS, like=like)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]

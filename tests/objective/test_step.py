@@ -135,8 +135,11 @@ def test_the_step_takes_over_the_memory_of_its_state():
 def test_on_the_cpu_one_domain_is_held_at_a_time():
     config = tiny.get_config(pathlib.Path("unused"))
     with config.unlocked():
-        config.model.depths, config.model.widths = (4,), (16,)  # Three blocks are one loop.
-        config.model.strides, config.model.dilations = (1,), (1,)
+        config.model.backbone.depths, config.model.backbone.widths = (
+            (4,),
+            (16,),
+        )  # Three blocks are one loop.
+        config.model.backbone.strides, config.model.backbone.dilations = (1,), (1,)
     train_step, arguments = paper_step.describe(build_settings(config))
     lowered = train_step.lower(*arguments)
     by_default, ours = (
