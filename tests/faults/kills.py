@@ -48,7 +48,7 @@ def arguments(config_flag: str, workdir: pathlib.Path) -> list[str]:
         "--config.checkpoint.every_steps=5",
         "--config.log_every_steps=10",
         "--config.evaluation.every_steps=60",
-        "--config.model.batch_norm_mode=running",
+        "--config.model.backbone.batch_norm_mode=running",
     ]
 
 
