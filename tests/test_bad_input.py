@@ -452,7 +452,7 @@ RUN_CASES = {
     "no run to start from": Case(flags("--config.init_from=/nowhere"), "where no run is"),
     "a start of another network": Case(
         finished(start_from_finished("--config.model.backbone.widths=12,12")),
-        "belong to config.model.backbone.widt",
+        "belong to config.model.backbone.widths [8, 8], and this run has [12, 12]: set",
     ),
     "a damaged start": Case(damage(*ALL, then=start_from_finished()), "is whole: 6 (_METADATA"),
     "nothing to replay": Case(
@@ -532,7 +532,7 @@ COMMAND_CASES = {
         folder_with("map.yaml", b"[" * 20_000, *MAP), "map.yaml is not yaml", IMAGES
     ),
     "a label map of no class": Case(
-        folder_with("map.yaml", b"7: raod\n", *MAP), "did you mean 'road'", IMAGES
+        folder_with("map.yaml", b"7: 3\n", *MAP), "map.yaml gives 7 the class 3", IMAGES
     ),
     "weights that run code": Case(
         weights(b"\x80\x04cposix\nsystem\n(S'true'\ntR."), "weights.pth", WEIGHTS
