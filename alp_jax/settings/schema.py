@@ -35,6 +35,8 @@ from alp_jax.errors import UserError
 from alp_jax.settings import kinds
 
 T = TypeVar("T")
+# What users change: a configuration, or a block of it.
+Config = ConfigDict
 
 # The text says what is expected; the number is the least value of an item.
 Size = Annotated[tuple[int, int], "(height, width) in pixels, both at least 1", 1]
