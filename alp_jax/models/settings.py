@@ -9,23 +9,21 @@ Synopsis:
 import dataclasses
 from typing import Any, Literal
 
-import ml_collections
-
 from alp_jax.models.layers import ACTIVATION_DTYPES, ActivationDtype
 from alp_jax.models.parts import Backbone, Decoder
 from alp_jax.models.segmenter import BACKBONE, MAIN, Network, Segmenter, name_decoder
-from alp_jax.settings.schema import Channels, block, blocks, new_block, refuse, setting
+from alp_jax.settings.schema import Channels, Config, block, blocks, new_block, refuse, setting
 
 BACKBONES = "alp_jax.models.backbones"
 DECODERS = "alp_jax.models.decoders"
 
 
-def backbone(kind: str, **values: Any) -> ml_collections.ConfigDict:
+def backbone(kind: str, **values: Any) -> Config:
     """Creates the block of a backbone for a configuration file."""
     return new_block(BACKBONES, "BACKBONE", kind, **values)
 
 
-def head(kind: str, **values: Any) -> ml_collections.ConfigDict:
+def head(kind: str, **values: Any) -> Config:
     """Creates the block of a decoder for a configuration file."""
     return new_block(DECODERS, "DECODER", kind, **values)
 

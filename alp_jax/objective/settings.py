@@ -10,11 +10,9 @@ Synopsis:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
-
 from alp_jax.errors import UserError
 from alp_jax.objective.types import SOURCE, Objective, Size, Surroundings, Term, View
-from alp_jax.settings.schema import blocks, new_block, refuse
+from alp_jax.settings.schema import Config, blocks, new_block, refuse
 
 _VIEWS = ("alp_jax.objective.views", "VIEW")
 _TERMS = ("alp_jax.objective.terms", "TERM")
@@ -31,17 +29,17 @@ def declare_terms() -> Any:
     return blocks(*_TERMS, "Parts of the loss, by name.")
 
 
-def view(kind: str, **values: Any) -> ml_collections.ConfigDict:
+def view(kind: str, **values: Any) -> Config:
     """Creates the block of a view for a configuration file."""
     return new_block(*_VIEWS, kind, **values)
 
 
-def term(kind: str, **values: Any) -> ml_collections.ConfigDict:
+def term(kind: str, **values: Any) -> Config:
     """Creates the block of a term for a configuration file."""
     return new_block(*_TERMS, kind, **values)
 
 
-def placement(kind: str, **values: Any) -> ml_collections.ConfigDict:
+def placement(kind: str, **values: Any) -> Config:
     """Creates the block of a placement of patches for a configuration file."""
     return new_block(*_PLACEMENTS, kind, **values)
 

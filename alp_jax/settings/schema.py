@@ -35,6 +35,8 @@ from alp_jax.errors import UserError
 from alp_jax.settings import kinds
 
 T = TypeVar("T")
+# What users change: a configuration, or a block of it.
+Config = ConfigDict
 
 # Annotations: the expected value in words, and the least value of an item.
 Size = Annotated[tuple[int, int], "(height, width) in pixels, both at least 1", 1]
