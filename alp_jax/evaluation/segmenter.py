@@ -61,7 +61,7 @@ class Prediction:
 
     @property
     def label_ids(self) -> np.ndarray:
-        """Label ids of the label set, [H, W] uint8; with Cityscapes' sets, its label ids."""
+        """Label ids of the label set, [H, W] uint8."""
         return self.label_set.to_label_ids[self.train_ids]
 
     def colour(self) -> np.ndarray:
