@@ -1,6 +1,8 @@
 """Which runs a study has, that it repeats none, and that a killed one ends in the same numbers."""
 
+import json
 import pathlib
+import zlib
 
 import pytest
 
@@ -8,8 +10,11 @@ from alp_jax.errors import UserError
 from alp_jax.run import train
 from alp_jax.study import outputs, runner, scores
 from alp_jax.study.plan import Plan, create_plan
-from alp_jax.workdir import checkpoint
-from tests.commands import run_module
+from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir.scores import summary_path
+from alp_jax.workdir.settings import build_settings
+from tests.commands import call, read_error
+from tests.test_checkpoint import create_state
 
 TOY = "configs/toy_cities.py"
 
@@ -39,9 +44,9 @@ def test_every_seed_has_starts_of_its_own():
     assert all(run.config.init_from == "" for run in plan.starts)
 
 
-def test_a_method_that_does_not_use_the_swept_field_is_trained_once():
+def test_a_method_that_lacks_the_swept_field_is_trained_once():
     plan = plan_toy("source_only", "agp_gi", "alp_gi", sweep="patch_size:32,48x64")
-    assert plan.sweep_field == "objective.patch_size"
+    assert plan.sweep_field == "terms.adversarial.patches.patch_size"
     assert plan.sweep_values == ([32, 32], [48, 64])
     assert [(run.method, run.value) for run in plan.runs] == [
         ("source_only", None),
@@ -49,12 +54,13 @@ def test_a_method_that_does_not_use_the_swept_field_is_trained_once():
         ("alp_gi", [32, 32]),
         ("alp_gi", [48, 64]),
     ]
-    assert [run.config.objective.patch_size for run in plan.runs[2:]] == [(32, 32), (48, 64)]
+    sizes = [run.config.terms.adversarial.patches.patch_size for run in plan.runs[2:]]
+    assert sizes == [(32, 32), (48, 64)]
     assert len(plan.starts) == 1
 
 
 def test_lambda_is_used_where_something_is_aligned():
-    plan = plan_toy("source_only", "target_bn", "agp_gi", sweep="adversarial_weight:0.001,0.1")
+    plan = plan_toy("source_only", "target_bn", "agp_gi", sweep="adversarial.weight:0.001,0.1")
     assert [(run.method, run.value) for run in plan.runs] == [
         ("source_only", None),
         ("target_bn", None),
@@ -63,20 +69,46 @@ def test_lambda_is_used_where_something_is_aligned():
     ]
 
 
+def test_a_flag_reaches_the_methods_that_have_its_field():
+    flag = "--config.terms.adversarial.widths=8,16"
+    plan = plan_toy("source_only", "agp_gi", overrides=[flag, "--config.num_steps=300"])
+    assert "adversarial" not in plan.runs[0].config.terms
+    assert plan.runs[1].config.terms.adversarial.widths == (8, 16)
+    assert [run.config.num_steps for run in plan.runs] == [300, 300]
+
+
+def test_a_method_may_be_a_file_of_ones_own(tmp_path):
+    text = (pathlib.Path(outputs.__file__).parents[2] / "configs/methods/agp_gi.py").read_text()
+    (tmp_path / "mine.py").write_text(text)
+    plan = plan_toy("source_only", str(tmp_path / "mine.py"), sweep="adversarial.weight:0.1,0.2")
+    assert [run.method for run in plan.runs] == ["source_only", "mine", "mine"]
+    assert [run.folder for run in plan.runs][1] == "mine-terms.adversarial.weight-0.1/seed_0"
+    assert plan.runs[1].config.terms.adversarial.patches.kind == "whole"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=r"mine.py and .*mine.py, which would both be called mine"):
+        plan_toy(str(tmp_path / "mine.py"), str(tmp_path / "more" / "mine.py"))
+
+
 def test_a_start_has_the_swept_crops_data_and_network_and_its_own_schedule():
-    overrides = ["--config.data.data_dir=elsewhere", "--config.num_steps=300"]
-    plan = plan_toy("ap_ci", "alp_gi", overrides=overrides, sweep="patch_size:32,48")
+    overrides = [
+        "--config.data.data_dir=elsewhere",
+        "--config.num_steps=300",
+        "--config.views.target.size=48,48",
+    ]
+    plan = plan_toy("ap_ci", "alp_gi", overrides=overrides, sweep="views.source.size:32,48")
     assert [run.folder for run in plan.starts] == [
-        "warmup_crops-objective.patch_size-32x32/seed_0",
-        "warmup_crops-objective.patch_size-48x48/seed_0",
+        "warmup_crops-views.source.size-32x32/seed_0",
+        "warmup_crops-views.source.size-48x48/seed_0",
         "warmup/seed_0",
     ]
-    assert plan.starts[1].config.objective.patch_size == (48, 48)
+    assert plan.starts[1].config.views.source.size == (48, 48)
     assert all(run.config.data.data_dir == "elsewhere" for run in plan.starts)
     assert all(run.config.num_steps == 1000 for run in plan.starts)
     assert all(run.config.num_steps == 300 for run in plan.runs)
-    widths = plan_toy("alp_gi", sweep="model.backbone.widths:8x8x8,16x16x16")
-    assert [run.config.model.backbone.widths for run in widths.starts] == [(8, 8, 8), (16, 16, 16)]
+    widths = plan_toy("alp_gi", sweep="backbone.widths:8x8x8,16x16x16")
+    found = [run.config.model.backbone.widths for run in widths.starts]
+    assert found == [(8, 8, 8), (16, 16, 16)]
 
 
 def test_studies_of_several_targets_may_share_their_starts():
@@ -96,8 +128,13 @@ def test_studies_of_several_targets_may_share_their_starts():
         ({"sweep": "every_steps:1,2"}, "may be checkpoint.every_steps or evaluation.every_steps"),
         ({"sweep": "seed:1,2"}, "cannot vary the seed"),
         ({"sweep": "patch_size:16"}, "expected at least 32x32"),
+        ({"sweep": "weight:1"}, "may be terms.adversarial.weight or terms.cross_entropy.weight"),
         ({"sweep": "batch_norm_mode:x"}, "config.model.backbone.batch_norm_mode is 'x'"),
-        ({"overrides": ["--config.model.batch_norm=x"]}, "Unknown field config.model.batch_norm"),
+        (
+            {"overrides": ["--config.model.backbone.batch_norm_mod=x"]},
+            "a field that none of alp_gi has (did you mean --config.model.backbone.batch_norm_mode?)",
+        ),
+        ({"methods": ("mine.py",)}, "The method is 'mine.py': no such file"),
         ({"methods": ("alp",)}, "Unknown variant 'alp'"),
     ],
 )
@@ -106,6 +143,58 @@ def test_wrong_plans_end_in_one_sentence(arguments, message):
     with pytest.raises(UserError) as caught:
         plan_toy(*arguments.pop("methods"), **arguments)
     assert message in str(caught.value)
+
+
+# Running a plan, with trainings that write what real ones do.
+
+
+class FakeTraining:
+    """Counts trainings, and writes scores that are a function of the configuration.
+
+    Attributes:
+      trained: the workdirs, in order.
+      kill_every: raises in every so-manieth training, after it has begun; 0: never.
+    """
+
+    def __init__(self) -> None:
+        self.trained: list[pathlib.Path] = []
+        self.kill_every = 0
+
+    def train(self, run_config, workdir, *, bar) -> None:
+        """In the place of train.train_and_evaluate."""
+        del bar
+        self.trained.append(workdir)
+        settings = build_settings(run_config)
+        config.save(settings, workdir)
+        if self.kill_every and len(self.trained) % self.kill_every == 0:
+            raise KeyboardInterrupt
+        with checkpoint.Checkpoints(workdir, keep_last=9) as checkpoints:
+            for step in (0, 3, 6):
+                path = summary_path(workdir, step)
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps(self._summarise(settings, workdir, step, "validation")))
+                if step:
+                    checkpoints.save(step, create_state(step))
+
+    def evaluate(self, workdir, run_config, *, checkpoint_name, split):
+        """In the place of evaluator.evaluate_checkpoint."""
+        step = 6 if checkpoint_name == "latest" else int(checkpoint_name)
+        summary = self._summarise(build_settings(run_config), workdir, step, split)
+        return type("Evaluation", (), {"summary": summary, "save": lambda self, workdir: None})()
+
+    def _summarise(self, settings, workdir, step, split):
+        name = "/".join([*workdir.parts[-2:], str(step), split])
+        score = zlib.crc32(name.encode()) % 1000 / 1000
+        return {"step": step, "dataset": settings.evaluation.dataset, "split": split,
+                "mean_iou": score, "iou_per_class": {}}  # fmt: skip
+
+
+@pytest.fixture
+def fake(monkeypatch) -> FakeTraining:
+    training = FakeTraining()
+    monkeypatch.setattr(train, "train_and_evaluate", training.train)
+    monkeypatch.setattr(runner.evaluator, "evaluate_checkpoint", training.evaluate)
+    return training
 
 
 @pytest.fixture(scope="module")
@@ -123,102 +212,68 @@ def config_file(data_dir, tmp_path_factory) -> pathlib.Path:
     return path
 
 
-def plan_tiny(
-    config_file: pathlib.Path, workdir: pathlib.Path, num_seeds: int = 2
-) -> tuple[Plan, scores.About]:
+def run_tiny(config_file: pathlib.Path, workdir: pathlib.Path, *flags: str) -> scores.Study:
+    """Runs source-only and ALP with two seeds each."""
     methods = ("source_only", "alp_gi")
-    plan = create_plan(
-        workdir, str(config_file), [], methods=methods, num_seeds=num_seeds, sweep=None
-    )
-    return plan, outputs.describe(plan, str(config_file), [], "command")
+    plan = create_plan(workdir, str(config_file), flags, methods=methods, num_seeds=2, sweep=None)
+    about = outputs.describe(plan, str(config_file), flags, "command")
+    return runner.run(plan, about, save=lambda study: scores.save(study, workdir))
 
 
-@pytest.fixture(scope="module")
-def study_and_workdir(config_file, tmp_path_factory) -> tuple[scores.Study, pathlib.Path]:
-    workdir = tmp_path_factory.mktemp("study")
-    plan, about = plan_tiny(config_file, workdir)
-    return runner.run(plan, about, save=lambda s: outputs.save(s, workdir)), workdir
-
-
-def test_every_run_is_scored_on_the_reported_split(study_and_workdir):
-    study, workdir = study_and_workdir
+def test_every_run_is_trained_and_scored_once(fake, config_file, tmp_path):
+    study = run_tiny(config_file, tmp_path)
+    assert len(fake.trained) == len(set(fake.trained)) == 2 + 4
+    assert {workdir.parent.name for workdir in fake.trained[:2]} == {"warmup"}  # Starts first.
     assert list(study.by_setting()) == ["source_only", "alp_gi"]
     assert [run.seed for run in study.by_setting()["alp_gi"]] == [0, 1]
     for run in study.runs:
-        assert (run.last["split"], run.last["step"], run.last["num_images"]) == ("test", 6, 7)
+        assert (run.last["split"], run.last["step"]) == ("test", 6)
         assert [summary["step"] for summary in run.evaluations] == [0, 3, 6]
         assert {summary["split"] for summary in run.evaluations} == {"validation"}
         best = max(run.history(10), key=lambda summary: summary["mean_iou"])
         assert run.best is not None
         assert (run.best["step"], run.best["split"]) == (best["step"], "test")
-    assert scores.load(workdir) == study
+    assert scores.load(tmp_path) == study
 
 
-def test_runs_of_a_seed_start_from_the_same_weights(study_and_workdir):
-    study, _ = study_and_workdir
-    starts = {(run.seed, run.evaluations[0]["mean_entropy"]) for run in study.runs}
-    assert len(starts) == 2
+def test_finished_runs_are_not_repeated(fake, config_file, tmp_path):
+    study = run_tiny(config_file, tmp_path)
+    fake.trained.clear()
+    assert run_tiny(config_file, tmp_path) == study
+    assert fake.trained == []
 
 
-def test_finished_runs_are_not_repeated(study_and_workdir, config_file, monkeypatch):
-    study, workdir = study_and_workdir
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("A finished run was trained again.")
-
-    monkeypatch.setattr(train, "train_and_evaluate", refuse)
-    plan, about = plan_tiny(config_file, workdir)
-    assert runner.run(plan, about, save=lambda _: None) == study
-
-
-def test_a_killed_study_ends_in_the_same_numbers(
-    study_and_workdir, config_file, tmp_path, monkeypatch
-):
-    study, _ = study_and_workdir
-    plan, about = plan_tiny(config_file, tmp_path, num_seeds=1)
-    save, calls = checkpoint.Checkpoints.save, []
-
-    def kill_sometimes(*arguments, **keywords):
-        calls.append(arguments)
-        if len(calls) % 4 == 0:
-            raise KeyboardInterrupt
-        save(*arguments, **keywords)
-
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", kill_sometimes)
-    kills = 0
-    while True:
+def test_a_killed_study_goes_on_where_it_was(fake, config_file, tmp_path):
+    study = run_tiny(config_file, tmp_path / "untouched")
+    fake.kill_every, kills, found = 2, 0, None
+    fake.trained.clear()
+    while found is None:
         try:
-            found = runner.run(plan, about, save=lambda _: None)
-            break
+            found = run_tiny(config_file, tmp_path / "killed")
         except KeyboardInterrupt:
             kills += 1
-    assert kills >= 2
-    assert list(found.runs) == [run for run in study.runs if run.seed == 0]
+    assert kills >= 5
+    assert found.runs == study.runs
+    assert len(fake.trained) == kills + 2 + 4  # Only what was killed is given again.
 
 
-def test_a_workdir_of_another_study_is_refused(study_and_workdir, config_file):
-    _, workdir = study_and_workdir
-    plan = create_plan(
-        workdir,
-        str(config_file),
-        ["--config.optimizer.momentum=0.5"],
-        methods=("source_only",),
-        num_seeds=1,
-        sweep=None,
-    )
+def test_a_workdir_of_another_study_is_refused(fake, config_file, tmp_path):
+    run_tiny(config_file, tmp_path)
     with pytest.raises(UserError, match=r"config\.optimizer\.momentum is 0\.9 there and 0\.5"):
-        runner.run(plan, outputs.describe(plan, "c", [], "command"), save=lambda _: None)
+        run_tiny(config_file, tmp_path, "--config.optimizer.momentum=0.5")
 
 
-def test_damaged_scores_are_named(study_and_workdir, config_file):
-    study, workdir = study_and_workdir
-    plan, about = plan_tiny(config_file, workdir)
-    path = plan.runs[0].workdir / runner.SCORES_FILE
+def test_damaged_scores_are_named(fake, config_file, tmp_path):
+    study = run_tiny(config_file, tmp_path)
+    path = tmp_path / "source_only" / "seed_0" / runner.SCORES_FILE
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="remove that file, and the run is scored again"):
-        runner.run(plan, about, save=lambda _: None)
+        run_tiny(config_file, tmp_path)
     path.unlink()
-    assert runner.run(plan, about, save=lambda _: None).runs == study.runs
+    assert run_tiny(config_file, tmp_path).runs == study.runs
+
+
+# The command.
 
 
 def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
@@ -226,27 +281,31 @@ def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
         f"--config={config_file}",
         f"--workdir={tmp_path / 'study'}",
         f"--starts={tmp_path / 'starts'}",
-        "--methods=source_only,alp_gi",
+        "--methods=alp_gi",
         "--seeds=1",
-        "--sweep=adversarial_weight:0.01,0.1",
+        "--sweep=adversarial.weight:0.01,0.1",
         "--config.num_steps=3",
     ]
-    result = run_module("alp_jax.study", *arguments)
+    result = call("alp_jax.study", *arguments)
     assert result.returncode == 0, result.stderr
     assert "run" in result.stderr.lower()
-    assert "alp_gi, adversarial_weight 0.1" in result.stdout
+    assert "alp_gi, adversarial.weight 0.1" in result.stdout
     study = scores.load(tmp_path / "study")
-    assert [run.value for run in study.runs] == [None, 0.01, 0.1]
+    assert [run.value for run in study.runs] == [0.01, 0.1]
     assert study.about.overrides == ("--config.num_steps=3",)
-    assert {run.last["step"] for run in study.runs} == {3}
+    for run in study.runs:
+        assert (run.last["split"], run.last["step"], run.last["num_images"]) == ("test", 3, 7)
+        assert [summary["step"] for summary in run.evaluations] == [0, 3]
+    # All of a seed start from the same weights.
+    assert len({run.evaluations[0]["mean_entropy"] for run in study.runs}) == 1
     for name in ("study.csv", "study.md", "study.tex", "sweep.png", "sweep.csv"):
         assert (tmp_path / "study" / name).stat().st_size > 0
     assert (tmp_path / "starts" / "warmup" / "seed_0" / "scores.json").exists()
 
-    result = run_module("alp_jax.study", "--mode=report", f"--workdir={tmp_path / 'study'}")
+    result = call("alp_jax.study", "--mode=report", f"--workdir={tmp_path / 'study'}")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "study" / "report" / "report.html").read_text()
-    assert "Sweep of objective.adversarial_weight" in page
+    assert "Sweep of terms.adversarial.weight" in page
     assert "Criteria without labels" in page
 
 
@@ -261,8 +320,4 @@ def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
     ],
 )
 def test_wrong_commands_end_in_one_sentence(arguments, message):
-    result = run_module("alp_jax.study", *arguments)
-    assert result.returncode == 2
-    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert message in error
-    assert "Traceback" not in result.stderr
+    assert message in read_error(call("alp_jax.study", *arguments))
