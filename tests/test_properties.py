@@ -9,7 +9,6 @@ import json
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -19,30 +18,25 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+<<<<<<< HEAD
 from alp_jax.data.labels import CITYSCAPES_TABLE, IGNORE_LABEL, list_label_sets, load_label_set
 from alp_jax.errors import UserError
+=======
+from alp_jax.data.labels import CITYSCAPES_CLASSES, IGNORE_LABEL, LABEL_SETS
+>>>>>>> tests_a
 from alp_jax.evaluation import metrics
 from alp_jax.objective import losses, maps, patches
-from alp_jax.settings import field_types, validation
+from alp_jax.objective.settings import create_objective
+from alp_jax.settings import compare, upgrade
 from alp_jax.workdir import config, manifest, writers
 from configs import default
 from data_prep.raw.label_map import LabelMap, load_label_map
+from tests import same_bits
+from tests.refusals import refusal
 
 # Few shapes: each is compiled once.
 SHAPES = st.sampled_from([(2, 4, 5, 3), (1, 1, 1, 2), (1, 7, 3, 19)])
 EXTREME = st.floats(-1e4, 1e4, width=32)
-
-
-def refusal(call: Callable[[], object]) -> str | None:
-    """What a call is refused with, in one line; None if it is not. Other errors pass."""
-    try:
-        call()
-    except UserError as error:
-        message = str(error)
-    else:
-        return None
-    assert len(message.splitlines()) == 1, message
-    return message
 
 
 @st.composite
@@ -245,43 +239,75 @@ def test_any_bytes_as_a_label_map_are_read_or_refused_in_one_sentence(data):
 
 # Configuration and files -------------------------------------------------------------------------
 
-FIELDS = sorted(config.flatten(default.get_config()))
+METHODS = {
+    method: {"format": upgrade.FORMAT, **default.get_config(method).to_dict()}
+    for method in default.list_methods()
+}
+FORMAT_1 = json.loads(pathlib.Path(same_bits.__file__).with_name("format_1.json").read_text())[
+    "defaults"
+]
 VALUES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
     | st.lists(st.integers(-3, 600) | st.floats(), max_size=4)
-    | st.sampled_from(["frozen", "whole", "random", "image_crop", "none", "batch", "source"])
+    | st.sampled_from(
+        ["frozen", "whole", "random", "crops", "images", "batch", "target", "aux", "alignment", {}]
+    )
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3))
-def test_any_configuration_is_accepted_or_refused_in_one_sentence(changed):
-    """As read from a config.json that somebody edited: of any type."""
-    fields = default.get_config().to_dict()
-    for name, value in changed.items():
+@st.composite
+def edited(draw, fields):
+    """A configuration in which somebody changed, added or removed fields and whole blocks."""
+    fields = json.loads(json.dumps(fields))
+    names = sorted(compare.flatten(fields))
+    blocks = {name.rpartition(".")[0] for name in names} - {""}
+    for name in draw(st.lists(st.sampled_from([*names, *blocks, "terms.x", "x"]), max_size=3)):
         *sections, last = name.split(".")
         node = fields
         for section in sections:
-            node = node[section]
-        node[last] = value
+            node = node.get(section) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            if draw(st.integers(0, 3)) == 0:
+                node.pop(last, None)
+            else:
+                node[last] = draw(VALUES)
+    return fields
+
+
+def read(fields):
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / config.FILE_NAME).write_text(json.dumps(fields))
-        loaded = config.load(pathlib.Path(folder))
-        message = refusal(lambda: validation.validate(loaded))
-        if message is None:
-            config.create_objective(loaded.objective)
-        else:
-            assert "config." in message
+        return config.load(pathlib.Path(folder))
 
 
-def test_the_type_of_every_field_is_known():
-    assert field_types.names() == set(FIELDS), "alp_jax/settings/field_types.py lists every field"
+@given(st.sampled_from(sorted(METHODS)).flatmap(lambda method: edited(METHODS[method])))
+def test_any_configuration_is_accepted_or_refused_in_one_sentence(fields):
+    """As read from a config.json that somebody edited: of any type."""
+    message = refusal(lambda: read(fields))
+    if message is None:
+        settings = read(fields)
+        heads = settings.model.head_names
+        objective = create_objective(settings.views, settings.terms, heads=heads)
+        assert len(objective.terms) == len(fields["terms"])
+    else:
+        assert "config" in message
+
+
+@given(edited(FORMAT_1))
+def test_any_configuration_of_format_1_is_upgraded_or_refused_in_one_sentence(fields):
+    refusal(lambda: read(fields))
+
+
+@given(JSON)
+def test_any_json_as_a_configuration_is_refused_in_one_sentence(content):
+    assert "config" in (refusal(lambda: read(content)) or "")
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_as_a_configuration_are_refused_in_one_sentence(data):
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / config.FILE_NAME).write_bytes(data)
-        assert refusal(lambda: validation.validate(config.load(pathlib.Path(folder)))) is not None
+        assert refusal(lambda: config.load(pathlib.Path(folder))) is not None
 
 
 @given(

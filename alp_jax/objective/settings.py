@@ -107,7 +107,19 @@ def check_objective(
             if head not in heads:
                 refuse(f"{full}.head", head, f"a head of the network: {_list(heads)}")
         found.check_fit(full, surroundings)
+    _check_owners(terms, name)
     _check_all_used(views, terms, name, heads, has_statistics)
+
+
+def _check_owners(terms: Mapping[str, Term], name: str) -> None:
+    """Refuses two terms whose own parameters would have the same place in the state."""
+    places: dict[str, str] = {}
+    for term_name, found in terms.items():
+        if found.owns_parameters:
+            other = places.setdefault(found.key, term_name)
+            if other != term_name:
+                kept = f"the parameters of {name}.terms.{other} are kept under {found.key!r}"
+                refuse(f"The name of {name}.terms.{term_name}", term_name, f"another, as {kept}")
 
 
 def _check_all_used(

@@ -1,5 +1,6 @@
 """Questions asked of every kind of term, view and placement; a new file needs no entry here."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -158,6 +159,29 @@ def test_a_view_or_head_that_is_not_there_is_named(variant):
             check(term, heads=("other",))
 
 
+def test_two_terms_cannot_have_their_parameters_in_one_place():
+    """A discriminator of the term "adversarial" is "main" in the state."""
+    terms = {
+        name: dataclasses.replace(parts.build(ALIGNMENT), name=name)
+        for name in ("adversarial", "main")
+    }
+    views = {name: parts.build(Variant("views", "images")) for name in ("source", "target")}
+    message = refusal(
+        lambda: check_objective(
+            views,
+            terms,
+            "config",
+            sizes=dict.fromkeys(views, parts.SIZE),
+            heads=(MAIN,),
+            has_statistics=False,
+        )
+    )
+    assert message == (
+        "The name of config.terms.main is 'main': expected another, as the parameters of "
+        "config.terms.adversarial are kept under 'main'."
+    )
+
+
 # Cross-entropy -----------------------------------------------------------------------------------
 
 
@@ -177,7 +201,7 @@ def test_cross_entropy_is_pytorchs_weighed_and_averaged_over_labelled_pixels():
 
 def test_cross_entropy_on_a_view_without_labels_is_refused():
     with pytest.raises(
-        UserError, match=r"config.terms.x.view is 'source': expected a view with lab"
+        UserError, match=r"config.terms.x.view is 'source': expected a view with labels: none\."
     ):
         parts.build(CROSS_ENTROPY).check_fit(
             "config.terms.x", Surroundings({"source": (8, 8)}, (MAIN,), frozenset())
@@ -286,7 +310,7 @@ def test_a_map_too_small_for_the_discriminator_is_an_error_and_not_a_nan(decisio
     seen = parts.make_seen(term, "target")
     tiny = seen.sample._replace(images=seen.sample.images[:, :3, :3])
     whole = parts.build(Variant("terms", "alignment", "patches", "whole"))
-    term = type(term)(name="x", decision=decision, widths=term.widths, patches=whole.patches)
+    term = dataclasses.replace(term, patches=whole.patches)
     with pytest.raises(ValueError, match="gave no decision"):
         term.loss(seen._replace(sample=tiny))
 

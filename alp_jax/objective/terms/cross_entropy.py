@@ -38,8 +38,10 @@ class CrossEntropy(Term):
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
         """Refuses a view without labels."""
         if self.view not in surroundings.labelled:
-            labelled = ", ".join(sorted(surroundings.labelled & surroundings.sizes.keys()))
-            refuse(f"{name}.view", self.view, f"a view with labels, of {labelled}")
+            labelled = sorted(surroundings.labelled & surroundings.sizes.keys())
+            refuse(
+                f"{name}.view", self.view, f"a view with labels: {', '.join(labelled) or 'none'}"
+            )
 
     def loss(self, seen: Seen) -> Contribution:
         """Computes the mean cross-entropy of the logits, upsampled to the images' size."""
