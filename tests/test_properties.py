@@ -18,12 +18,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-<<<<<<< HEAD
 from alp_jax.data.labels import CITYSCAPES_TABLE, IGNORE_LABEL, list_label_sets, load_label_set
-from alp_jax.errors import UserError
-=======
-from alp_jax.data.labels import CITYSCAPES_CLASSES, IGNORE_LABEL, LABEL_SETS
->>>>>>> tests_a
 from alp_jax.evaluation import metrics
 from alp_jax.objective import losses, maps, patches
 from alp_jax.objective.settings import create_objective

@@ -132,7 +132,7 @@ def test_studies_of_several_targets_may_share_their_starts():
         ({"sweep": "batch_norm_mode:x"}, "config.model.backbone.batch_norm_mode is 'x'"),
         (
             {"overrides": ["--config.model.backbone.batch_norm_mod=x"]},
-            "a field that none of alp_gi has (did you mean --config.model.backbone.batch_norm_mode?)",
+            "none of alp_gi has (did you mean --config.model.backbone.batch_norm_mode?)",
         ),
         ({"methods": ("mine.py",)}, "The method is 'mine.py': no such file"),
         ({"methods": ("alp",)}, "Unknown variant 'alp'"),
