@@ -241,7 +241,7 @@ def test_input_is_scaled_in_the_order_of_the_weights():
     bgr = models.create_segmenter(dataclasses.replace(TOY, input_order="bgr", **scaling), 16)
     none = {"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}
     rgb = models.create_segmenter(dataclasses.replace(TOY, **none), 16)
-    params, model_state = bgr.init(jax.random.key(0))
+    params, model_state = jax.jit(bgr.init)(jax.random.key(0))
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     scaled = (images[..., ::-1] - np.array([30.0, 20.0, 10.0])) / np.array([1.0, 2.0, 4.0])
     expected, _ = rgb.apply(params, model_state, jnp.asarray(scaled), train=False)
@@ -251,7 +251,7 @@ def test_input_is_scaled_in_the_order_of_the_weights():
 
 def test_stage_dilations_keep_the_size_and_branches_are_summed():
     segmenter = models.create_segmenter(TOY, 16)
-    params, model_state = segmenter.init(jax.random.key(0))
+    params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
     logits = segmenter.apply(params, model_state, images, train=False)[0].logits
     assert logits["main"].shape == (1, 16, 32, 16)
@@ -273,7 +273,7 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
 def test_auxiliary_classifier_reads_the_last_stage_but_one():
     segmenter = models.create_segmenter(with_aux(with_backbone(TOY, widths=(8, 16, 24))), 16)
     assert segmenter.heads == ("main", "aux")
-    params, model_state = segmenter.init(jax.random.key(0))
+    params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     assert params["aux_classifier"]["branch0"]["kernel"].shape == (3, 3, 16, 16)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
     apply = jax.jit(functools.partial(segmenter.apply, train=False))
@@ -286,49 +286,58 @@ def test_auxiliary_classifier_reads_the_last_stage_but_one():
     assert not np.array_equal(other["main"], logits["main"])
 
 
+def create_loss(mode: str, dtype: str, **options: bool):
+    """A segmenter, and its loss in training and evaluation with gradient and new state."""
+    fields = {"depths": (1, 4), "widths": (8, 8), "strides": (1, 2), "dilations": (1, 1)}
+    model = with_backbone(
+        dataclasses.replace(TOY, activation_dtype=dtype),
+        **fields,
+        batch_norm_mode=mode,
+        **{"rematerialise": False, "scan_blocks": False, **options},
+    )
+    segmenter = models.create_segmenter(model, 16)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)), jnp.float32)
+
+    def loss(params, model_state):
+        outputs, new_state = segmenter.apply(params, model_state, images, train=True)
+        evaluated, _ = segmenter.apply(params, model_state, images, train=False)
+        mean = jnp.mean(outputs.logits["main"] ** 2) + jnp.mean(evaluated.logits["main"])
+        return mean, new_state
+
+    return segmenter, jax.value_and_grad(loss, has_aux=True)
+
+
+@functools.cache
+def compute_plainly(mode: str, dtype: str):
+    """Initial variables, and what the blocks compute one after the other."""
+    segmenter, compute = create_loss(mode, dtype)
+    variables = jax.jit(segmenter.init)(jax.random.key(0))
+    return variables, jax.jit(compute)(*variables)
+
+
 @pytest.mark.parametrize("mode", ["running", "batch"])
 @pytest.mark.parametrize(
-    ("options", "primitives"),
+    ("options", "dtype", "primitives"),
     [
-        ({"rematerialise": True}, ["remat"]),
-        ({"scan_blocks": True}, ["scan"]),
-        ({"rematerialise": True, "scan_blocks": True}, ["remat", "scan"]),
-        ({"scan_blocks": True, "activation_dtype": "bfloat16"}, ["scan"]),
+        ({"rematerialise": True}, "float32", ["remat"]),
+        ({"scan_blocks": True}, "float32", ["scan"]),
+        ({"rematerialise": True, "scan_blocks": True}, "float32", ["remat", "scan"]),
+        ({"scan_blocks": True}, "bfloat16", ["scan"]),
     ],
     ids=["rematerialise", "scan", "both", "scan in bfloat16"],
 )
-def test_how_it_is_computed_changes_no_value(mode, options, primitives):
-    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)), jnp.float32)
-
-    def create(**options: Any):
-        fields = {"depths": (1, 4), "widths": (8, 8), "strides": (1, 2), "dilations": (1, 1)}
-        plain = {"batch_norm_mode": mode, "rematerialise": False, "scan_blocks": False}
-        model = with_backbone(TOY, **fields, **{**plain, **options})
-        segmenter = models.create_segmenter(
-            dataclasses.replace(model, activation_dtype=activation_dtype), 16
-        )
-
-        def loss(params, model_state):
-            outputs, new_state = segmenter.apply(params, model_state, images, train=True)
-            evaluated, _ = segmenter.apply(params, model_state, images, train=False)
-            mean = jnp.mean(outputs.logits["main"] ** 2) + jnp.mean(evaluated.logits["main"])
-            return mean, new_state
-
-        return segmenter, jax.value_and_grad(loss, has_aux=True)
-
-    options = dict(options)  # Shared by the modes.
-    activation_dtype = options.pop("activation_dtype", "float32")
-    (segmenter, plain), (same, other) = create(), create(**options)
-    variables = segmenter.init(jax.random.key(0))
-    for ours, theirs in zip(
-        jax.tree.leaves(same.init(jax.random.key(0))), jax.tree.leaves(variables), strict=True
-    ):
+def test_how_it_is_computed_changes_no_value(mode, options, dtype, primitives):
+    variables, expected = compute_plainly(mode, dtype)
+    segmenter, compute = create_loss(mode, dtype, **options)
+    others = jax.jit(segmenter.init)(jax.random.key(0))
+    for ours, theirs in zip(jax.tree.leaves(others), jax.tree.leaves(variables), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert all(name in str(jax.make_jaxpr(other)(*variables)) for name in primitives)
-    expected, actual = jax.jit(plain)(*variables), jax.jit(other)(*variables)
+    traced = jax.jit(compute).trace(*variables)
+    assert all(name in str(traced.jaxpr) for name in primitives)
+    actual = traced.lower().compile()(*variables)
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if activation_dtype == "float32":
+        if dtype == "float32":
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
         else:  # Eight bits of an activation, of which small gradients are sums.
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=2**-6 * np.abs(theirs).max())

@@ -7,6 +7,7 @@ Synopsis:
   list_fields(settings, operational=True)     # ["num_steps", "evaluation.batch_size", ...]
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,9 +34,13 @@ def differences(
     config: ml_collections.ConfigDict | dict[str, Any],
     saved: ml_collections.ConfigDict | dict[str, Any],
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (field, value, saved value) for fields that differ; None for a missing field."""
+    """Yields (field, value, saved value) for fields that differ; None for a missing field.
+
+    The kind of a block comes before its other fields, which depend on it.
+    """
     ours, theirs = flatten(config), flatten(saved)
-    for name in sorted(ours.keys() | theirs.keys()):
+    names = ours.keys() | theirs.keys()
+    for name in sorted(names, key=lambda name: re.sub(r"\.kind$", ".", name)):
         if ours.get(name) != theirs.get(name):
             yield name, ours.get(name), theirs.get(name)
 

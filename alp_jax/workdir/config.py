@@ -116,10 +116,13 @@ def check_same_network(
         _check_same_classes(settings, saved, workdir)
     for name, ours, theirs in differences(to_config(settings), to_config(saved)):
         if _is_of_parts(name, parts) and name not in exempt and ours is not None:
+            # No flag changes a kind, as the other fields of the block are of the old one.
+            remedy = f"set {as_flag(name, theirs)}"
+            if name.endswith(".kind"):
+                remedy = "take a configuration with that one"
             raise UserError(
                 f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
-                f"and this run has {ours!r}: set {as_flag(name, theirs)}, or start from other "
-                "weights."
+                f"and this run has {ours!r}: {remedy}, or start from other weights."
             )
 
 

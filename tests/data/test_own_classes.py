@@ -1,26 +1,36 @@
 """Classes of one's own from files to files: binary masks of 0 and 255, and three classes.
 
-Masks are prepared by the command, read as training reads them, scored, and painted.
+Masks are prepared by the command, read as training reads them, scored, and painted. The examples of
+docs/own_data.md are prepared, trained, continued, scored, predicted, exported and reported.
 """
 
+import csv
+import dataclasses
 import json
 import pathlib
+import re
 
-import jax
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 import alp_jax
+from alp_jax.command import cli
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet, LabelTable, load_label_set
+from alp_jax.domain_shift import label_maps
+from alp_jax.domain_shift.settings import ShiftDataSettings
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator, figures, metrics, results
-from alp_jax.run import assembly
-from alp_jax.workdir import checkpoint, classes, config
+from alp_jax.run import train
+from alp_jax.settings.schema import to_config
+from alp_jax.study import outputs, plan, runner
+from alp_jax.workdir import classes, config
 from alp_jax.workdir.settings import build_settings
 from data_prep.image_folder import COMMAND
 from tests import tiny
+from tests.commands import ROOT
 
 SIZE = (tiny.HEIGHT, tiny.WIDTH)
 BINARY_MAP = "0: background\n255: crack\n7: ignore\n"
@@ -76,22 +86,6 @@ def read(root: pathlib.Path, name: str, label_set: LabelSet) -> list[np.ndarray]
         str(root / "datasets"), f"image_folder/{name}", "train", label_set=label_set
     )
     return [source[index]["label"] for index in range(len(source))]
-
-
-def save_run(root: pathlib.Path, label_set: str, dataset: str) -> pathlib.Path:
-    """Writes the workdir of an untrained run."""
-    run_config = tiny.get_config(root / "datasets", "source_only")
-    with run_config.unlocked():
-        run_config.data.label_set = label_set
-        run_config.data.source = run_config.evaluation.dataset = dataset
-        run_config.evaluation.split = "train"
-    settings = build_settings(run_config)
-    state = assembly.create_train_state(assembly.create_setup(settings), jax.random.key(0))
-    config.save(settings, root / "run")
-    classes.save(load_label_set(label_set), root / "run", label_set)
-    with checkpoint.Checkpoints(root / "run") as checkpoints:
-        checkpoints.save(1, state)
-    return root / "run"
 
 
 @pytest.fixture
@@ -151,31 +145,6 @@ def test_binary_scores_and_pictures(binary, capsys):
     np.testing.assert_array_equal(written, 255 * np.eye(5))
 
 
-def test_binary_predictions_and_export_are_of_the_users_classes(binary, tmp_path):
-    root, _, label_set = binary
-    workdir = save_run(root, "cracks.yaml", "image_folder/walls")
-    (root / "cracks.yaml").write_text("classes: [other, names]")  # The run keeps its own copy.
-    segmenter = alp_jax.load_segmenter(workdir)
-    assert segmenter.label_set == label_set
-    output = tmp_path / "predictions"
-    alp_jax.predict_to_folder(segmenter, root / "walls" / "images", output, with_probabilities=True)
-    assert json.loads((output / "predictions.json").read_text())["label_ids"] == {
-        "0": "background",
-        "255": "crack",
-    }
-    ids = np.asarray(Image.open(output / "label_ids" / "0.png"))
-    assert set(np.unique(ids)) <= {0, 255}
-    painted = np.asarray(Image.open(output / "colour" / "0.png"))
-    np.testing.assert_array_equal(painted[..., 0], ids)
-    assert not painted[..., 1:].any()
-    with np.load(output / "probabilities" / "0.npz") as held:
-        assert held["names"].tolist() == ["background", "crack"]
-        assert held["label_ids"].tolist() == [0, 255]
-    alp_jax.export_segmenter(segmenter, tmp_path / "exported")
-    described = json.loads((tmp_path / "exported" / "segmenter.json").read_text())
-    assert described["classes"][1] == {"name": "crack", "label_id": 255, "colour": [255, 0, 0]}
-
-
 @pytest.fixture
 def three(tmp_path, monkeypatch):
     """Masks of colours of five kinds, read as three classes."""
@@ -204,23 +173,253 @@ def test_the_same_dataset_serves_other_label_sets(three):
         )
 
 
-def test_an_evaluation_has_the_users_classes_and_reports(three):
-    root, drawn, label_set = three
-    workdir = save_run(root, "three.yaml", "image_folder/street")
-    result = alp_jax.evaluate_checkpoint(workdir)
-    assert result.summary["num_images"] == 3
-    assert result.summary["num_pixels"] == sum(int((d != 4).sum()) for d in drawn)
-    assert list(result.summary["iou_per_class"]) == ["ground", "traffic", "things"]
-    ious = result.summary["iou_per_class"]
-    kept = [iou for name, iou in ious.items() if name != "things" and iou is not None]
-    assert result.summary["mean_iou_without_things"] == pytest.approx(np.mean(kept))
-    assert metrics.name_means(result.summary) == {
-        "mean_iou": "mean IoU",
-        "mean_iou_without_things": "mean IoU-without things",
-    }
-    colours = {tuple(c) for panel in result.panels
-               for c in panel.columns(label_set)["label"].reshape(-1, 3).tolist()}  # fmt: skip
-    assert colours == {(200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)}
+# The examples of docs/own_data.md, from folders to tables.
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An example as a user has it after all commands.
+
+    Attributes:
+      root: the user's folder.
+      workdir: of the run.
+      label_set: the classes.
+    """
+
+    root: pathlib.Path
+    workdir: pathlib.Path
+    label_set: LabelSet
+
+
+def read_yaml(heading: str) -> list[str]:
+    """Reads the YAML files that the page shows under a heading."""
+    page = (ROOT / "docs" / "own_data.md").read_text()
+    section = page.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    return re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+
+
+def write_folder(folder: pathlib.Path, masks: list[np.ndarray] | None, count: int = 3) -> None:
+    for number in range(count):
+        for kind, arrays in (("images", None), ("labels", masks)):
+            if kind == "images" or arrays:
+                array = arrays[number] if arrays else tiny.make_example(number)["image"]
+                path = folder / kind / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+
+
+def run_prepare(*arguments: str) -> None:
+    assert COMMAND.main(["", "--workers=1", *arguments]) == 0
+
+
+def write_config(root: pathlib.Path, **fields: object) -> None:
+    """Writes own.py: two steps of the smallest network, with fields whose "." is "__"."""
+    changed = {name.replace("__", "."): value for name, value in fields.items()}
+    changed |= {"num_steps": 2, "start_variant": "", "evaluation.reported_split": ""}
+    (root / "own.py").write_text(
+        "import pathlib\nfrom tests import tiny\n\n"
+        "def get_config(variant):\n"
+        f"    config = tiny.get_config(pathlib.Path({str(root / 'datasets')!r}), variant)\n"
+        f"    config.update_from_flattened_dict({changed!r})\n"
+        "    return config\n"
+    )
+
+
+def train_first_step(example: Example, method: str) -> ml_collections.ConfigDict:
+    """Trains one step of two, and removes the file of the classes, of which the run has a copy."""
+    run_config = cli.read_config("own.py", method, ["--config.num_steps=1"])
+    train.train_and_evaluate(run_config, example.workdir)
+    (example.root / run_config.data.label_set).unlink()
+    run_config.num_steps = 2
+    return run_config
+
+
+@pytest.fixture(scope="module")
+def three_example(tmp_path_factory):
+    """Cityscapes label ids as three classes, scored."""
+    root = tmp_path_factory.mktemp("three")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name, text in zip(
+            ("map.yaml", "my_classes.yaml"), read_yaml("Three classes"), strict=True
+        ):
+            (root / name).write_text(text)
+        masks = [tiny.make_example(number)["label"][..., 0] for number in range(3)]
+        for name, split in (("source", "train"), ("target_labelled", "validation")):
+            write_folder(root / "own" / name, masks)
+            run_prepare(
+                f"--name={name}_3",
+                f"--split={split}",
+                f"--images=own/{name}/images",
+                f"--labels=own/{name}/labels",
+                "--label_map=map.yaml",
+            )
+        write_config(
+            root,
+            data__label_set="my_classes.yaml",
+            data__source="image_folder/source_3",
+            evaluation__dataset="image_folder/target_labelled_3",
+            evaluation__split="validation",
+        )
+        study = root / "study"
+        planned = plan.create_plan(
+            study, "own.py", [], methods=["source_only"], num_seeds=1, sweep=None
+        )
+        about = outputs.describe(planned, "own.py", [], "python -m alp_jax.study")
+        example = Example(root, planned.runs[0].workdir, load_label_set("my_classes.yaml"))
+        train_first_step(example, "source_only")
+        runner.run(planned, about, save=lambda found: outputs.save(found, study))
+        outputs.write_report(study)
+        return example
+
+
+@pytest.fixture(scope="module")
+def binary_example(tmp_path_factory):
+    """Masks of 0 and 255, adapted to a folder without labels."""
+    root = tmp_path_factory.mktemp("binary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        heading = "Two classes: masks of 0 and 255"
+        for name, text in zip(("masks.yaml", "cracks.yaml"), read_yaml(heading), strict=True):
+            (root / name).write_text(text)
+        write_folder(root / "walls", [np.array([0, 255], np.uint8)[draw(n, 2)] for n in range(3)])
+        write_folder(root / "my_walls", None)
+        run_prepare("--name=walls", "--images=walls/images", "--labels=walls/labels",
+                    "--label_map=masks.yaml")  # fmt: skip
+        run_prepare("--name=my_walls", "--images=my_walls/images")
+        write_config(
+            root,
+            data__label_set="cracks.yaml",
+            data__source="image_folder/walls",
+            data__target="image_folder/my_walls",
+            evaluation__dataset="image_folder/my_walls",
+            evaluation__split="train",
+        )
+        example = Example(root, root / "run", load_label_set("cracks.yaml"))
+        train.train_and_evaluate(train_first_step(example, "alp_gi"), example.workdir)
+        return example
+
+
+def read_scores(example: Example, step: int) -> dict:
+    return json.loads((example.workdir / "evaluation" / f"step_{step}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["three_example", "binary_example"])
+def test_a_run_continues_without_the_file_of_its_classes(name, request):
+    example = request.getfixturevalue(name)
+    lines = (example.workdir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    label_set = config.load(example.workdir).data.label_set
+    assert not (example.root / label_set).exists()
+    kept = classes.load(example.workdir, label_set)
+    assert (kept.classes, kept.reports) == (example.label_set.classes, example.label_set.reports)
+
+
+def test_scores_of_three_classes_have_their_names_and_their_report(three_example):
+    names = ["ground", "people", "surroundings"]
+    labels = [tiny.make_example(number)["label"] for number in range(3)]
+    for step in (0, 1, 2):
+        summary = read_scores(three_example, step)
+        assert list(summary["iou_per_class"]) == names
+        assert summary["num_pixels"] == sum(int((label != 23).sum()) for label in labels)
+        assert summary["mean_iou"] == pytest.approx(
+            np.mean(list(summary["iou_per_class"].values()))
+        )
+        assert summary["mean_iou_objects"] == summary["iou_per_class"]["people"]
+        means = {"mean_iou": "mean IoU", "mean_iou_objects": "mean IoU-objects"}
+        assert metrics.name_means(summary) == means
+    confusion = np.load(three_example.workdir / "evaluation" / "step_2_confusion.npy")
+    expected = [np.isin(labels, ids).sum() for ids in ([7, 8], [24, 25])]
+    assert confusion.sum(axis=1)[:2].tolist() == expected
+    result = alp_jax.evaluate_checkpoint(three_example.workdir)
+    assert result.summary == read_scores(three_example, 2)
+    painted = {tuple(colour) for panel in result.panels
+               for colour in panel.columns(result.label_set)["label"].reshape(-1, 3)}  # fmt: skip
+    assert painted == {*(tuple(c.colour) for c in three_example.label_set.classes), (0, 0, 0)}
+
+
+def test_tables_and_report_of_three_classes(three_example):
+    study = three_example.root / "study"
+    heads, _, row = (study / "study.md").read_text().partition("| method")[2].splitlines()[:3]
+    assert [cell.strip() for cell in heads.split("|")[2:-1]] == [
+        "mIoU", "mIoU-objects", "Ground", "People", "Surroundings",
+    ]  # fmt: skip
+    rows = list(csv.DictReader((study / "study.csv").read_text().splitlines()))
+    scored = read_scores(three_example, 2)["iou_per_class"]
+    assert float(rows[0]["people"]) == pytest.approx(100 * scored["people"], abs=1e-4)
+    assert f"{100 * scored['ground']:.1f}" in row
+    page = (study / "report" / "report.html").read_text()
+    for name in ("ground", "people", "surroundings", "mean IoU-objects"):
+        assert f"{name}</th>" in page
+    assert "sidewalk" not in page
+    assert (study / "report" / "confusion_source_only.png").exists()
+
+
+def test_predictions_and_export_of_three_classes(three_example, tmp_path):
+    segmenter = alp_jax.load_segmenter(three_example.workdir)
+    assert segmenter.label_set.classes == three_example.label_set.classes
+    output = tmp_path / "predictions"
+    alp_jax.predict_to_folder(segmenter, three_example.root / "own/source/images", output)
+    found = json.loads((output / "predictions.json").read_text())
+    assert found["label_ids"] == {"0": "ground", "1": "people", "2": "surroundings"}
+    ids = np.asarray(Image.open(output / "label_ids" / "0.png"))
+    colours = np.array([c.colour for c in three_example.label_set.classes])
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "colour" / "0.png")), colours[ids])
+    assert (output / "legend.png").exists()
+    alp_jax.export_segmenter(segmenter, tmp_path / "exported")
+    described = json.loads((tmp_path / "exported" / "segmenter.json").read_text())
+    assert [c["name"] for c in described["classes"]] == ["ground", "people", "surroundings"]
+    assert described["classes"][1] == {"name": "people", "label_id": 1, "colour": [220, 20, 60]}
+
+
+def test_predictions_and_export_are_masks_again(binary_example, tmp_path):
+    segmenter = alp_jax.load_segmenter(binary_example.workdir)
+    output = tmp_path / "predictions"
+    images = binary_example.root / "my_walls" / "images"
+    alp_jax.predict_to_folder(segmenter, images, output, with_probabilities=True)
+    found = json.loads((output / "predictions.json").read_text())
+    assert found["label_ids"] == {"0": "background", "255": "crack"}
+    ids = np.asarray(Image.open(output / "label_ids" / "0.png"))
+    assert set(np.unique(ids)) <= {0, 255}
+    painted = np.asarray(Image.open(output / "colour" / "0.png"))
+    np.testing.assert_array_equal(painted[..., 0], ids)
+    assert not painted[..., 1:].any()
+    with np.load(output / "probabilities" / "0.npz") as held:
+        assert held["names"].tolist() == ["background", "crack"]
+        assert held["label_ids"].tolist() == [0, 255]
+    assert (output / "legend.png").exists()
+    alp_jax.export_segmenter(segmenter, tmp_path / "exported")
+    described = json.loads((tmp_path / "exported" / "segmenter.json").read_text())
+    assert described["classes"][1] == {"name": "crack", "label_id": 255, "colour": [255, 0, 0]}
+
+
+def test_binary_scores_where_there_are_labels_and_criteria_where_there_are_none(binary_example):
+    without = read_scores(binary_example, 2)
+    assert without["mean_iou"] is None
+    assert without["iou_per_class"] == {"background": None, "crack": None}
+    assert 0 < without["mean_entropy"] <= 1
+    run_config = to_config(config.load(binary_example.workdir))
+    with run_config.unlocked():
+        run_config.evaluation.dataset = "image_folder/walls"
+    summary = alp_jax.evaluate_checkpoint(binary_example.workdir, run_config).summary
+    assert list(summary["iou_per_class"]) == ["background", "crack"]
+    assert summary["num_pixels"] == 3 * tiny.HEIGHT * tiny.WIDTH
+    assert 0 <= summary["mean_iou"] <= 1
+
+
+def test_label_maps_of_both_domains_have_the_users_classes(three_example):
+    data = ShiftDataSettings(
+        data_dir=str(three_example.root / "datasets"),
+        source="image_folder/source_3",
+        target="image_folder/target_labelled_3",
+        target_split="validation",
+        target_validation="",
+    )
+    domains = label_maps.open_domains(
+        data, seed=0, num_validation=1, label_set=three_example.label_set
+    )
+    found = label_maps.read_validation_maps(domains, SIZE)
+    assert set(np.unique(found)) == {0, 1, 2, IGNORE_LABEL}
 
 
 # A run keeps its classes.

@@ -1,5 +1,6 @@
 """A backbone and a decoder of one's own, each a file outside of the package."""
 
+import dataclasses
 import functools
 import textwrap
 from typing import Any
@@ -19,6 +20,8 @@ from alp_jax.objective.terms.cross_entropy import CrossEntropy
 from alp_jax.objective.types import Setup
 from alp_jax.objective.views.images import Images
 from alp_jax.settings.schema import build, to_config
+from alp_jax.workdir.config import check_same_network
+from alp_jax.workdir.settings import RunSettings
 
 BACKBONE = """
     import dataclasses
@@ -171,3 +174,12 @@ def test_a_parameter_that_the_file_does_not_label_is_named(tmp_path):
     params, _ = jax.eval_shape(segmenter.init, jax.random.key(0))
     with pytest.raises(UserError, match=r"backbone/second/bias belongs to no group: .*Settings"):
         segmenter.groups(params)
+
+
+def test_weights_of_another_backbone_are_refused_by_its_kind(tmp_path):
+    path = write(tmp_path / "two_layers.py", BACKBONE)
+    usual = RunSettings()
+    other = dataclasses.replace(usual, model=build_model({"kind": path, "width": 6}))
+    for settings, saved in ((usual, other), (other, usual)):
+        with pytest.raises(UserError, match=r"belong to config.model.backbone.kind .*: take a con"):
+            check_same_network(settings, saved, tmp_path, parts={"backbone"})

@@ -26,6 +26,13 @@ def test_differences_are_in_order_with_both_values():
     ]
 
 
+def test_a_kind_comes_before_the_fields_that_depend_on_it():
+    ours = {"backbone": {"depth": 1, "kind": "a"}, "aux": 1}
+    saved = {"backbone": {"blocks": 2, "kind": "b"}, "aux": 2}
+    names = [name for name, _, _ in differences(ours, saved)]
+    assert names == ["aux", "backbone.kind", "backbone.blocks", "backbone.depth"]
+
+
 @pytest.mark.parametrize(
     ("value", "flag"),
     [
