@@ -14,7 +14,7 @@ CONFIG := configs/toy_cities.py
 
 STUDY := $(BIN)/python -m alp_jax.study --config=$(CONFIG) --starts=runs/starts --seeds=5
 BOTH := --methods=source_only,agp_gi,alp_gi
-FOUR_LAYERS := --config.discriminator.widths=16,32,64
+FOUR_LAYERS := --config.terms.adversarial.widths=16,32,64
 PATCH_SIZES := $(FOUR_LAYERS) --sweep=patch_size:16,24,32,48,64
 DECISIONS := --sweep=decision:cell,patch
 SHIFT := $(BIN)/python -m alp_jax.domain_shift --config=configs/domain_shift.py:toy_cities
@@ -46,7 +46,7 @@ results: $(INSTALLED)
 	$(STUDY) --workdir=runs/toy_study \
 	    --methods=source_only,ap_ci,ap_ci_equal_pixels,agp_gi,alp_gi
 	$(BIN)/python -m alp_jax.study --mode=report --workdir=runs/toy_study
-	$(STUDY) --workdir=runs/lambda $(BOTH) --sweep=adversarial_weight:0.001,0.003,0.01,0.03,0.1
+	$(STUDY) --workdir=runs/lambda $(BOTH) --sweep=adversarial.weight:0.001,0.003,0.01,0.03,0.1
 	$(STUDY) --workdir=runs/patch_size $(BOTH) $(PATCH_SIZES)
 	$(STUDY) --workdir=runs/patch_size_camera_0 $(NO_SHIFT) $(BOTH) $(PATCH_SIZES)
 	$(STUDY) --workdir=runs/decision $(BOTH) $(DECISIONS)
@@ -63,7 +63,7 @@ results: $(INSTALLED)
 	    --config.data.target_validation=toy_cities/target_camera0.00
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
