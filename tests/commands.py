@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib
 import io
 import logging
 import os
@@ -69,6 +70,7 @@ def call(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _own_flags() -> Iterator[None]:
     """Forgets the flags that are defined inside."""
     app.define_help_flags()  # absl defines them once per process.
+    importlib.import_module("grain")  # As grain does with its own, when it is first imported.
     before = set(flags.FLAGS)
     try:
         yield

@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -20,7 +18,7 @@ from alp_jax.errors import UserError
 from alp_jax.models.domain_classifier import create_domain_classifier
 from configs import domain_shift
 from tests import tiny
-from tests.commands import ROOT, run_module
+from tests.commands import call, read_error
 
 LABEL_SET = load_label_set("cityscapes_16")
 SIZE = (tiny.HEIGHT, tiny.WIDTH)
@@ -47,10 +45,11 @@ def config(data_dir):
 
 
 def open_domains(config):
+    shift = settings.build_settings(config)
     return label_maps.open_domains(
-        config.data,
-        seed=config.seed,
-        num_validation=config.num_validation,
+        shift.data,
+        seed=shift.seed,
+        num_validation=shift.num_validation,
         label_set=LABEL_SET,
     )
 
@@ -308,7 +307,7 @@ def test_errors_are_0_for_other_classes_and_chance_for_the_same(
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_sentence(config, tmp_path):
-    config.learning_rate = float("inf")
+    config.learning_rate = 1e38
     with pytest.raises(UserError, match=r"between steps 1 and 2: expected a finite"):
         experiment.run(config, tmp_path)
 
@@ -355,7 +354,7 @@ def test_summaries_average_the_last_validations(config):
 
     eight = [0.5, 0.4, 0.3, 0.3, 0.2, 0.1, 0.12, 0.08]
     curves = [curve(8, 1, *eight), curve(None, 0, 0.3, 0.0), curve(8, 0, *eight[:7], 0.48)]
-    result = report.summarise(config, curves)
+    result = report.summarise(settings.build_settings(config), curves)
     whole, patches = result.summaries
     assert dataclasses.astuple(whole) == (None, 0.0, None, (100,))
     assert patches.final_error == pytest.approx((0.1 + 0.3) / 2)
@@ -396,25 +395,16 @@ def test_wrong_configurations_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("variant", domain_shift.VARIANTS)
 def test_every_variant_is_valid(variant):
-    settings.validate(domain_shift.get_config(variant))
+    settings.build_settings(domain_shift.get_config(variant))
 
 
 def test_the_command_ends_in_one_sentence(tmp_path):
-    result = run_module(
+    result = call(
         "alp_jax.domain_shift",
         f"--output={tmp_path / 'shift'}",
         "--config=configs/domain_shift.py:toy_cities",
         "--config.patch_sizes=16,96",
     )
-    assert result.returncode == 2
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr
-    assert "config.patch_sizes is [16, 96]: expected patches inside the maps of 64x128" in errors[0]
-    assert "Traceback" not in result.stderr
-
-
-def test_tensorflow_is_not_imported():
-    code = (
-        "import sys; import alp_jax.domain_shift.experiment; sys.exit('tensorflow' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+    expected = "config.patch_sizes is [16, 96]: expected patches inside the maps of 64x128"
+    assert expected in read_error(result)
+    assert not (tmp_path / "shift").exists()
