@@ -24,6 +24,7 @@ from PIL import Image
 from alp_jax.data.labels import load_label_set
 from alp_jax.data.sources import open_source
 from alp_jax.evaluation.evaluator import Evaluator
+from alp_jax.evaluation.predictor import Predictor
 from alp_jax.run import assembly
 from alp_jax.workdir.settings import build_settings
 from configs import gta5_to_cityscapes
@@ -93,9 +94,12 @@ def run(
 
     segmenter = assembly.create_setup(settings).segmenter
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
-    evaluator = Evaluator(settings, segmenter, label_set)
+    predictor = Predictor((segmenter,), settings.data.target_size)
+    evaluator = Evaluator(settings, predictor, label_set)
     start = time.monotonic()
-    result = evaluator.evaluate(params, model_state, step=0, predictions_dir=folder / "predictions")
+    result = evaluator.evaluate(
+        [(params, model_state)], step=0, predictions_dir=folder / "predictions"
+    )
     seconds = time.monotonic() - start
     assert result.summary["num_pixels"] == total[:255].sum()
     np.testing.assert_array_equal(result.confusion.sum(axis=1), total[: label_set.num_classes])

@@ -157,7 +157,7 @@ def test_an_unknown_variant_lists_those_there_are(module):
         ({"views.target.domain": "both"}, "domain is 'both': expected one of source, target"),
         (
             {"terms.cross_entropy.view": "target"},
-            "terms.cross_entropy.view is 'target': expected a view with labels, of source",
+            "terms.cross_entropy.view is 'target': expected a view with labels: source",
         ),
         (
             {"terms.adversarial.target_view": "mixed"},

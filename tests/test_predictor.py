@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from alp_jax.data.labels import IGNORE_LABEL
-from alp_jax.evaluation import predictor
+from alp_jax.evaluation.eval_step import eval_step
+from alp_jax.evaluation.predictor import Predictor
 from alp_jax.run import assembly
 from alp_jax.workdir.settings import build_settings
 from tests import tiny
@@ -16,13 +17,12 @@ def test_eval_step_counts_masked_images_not_at_all():
     segmenter = assembly.create_setup(settings).segmenter
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     images, labels, _ = tiny.make_batch()["source"]
-    outputs = predictor.eval_step(
-        params,
-        model_state,
+    outputs = eval_step(
+        [(params, model_state)],
         images,
         labels,
         np.array([True, False]),
-        segmenter=segmenter,
+        predictor=Predictor((segmenter,), settings.data.target_size),
         num_classes=16,
     )
     assert int(outputs["num_images"]) == 1

@@ -237,7 +237,7 @@ def save_prediction(
 ) -> None:
     """Writes NAME.png with label ids, 8-bit grey; the label set adds a suffix to the name.
 
-    Those of Cityscapes write NAME_labelIds.png, which its benchmark takes.
+    A set with a `prediction_suffix` appends it to NAME, as its benchmark asks.
 
     Args:
       folder: created if need be.

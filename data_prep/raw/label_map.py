@@ -166,8 +166,9 @@ def _number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
         if not is_class_name(name):
             ignore = find_near(name, [IGNORE]) if isinstance(name, str) else None
             hint = "did you mean ignore? " if ignore else ""
+            shown = key if str(key).isprintable() else repr(key)
             raise UserError(
-                f"{path} gives {key} the class {name!r}: {hint}It must be ignore or a name of "
+                f"{path} gives {shown} the class {name!r}: {hint}It must be ignore or a name of "
                 f"{NAME_RULE}; write another (in YAML, a name such as yes or 12 needs quotes)."
             )
         stored.setdefault(name, len(stored))

@@ -33,7 +33,9 @@ class Network(torch_reference.DeepLabV2):
         stem_width, depths, widths = sizes or (STEM_WIDTH, DEPTHS, WIDTHS)
         super().__init__(
             num_classes=num_classes,
-            stem_width=stem_width,
+            stem="imagenet",
+            stem_widths=(stem_width,),
+            block="bottleneck",
             depths=depths,
             widths=widths,
             strides=(1, 2, 1, 1),

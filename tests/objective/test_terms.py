@@ -152,7 +152,7 @@ def check(term, **changed):
 @each_term
 def test_a_view_or_head_that_is_not_there_is_named(variant):
     term = parts.build(variant)
-    with pytest.raises(UserError, match=rf"^config.terms.{term.name}.* view \w+': expected a view"):
+    with pytest.raises(UserError, match=rf"^config.terms.{term.name} reads the view \w+, which"):
         check(term, views={})
     if term.heads:
         with pytest.raises(UserError, match=rf"^config.terms.{term.name}.head is 'main': expected"):
