@@ -12,7 +12,8 @@ from PIL import Image
 
 import alp_jax
 import docs_hooks
-from alp_jax.workdir import config as run_config
+from alp_jax.settings.schema import describe
+from alp_jax.workdir.settings import build_settings
 from configs import default
 from tests import tiny
 from tests.commands import ROOT
@@ -50,10 +51,9 @@ def test_formulas_and_directives_are_replaced(site):
 
 def test_every_field_is_described(site):
     text = (site / "configuration.html").read_text()
-    comments = docs_hooks.read_comments(ROOT / "configs" / "default.py")
-    for name in run_config.flatten(default.get_config()):
-        assert f"<code>{name.split('.')[-1]}</code>" in text
-        assert comments[name], name
+    for row in describe(build_settings(default.get_config())):
+        assert f"<code>{row.name.split('.')[-1]}</code>" in text
+        assert row.sentence.endswith((".", ".)")), row
 
 
 def test_links_of_the_readmes_lead_somewhere():

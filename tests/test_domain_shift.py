@@ -371,9 +371,9 @@ def test_summaries_average_the_last_validations(config):
     [
         ("patch_sizes", (8, 64), r"config\.patch_sizes is \[8, 64\]: expected patches inside the"),
         ("patch_sizes", (8, 8), r"expected different sides"),
-        ("patch_sizes", (), r"expected different sides"),
+        ("patch_sizes", (), r"expected a non-empty list"),
         ("num_runs", 0, r"config\.num_runs is 0: expected at least 1"),
-        ("momentum", 1.0, r"config\.momentum is 1\.0: expected below 1"),
+        ("momentum", 1.0, r"config\.momentum is 1\.0: expected at least 0 and below 1"),
         ("num_validation", 12, r"tiny/source:train has 12 label maps: expected at least 13"),
         ("num_validation", 8, r"tiny/target:validation has 7 label maps: expected at least 8"),
         ("data.label_set", "cityscapes_17", r"expected one of cityscapes_13, cityscapes_16"),

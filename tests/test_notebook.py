@@ -29,7 +29,6 @@ OVERRIDES = [
     "--config.model.backbone.strides=1",
     "--config.model.backbone.dilations=1",
     "--config.model.heads.main.dilations=1",
-    "--config.discriminator.widths=4,",
 ]
 FULL_SIZE = False
 """
