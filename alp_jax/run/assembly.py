@@ -15,7 +15,7 @@ import functools
 import logging
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -120,7 +120,7 @@ def _return_freed_memory() -> None:
 def init_from(settings: RunSettings, train_state: state.TrainState) -> state.TrainState:
     """Replaces the segmenter's parameters and statistics by the latest checkpoint of `init_from`.
 
-    A classifier that the checkpoint lacks (weights of a backbone) keeps its initial values.
+    A head that the checkpoint lacks, as weights of a backbone do, keeps its initial values.
 
     Raises:
       UserError: if there is no checkpoint, or it belongs to another network.
@@ -137,13 +137,22 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
         latest = checkpoints.resolve("latest")
         held = checkpoints.segmenter_parts(latest) | {"backbone"}
         config.check_same_network(settings, saved, workdir, parts=held)
+        wanted = {kind: _select(held, parts) for kind, parts in entry.model_state.items()}
         params, model_state = checkpoints.restore_segmenter(
             latest,
-            {part: tree for part, tree in entry.params.items() if part in held},
-            entry.model_state,
+            _select(held, entry.params),
+            {kind: parts for kind, parts in wanted.items() if parts},
         )
     afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
     logger.info("Starting from step %d of %s; initialised afresh: %s.", latest, workdir, afresh)
     params = entry.params | params
+    model_state = {
+        kind: parts | model_state.get(kind, {}) for kind, parts in entry.model_state.items()
+    }
     segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
     return dataclasses.replace(train_state, segmenter=segmenter)
+
+
+def _select(parts: Collection[str], tree: dict[str, Any]) -> dict[str, Any]:
+    """Selects the parts of a segmenter from its parameters or statistics."""
+    return {part: leaves for part, leaves in tree.items() if part in parts}

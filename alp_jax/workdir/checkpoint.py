@@ -231,9 +231,11 @@ class Checkpoints:
         Raises:
           UserError: if the checkpoint belongs to another network, or is damaged.
         """
-        like = {"segmenter": {"params": params, "model_state": model_state}}
-        restored = self._read(step, like)["segmenter"]
-        return restored["params"], restored["model_state"]
+        like = {"params": params, "model_state": model_state}
+        # Orbax takes an empty tree for a leaf, which differs from the statistics of other parts.
+        like = {name: tree for name, tree in like.items() if jax.tree.leaves(tree)}
+        restored = self._read(step, {"segmenter": like})["segmenter"]
+        return restored["params"], restored.get("model_state", model_state)
 
     def segmenter_parts(self, step: int) -> set[str]:
         """Returns the parts of the segmenter in a checkpoint: backbone, classifier, ..."""

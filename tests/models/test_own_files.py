@@ -19,9 +19,12 @@ from alp_jax.objective.settings import create_objective
 from alp_jax.objective.terms.cross_entropy import CrossEntropy
 from alp_jax.objective.types import Setup
 from alp_jax.objective.views.images import Images
+from alp_jax.run import assembly
 from alp_jax.settings.schema import build, to_config
-from alp_jax.workdir.config import check_same_network
-from alp_jax.workdir.settings import RunSettings
+from alp_jax.workdir import checkpoint
+from alp_jax.workdir import config as run_config
+from alp_jax.workdir.settings import RunSettings, build_settings
+from configs import default
 
 BACKBONE = """
     import dataclasses
@@ -182,4 +185,33 @@ def test_weights_of_another_backbone_are_refused_by_its_kind(tmp_path):
     other = dataclasses.replace(usual, model=build_model({"kind": path, "width": 6}))
     for settings, saved in ((usual, other), (other, usual)):
         with pytest.raises(UserError, match=r"belong to config.model.backbone.kind .*: take a con"):
-            check_same_network(settings, saved, tmp_path, parts={"backbone"})
+            run_config.check_same_network(settings, saved, tmp_path, parts={"backbone"})
+
+
+@pytest.mark.parametrize("has_other_head", [False, True])
+def test_statistics_of_a_decoder_start_afresh_from_weights_without_it(tmp_path, has_other_head):
+    backbone = {"kind": write(tmp_path / "two_layers.py", BACKBONE), "width": 6}
+    text = DECODER.replace(
+        "dropped = [", "stages = [nn.BatchNorm(not train)(s) for s in stages]; dropped = ["
+    )
+    decoder = {"kind": write(tmp_path / "sum.py", text), "rate": 0.5, "stage": -1}
+    model = build_model(backbone, main=decoder)
+    usual = build_settings(default.get_config("source_only"))
+    settings = dataclasses.replace(usual, model=model, init_from=str(tmp_path / "run"))
+    run_config.save(settings, tmp_path / "run")
+    ours, theirs = (
+        state.create_train_state(jax.random.key(seed), create_setup(model)) for seed in (0, 1)
+    )
+    saved = {"params": {"backbone": theirs.segmenter.params["backbone"]}, "model_state": {}}
+    if has_other_head:
+        statistics = theirs.segmenter.model_state["batch_stats"]["classifier"]
+        saved["params"]["aux_classifier"] = theirs.segmenter.params["classifier"]
+        saved["model_state"] = {"batch_stats": {"aux_classifier": statistics}}
+    with checkpoint.Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(0, {"segmenter": saved})
+    started = assembly.init_from(settings, ours).segmenter
+    assert jax.tree.structure(started) == jax.tree.structure(ours.segmenter)
+    for name, origin in (("backbone", theirs), ("classifier", ours)):
+        trees = (started.params[name], origin.segmenter.params[name])
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *trees)))
+    assert started.model_state["batch_stats"].keys() == {"classifier"}
