@@ -226,13 +226,13 @@ def test_validation_patches_stay_where_they_are(config):
 
 def test_an_interrupted_experiment_continues_to_the_same_numbers(config, tmp_path):
     straight, parts = tmp_path / "straight", tmp_path / "parts"
-    expected = experiment.run(config, straight)
+    expected = experiment.run_experiment(config, straight)
     config.num_runs, config.patch_sizes = 1, (16,)
-    experiment.run(config, parts)
+    experiment.run_experiment(config, parts)
     kept = {path: path.read_bytes() for path in (parts / "curves").iterdir()}
     assert {path.name for path in kept} == {"patch_whole_run_0.json", "patch_16_run_0.json"}
     config.num_runs, config.patch_sizes = 2, (8, 16)  # Sizes and runs may be added.
-    result = experiment.run(config, parts)
+    result = experiment.run_experiment(config, parts)
     for path, content in kept.items():  # The seconds in them tell one training from another.
         assert path.read_bytes() == content
     assert result.summaries == expected.summaries
@@ -261,11 +261,11 @@ def test_an_interrupted_experiment_continues_to_the_same_numbers(config, tmp_pat
 
     config.seed = 1
     with pytest.raises(UserError, match=r"another experiment: config\.seed is 0 there and 1 here"):
-        experiment.run(config, parts)
+        experiment.run_experiment(config, parts)
     config.seed = 0
     (parts / "curves" / "patch_8_run_1.json").write_text("{}")
     with pytest.raises(UserError, match=r"patch_8_run_1\.json is damaged"):
-        experiment.run(config, parts)
+        experiment.run_experiment(config, parts)
 
 
 class FakeSource:
@@ -301,7 +301,7 @@ def test_errors_are_0_for_other_classes_and_chance_for_the_same(
     config.patch_sizes, config.data.size, config.num_validation = (16,), (32, 32), 60
     config.widths, config.data.batch_size, config.eval_batch_size = (8, 8, 8, 8), 8, 50
     config.learning_rate = 0.02
-    result = experiment.run(config, tmp_path)
+    result = experiment.run_experiment(config, tmp_path)
     assert all(low <= s.final_error <= high for s in result.summaries), result.summaries
     assert sentence in result.advice
 
@@ -309,7 +309,7 @@ def test_errors_are_0_for_other_classes_and_chance_for_the_same(
 def test_a_loss_that_is_not_finite_ends_in_one_sentence(config, tmp_path):
     config.learning_rate = 1e38
     with pytest.raises(UserError, match=r"between steps 1 and 2: expected a finite"):
-        experiment.run(config, tmp_path)
+        experiment.run_experiment(config, tmp_path)
 
 
 # The advice.
@@ -388,7 +388,7 @@ def test_wrong_configurations_are_refused_before_anything_is_written(
 ):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=message) as caught:
-        experiment.run(config, tmp_path / "shift")
+        experiment.run_experiment(config, tmp_path / "shift")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "shift").exists()
 

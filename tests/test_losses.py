@@ -73,17 +73,17 @@ def test_cross_entropy_refuses_other_shapes():
 def test_domain_cross_entropy_by_hand():
     # sigmoid(0) = 1/2; sigmoid(ln 3) = 3/4. Target: (ln 2 + ln 4/3) / 2; source: (ln 2 + ln 4) / 2.
     logits = jnp.array([0.0, jnp.log(3.0)])
-    target = losses.domain_cross_entropy(logits, losses.TARGET)
-    source = losses.domain_cross_entropy(logits, losses.SOURCE)
+    target = losses.domain_cross_entropy(logits, losses.TARGET_LABEL)
+    source = losses.domain_cross_entropy(logits, losses.SOURCE_LABEL)
     assert float(target) == pytest.approx((0.6931472 + 0.2876821) / 2, rel=1e-6)
     assert float(source) == pytest.approx((0.6931472 + 1.3862944) / 2, rel=1e-6)
-    assert float(losses.domain_accuracy(logits, losses.TARGET)) == 0.5
-    assert float(losses.domain_accuracy(logits, losses.SOURCE)) == 0.5
+    assert float(losses.domain_accuracy(logits, losses.TARGET_LABEL)) == 0.5
+    assert float(losses.domain_accuracy(logits, losses.SOURCE_LABEL)) == 0.5
 
 
 def test_domain_cross_entropy_equals_reference_and_finite_differences():
     logits = np.random.default_rng(0).normal(size=(2, 3, 3, 1)) * 2
-    for domain in (losses.SOURCE, losses.TARGET):
+    for domain in (losses.SOURCE_LABEL, losses.TARGET_LABEL):
         value, gradient = jax.value_and_grad(losses.domain_cross_entropy)(
             jnp.asarray(logits), domain
         )
@@ -101,4 +101,4 @@ def test_domain_cross_entropy_equals_reference_and_finite_differences():
 
 def test_no_decision_is_an_error_and_not_a_nan():
     with pytest.raises(ValueError, match="gave no decision"):
-        losses.domain_cross_entropy(jnp.zeros((1, 0, 0, 1)), losses.SOURCE)
+        losses.domain_cross_entropy(jnp.zeros((1, 0, 0, 1)), losses.SOURCE_LABEL)

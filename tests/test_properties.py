@@ -140,7 +140,7 @@ def test_a_label_of_no_class_cannot_go_unnoticed(drawn, label):
     assert np.isnan(_cross_entropy(logits, labels)[0])
 
 
-@given(arrays(st.just((2, 3, 3, 1))), st.sampled_from([losses.SOURCE, losses.TARGET]))
+@given(arrays(st.just((2, 3, 3, 1))), st.sampled_from([losses.SOURCE_LABEL, losses.TARGET_LABEL]))
 def test_domain_losses_are_finite_and_symmetric(domain_logits, domain):
     loss = float(_domain_cross_entropy(domain_logits, domain))
     mirrored = float(_domain_cross_entropy(-domain_logits, 1 - domain))

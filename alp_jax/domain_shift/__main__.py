@@ -49,7 +49,7 @@ def main() -> None:
     output = pathlib.Path(_OUTPUT.value).expanduser()
     logger.info(summarise_devices())
     started = time.monotonic()
-    result = experiment.run(_CONFIG.value, output)
+    result = experiment.run_experiment(_CONFIG.value, output)
     report.print_summary(result)
     print(result.advice)
     logger.info(

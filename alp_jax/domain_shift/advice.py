@@ -86,7 +86,7 @@ def advise(summaries: Sequence[PatchSummary], *, num_steps: int, size: tuple[int
         if max(EASILY_TOLD_APART, whole.final_error) < s.final_error < NEAR_CHANCE
     ]
     if whole.final_error > EASILY_TOLD_APART:
-        return _advise_hard_whole(whole, patches, between, context)
+        return _advise_hard_whole(whole, between, context)
     if between:
         best = min(between, key=lambda s: abs(s.final_error - PAPERS_CHOICE))
         return (
@@ -114,12 +114,7 @@ def _advise_near_chance(whole: PatchSummary, patches: Sequence[PatchSummary], co
     )
 
 
-def _advise_hard_whole(
-    whole: PatchSummary,
-    patches: Sequence[PatchSummary],
-    between: Sequence[PatchSummary],
-    context: str,
-) -> str:
+def _advise_hard_whole(whole: PatchSummary, between: Sequence[PatchSummary], context: str) -> str:
     start = (
         "Local alignment has less to gain here than in the paper: whole label maps are not told "
         f"apart easily ({whole.describe_error()} %; {context})"

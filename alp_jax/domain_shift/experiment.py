@@ -2,7 +2,7 @@
 
 Synopsis:
 
-  result = experiment.run(config, output)
+  result = experiment.run_experiment(config, output)
   print(result.advice)
 """
 
@@ -25,7 +25,7 @@ from alp_jax.data.labels import LabelSet
 from alp_jax.domain_shift import label_maps, report, settings
 from alp_jax.errors import UserError
 from alp_jax.models.domain_classifier import DomainClassifier, create_domain_classifier
-from alp_jax.objective.losses import SOURCE, TARGET, domain_cross_entropy
+from alp_jax.objective.losses import SOURCE_LABEL, TARGET_LABEL, domain_cross_entropy
 from alp_jax.objective.optim import repeated_sgd
 from alp_jax.workdir import classes, files
 
@@ -63,8 +63,8 @@ def train_step(
     def compute_loss(params: PyTree) -> tuple[jax.Array, PyTree]:
         logits, model_state = classifier.apply(params, state.model_state, maps, train=True)
         source_logits, target_logits = jnp.split(logits, 2)
-        source_loss = domain_cross_entropy(source_logits, SOURCE)
-        target_loss = domain_cross_entropy(target_logits, TARGET)
+        source_loss = domain_cross_entropy(source_logits, SOURCE_LABEL)
+        target_loss = domain_cross_entropy(target_logits, TARGET_LABEL)
         return (source_loss + target_loss) / 2, model_state
 
     (loss, model_state), grads = jax.value_and_grad(compute_loss, has_aux=True)(state.params)
@@ -73,7 +73,7 @@ def train_step(
     return ClassifierState(params, model_state, opt_state), loss
 
 
-def run(config: ml_collections.ConfigDict, output: pathlib.Path) -> report.Report:
+def run_experiment(config: ml_collections.ConfigDict, output: pathlib.Path) -> report.Report:
     """Trains the unfinished curves, and writes curves, numbers, figure and advice.
 
     The files are rewritten after every curve, so that an interrupted experiment shows its finished

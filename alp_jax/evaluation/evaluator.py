@@ -1,9 +1,9 @@
-"""Evaluation of a whole split: scores, confusion matrix and a sheet of pictures.
+"""Evaluates a whole split: scores, confusion matrix and a sheet of pictures.
 
 Synopsis:
 
-  evaluator = Evaluator(config, segmenter, label_set)
-  result = evaluator.evaluate(params, model_state, step=500)
+  evaluator = Evaluator(settings, predictor, label_set)
+  result = evaluator.evaluate(((params, model_state),), step=500)
   result.save(workdir)     # evaluation/step_500.json, step_500_confusion.npy, step_500.png
 """
 
@@ -93,56 +93,36 @@ class Evaluator:
           notes: added to the summary.
         """
         weights = mesh.copy_everywhere(tuple(variables), self._devices)
-        confusion = np.zeros((self._label_set.num_classes,) * 2, np.int64)
-        entropy_total, density_total, num_images = 0.0, 0.0, 0
-        probs_total = np.zeros(self._label_set.num_classes)
+        totals = _Totals(self._label_set)
         panels: list[figures.Panel] = []
-        count = min(self._config.num_sheet_images, self._num_images)
-        chosen = set(np.linspace(0, self._num_images - 1, count).round().astype(int).tolist())
+        chosen = self._choose_panels()
         for batch in pipeline.iterate(
             self._batches, 0, num_workers=0, prefetch_batches=self._prefetch_batches
         ):
             outputs = self._step_fn(weights, **self._place(batch))
-            if outputs["num_unknown_labels"]:
-                raise UserError(
-                    f"{outputs['num_unknown_labels']} pixels of {', '.join(batch['names'])} have "
-                    f"labels of no class: expected 0 to {self._label_set.num_classes - 1}, or "
-                    f"{IGNORE_LABEL} to ignore; prepare the dataset again."
-                )
-            confusion += np.asarray(outputs["confusion"], np.int64)
-            entropy_total += float(outputs["entropy_total"])
-            density_total += float(outputs["density_total"])
-            probs_total += np.asarray(outputs["probs_total"])
-            first, num_images = num_images, num_images + int(outputs["num_images"])
+            _check_labels(outputs, batch["names"], self._label_set)
+            first, count = totals.num_images, int(outputs["num_images"])
+            totals.add(outputs)
             if predictions_dir is not None:
-                predictions = np.asarray(outputs["predictions"])
-                for name, prediction in zip(
-                    batch["names"], predictions[: num_images - first], strict=False
-                ):
+                predictions = np.asarray(outputs["predictions"])[:count]
+                for name, prediction in zip(batch["names"], predictions, strict=False):
                     save_prediction(predictions_dir, name, prediction, self._label_set)
-            panels += [
-                make_panel(batch, outputs, i)
-                for i in range(num_images - first)
-                if first + i in chosen
-            ]
-        assert num_images == self._num_images, (num_images, self._num_images)
-
-        mean_entropy = entropy_total / num_images
+            panels += [make_panel(batch, outputs, i) for i in range(count) if first + i in chosen]
+        assert totals.num_images == self._num_images, (totals.num_images, self._num_images)
         summary = {
             "step": step,
             "dataset": self._config.dataset,
             "split": self._config.split,
-            "num_images": num_images,
-            **metrics.summarise(confusion, self._label_set),
-            "mean_entropy": mean_entropy,
-            "soft_neighbourhood_density": density_total / num_images,
-            "information_maximisation": label_free.information_maximisation(
-                probs_total / num_images, mean_entropy
-            ),
+            **totals.summarise(),
             **(notes or {}),
         }
         stem = f"step_{step}{self._suffix}"
-        return results.Evaluation(summary, confusion, panels, self._label_set, stem)
+        return results.Evaluation(summary, totals.confusion, panels, self._label_set, stem)
+
+    def _choose_panels(self) -> set[int]:
+        """Chooses the images to show, evenly spread over the split."""
+        count = min(self._config.num_sheet_images, self._num_images)
+        return set(np.linspace(0, self._num_images - 1, count).round().astype(int).tolist())
 
     def _place(self, batch: pipeline.Example) -> dict[str, jax.Array]:
         """Puts a batch, which every process reads whole, on the devices."""
@@ -150,6 +130,54 @@ class Evaluator:
         place = functools.partial(mesh.place_batch, mesh=self._devices, batch_size=self._batch_size)
         spread = place({name: batch[name][local] for name in ("images", "mask")})
         return spread | place({"labels": batch["labels"][local]}, spread_rows=False)
+
+
+class _Totals:
+    """Sums the outputs of `eval_step` over the batches of a split."""
+
+    def __init__(self, label_set: LabelSet):
+        self._label_set = label_set
+        self.num_images = 0
+        self.confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
+        self._entropy, self._density = 0.0, 0.0
+        self._probs = np.zeros(label_set.num_classes)
+
+    def add(self, outputs: Mapping[str, jax.Array]) -> None:
+        """Adds the outputs of one batch."""
+        self.num_images += int(outputs["num_images"])
+        self.confusion += np.asarray(outputs["confusion"], np.int64)
+        self._entropy += float(outputs["entropy_total"])
+        self._density += float(outputs["density_total"])
+        self._probs += np.asarray(outputs["probs_total"])
+
+    def summarise(self) -> dict[str, Any]:
+        """Returns the number of images, the scores, and the label-free criteria."""
+        mean_entropy = self._entropy / self.num_images
+        return {
+            "num_images": self.num_images,
+            **metrics.summarise(self.confusion, self._label_set),
+            "mean_entropy": mean_entropy,
+            "soft_neighbourhood_density": self._density / self.num_images,
+            "information_maximisation": label_free.information_maximisation(
+                self._probs / self.num_images, mean_entropy
+            ),
+        }
+
+
+def _check_labels(
+    outputs: Mapping[str, jax.Array], names: Sequence[str], label_set: LabelSet
+) -> None:
+    """Checks that every label of a batch is a class or ignored.
+
+    Raises:
+      UserError: names the images of the batch.
+    """
+    if outputs["num_unknown_labels"]:
+        raise UserError(
+            f"{outputs['num_unknown_labels']} pixels of {', '.join(names)} have labels of no "
+            f"class: expected 0 to {label_set.num_classes - 1}, or {IGNORE_LABEL} to ignore; "
+            "prepare the dataset again."
+        )
 
 
 def _create_mesh(settings: RunSettings) -> jax.sharding.Mesh:

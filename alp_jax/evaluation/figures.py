@@ -217,7 +217,7 @@ def save(figure: Figure, path: pathlib.Path) -> None:
     temporary.replace(path)
 
 
-def colour(index: int) -> str:
+def colour_of_curve(index: int) -> str:
     """Returns the colour of curve number `index`, from 0; the seven colours repeat."""
     return _COLOURS[index % len(_COLOURS)]
 

@@ -5,14 +5,38 @@ Synopsis:
   density = soft_neighbourhood_density(logits)                     # of each image
   information = information_maximisation(mean_probs, mean_entropy)  # of a whole split
 
-Mean entropy, the third criterion, is `alp_jax.objective.maps.entropy`. All are computed at every
-evaluation; `python -m alp_jax.study` reports how well each ranks checkpoints.
+Mean entropy, the third of the CRITERIA, is `alp_jax.objective.maps.entropy`. All are computed at
+every evaluation; `python -m alp_jax.study` reports how well each ranks checkpoints.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+
+class Criterion(NamedTuple):
+    """Describes a label-free criterion: its name for people, its unit, and which values are good.
+
+    Attributes:
+      title: name in tables and figures.
+      unit: unit or range.
+      sign: 1 if higher is better, -1 if lower is.
+    """
+
+    title: str
+    unit: str
+    sign: int
+
+
+# Name in an evaluation's summary -> the criterion.
+CRITERIA = {
+    "mean_entropy": Criterion("mean entropy", "0 to 1", -1),
+    "soft_neighbourhood_density": Criterion("soft neighbourhood density", "nats", 1),
+    "information_maximisation": Criterion("information maximisation", "0 to 1", 1),
+}
+SIGNS = {name: criterion.sign for name, criterion in CRITERIA.items()}
 TEMPERATURE = 0.05  # As in Saito et al.
 # (rows, columns) of the compared points. Deviation: Saito et al. compare the images of a whole set;
 # here points of one image are compared, on a grid so that their similarities fit in memory.

@@ -1,7 +1,7 @@
 """Defines layers as the published networks use them: convolution, batch norm, ReLU, max-pool."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,6 @@ import numpy as np
 from alp_jax.models.ops.convolution import convolve
 
 BatchNormMode = Literal["running", "batch", "frozen"]
-BATCH_NORM_MODES: tuple[str, ...] = get_args(BatchNormMode)
 ActivationDtype = Literal["float32", "bfloat16"]
 # Type in which convolutions compute and return; None: the type of their parameters.
 ACTIVATION_DTYPES: dict[str, jnp.dtype | None] = {

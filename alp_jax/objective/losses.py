@@ -3,7 +3,7 @@
 Synopsis:
 
   total, count = cross_entropy(logits, labels)               # Eq. 1, nats and pixels
-  adversarial = domain_cross_entropy(domain_logits, SOURCE)   # one term of Eq. 2, nats
+  adversarial = domain_cross_entropy(domain_logits, SOURCE_LABEL)  # one term of Eq. 2, nats
 
 Domain labels are 0 (source) and 1 (target), and the discriminator returns the logit of "target".
 This is equivalent to the two-way softmax over [source, target] that the paper writes.
@@ -15,7 +15,7 @@ import optax
 
 from alp_jax.data.labels import IGNORE_LABEL
 
-SOURCE, TARGET = 0, 1
+SOURCE_LABEL, TARGET_LABEL = 0, 1
 
 
 def cross_entropy(
@@ -57,7 +57,7 @@ def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
 
     Args:
       domain_logits: float, any shape, at least one element; logits of the target domain.
-      domain: domain label, SOURCE or TARGET.
+      domain: domain label, SOURCE_LABEL or TARGET_LABEL.
     Returns:
       scalar, nats.
     Raises:
@@ -74,4 +74,4 @@ def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
 
 def domain_accuracy(domain_logits: jax.Array, domain: int) -> jax.Array:
     """Computes the fraction of outputs that classify the domain correctly, in [0, 1]."""
-    return jnp.mean((domain_logits > 0) == (domain == TARGET), dtype=jnp.float32)
+    return jnp.mean((domain_logits > 0) == (domain == TARGET_LABEL), dtype=jnp.float32)

@@ -8,7 +8,7 @@ Synopsis:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from alp_jax.settings.schema import setting
 
 PyTree = Any
 SgdPreset = Literal["reference", "clean"]
-SGD_PRESETS: tuple[str, ...] = get_args(SgdPreset)
 
 FROZEN = "frozen"
 # Part of a network -> its groups' name in the optimizer's state, which checkpoints hold; in order.

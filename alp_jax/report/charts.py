@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alp_jax.evaluation import figures
+from alp_jax.evaluation import figures, label_free
 from alp_jax.objective.types import Curve
 from alp_jax.report.runs import ReportRun
 
@@ -15,9 +15,10 @@ _Pick = Callable[[dict[str, Any]], float | None]
 
 _EVALUATIONS = (
     Curve("mean IoU (%), uses labels", ("mean_iou",), scale=100),
-    Curve("mean entropy (0 to 1)", ("mean_entropy",)),
-    Curve("soft neighbourhood density (nats)", ("soft_neighbourhood_density",)),
-    Curve("information maximisation (0 to 1)", ("information_maximisation",)),
+    *(
+        Curve(f"{criterion.title} ({criterion.unit})", (name,))
+        for name, criterion in label_free.CRITERIA.items()
+    ),
 )
 _COLUMNS = 4
 
@@ -38,7 +39,7 @@ def draw_curves(runs: Sequence[ReportRun]) -> Figure:
         for axis in axis_row[len(curves) :]:
             axis.set_axis_off()
     handles = [
-        axes[0, 0].plot([], [], color=figures.colour(index), label=run.name)[0]
+        axes[0, 0].plot([], [], color=figures.colour_of_curve(index), label=run.name)[0]
         for index, run in enumerate(runs)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 6))
@@ -80,7 +81,7 @@ def _draw_panel(axis: Axes, runs: Sequence[ReportRun], attribute: str, pick: _Pi
             marker = "o" if attribute == "evaluations" else None
             axis.plot(
                 *zip(*defined, strict=True),
-                color=figures.colour(index),
+                color=figures.colour_of_curve(index),
                 marker=marker,
                 markersize=3,
                 linewidth=1.4,

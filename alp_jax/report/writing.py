@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from alp_jax.data import sources
 from alp_jax.errors import UserError
-from alp_jax.evaluation import figures
+from alp_jax.evaluation import figures, label_free
 from alp_jax.evaluation.metrics import name_means
 from alp_jax.report import charts, pictures
 from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
@@ -26,12 +26,6 @@ from alp_jax.workdir import files
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
-# Criteria that need no labels -> their units.
-_CRITERIA = {
-    "mean_entropy": "0 to 1",
-    "information_maximisation": "0 to 1",
-    "soft_neighbourhood_density": "nats",
-}
 
 
 def write_report(
@@ -99,9 +93,9 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         }
         for name, score in scores.items():
             rows.setdefault(name, []).append("-" if score is None else f"{100 * score:.2f}")
-        for name, unit in _CRITERIA.items():
-            criterion = f"{name.replace('_', ' ')} ({unit})"
-            rows.setdefault(criterion, []).append(f"{summary[name]:.4f}")
+        for name, criterion in label_free.CRITERIA.items():
+            head = f"{criterion.title} ({criterion.unit})"
+            rows.setdefault(head, []).append(f"{summary[name]:.4f}")
         rows.setdefault("step", []).append(str(summary["step"]))
         if not summary["num_pixels"]:
             continue

@@ -78,63 +78,75 @@ class TrainLoop:
           Stopped: after a signal; the last step is saved.
           UserError: if the last state could not be saved, or too many records are corrupt.
         """
-        data, num_steps = self._config.data, self._config.num_steps
+        data = self._config.data
         iterator = pipeline.iterate(
             batches,
             start_step,
             num_workers=data.num_workers,
             prefetch_batches=data.prefetch_batches,
         )
-        step = saved_step = start_step
-        scalars: Scalars = {}
         with (
             self._stop.deferred(),
             contextlib.closing(iterator),  # Ends the reader processes.
             feeding.DeviceFeed(iterator, place) as feed,
-            self._bar as bar,
+            self._bar,
         ):
             if self._lacks_evaluation(start_step):  # At step 0 this finds faults early.
                 with self._stop.at_once():
                     self._evaluate(start_step, train_state)
-            while step < num_steps and not self._is_stopped:
-                started = time.monotonic()
-                batch = self._take(feed, scalars)
-                if batch is None:
-                    break
-                step += 1
-                train_state, scalars = train_fn(train_state, batch)
-                self._window.append(scalars)
-                bar.advance(step)
-                evaluates = self._is_due(step, self._config.evaluation.every_steps)
-                saves = evaluates or self._is_due(step, self._config.checkpoint.every_steps)
-                logs = self._is_due(step, self._config.log_every_steps)
-                if not (saves or logs):
-                    self._window_seconds += time.monotonic() - started
-                    continue
-                self._report(step, started, bar)
-                self._agree_to_stop()
-                if saves:
-                    self._checkpoints.save(step, train_state)
-                    saved_step = step
-                if evaluates:
-                    with self._stop.at_once():
-                        self._evaluate(step, train_state)
-            if self._window:
-                self._report(step, time.monotonic(), bar)
-            if saved_step < step:
-                self._checkpoints.save(step, train_state)
+            train_state, step = self._run_steps(train_fn, feed, train_state, start_step)
         self._checkpoints.ensure_saved(step)
-        if step < num_steps:
-            name = (
-                "a signal to another process"
-                if self._stop.signal is None
-                else self._stop.signal.name
-            )
+        if step < self._config.num_steps:
+            signal = self._stop.signal
+            name = "a signal to another process" if signal is None else signal.name
             raise Stopped(
-                f"Stopped by {name} at step {step} of {num_steps}, which is "
+                f"Stopped by {name} at step {step} of {self._config.num_steps}, which is "
                 "saved; the same command continues."
             )
         return train_state
+
+    def _run_steps(
+        self,
+        train_fn: Callable[..., tuple[state.TrainState, Scalars]],
+        feed: feeding.DeviceFeed,
+        train_state: state.TrainState,
+        start_step: int,
+    ) -> tuple[state.TrainState, int]:
+        """Runs steps until the last one or a signal; saves the last.
+
+        Returns:
+          (state, number of its step).
+        """
+        config = self._config
+        step = saved_step = start_step
+        scalars: Scalars = {}
+        while step < config.num_steps and not self._is_stopped:
+            started = time.monotonic()
+            batch = self._take(feed, scalars)
+            if batch is None:
+                break
+            step += 1
+            train_state, scalars = train_fn(train_state, batch)
+            self._window.append(scalars)
+            self._bar.advance(step)
+            evaluates = self._is_due(step, config.evaluation.every_steps)
+            saves = evaluates or self._is_due(step, config.checkpoint.every_steps)
+            if not (saves or self._is_due(step, config.log_every_steps)):
+                self._window_seconds += time.monotonic() - started
+                continue
+            self._report(step, started)
+            self._agree_to_stop()
+            if saves:
+                self._checkpoints.save(step, train_state)
+                saved_step = step
+            if evaluates:
+                with self._stop.at_once():
+                    self._evaluate(step, train_state)
+        if self._window:
+            self._report(step, time.monotonic())
+        if saved_step < step:
+            self._checkpoints.save(step, train_state)
+        return train_state, step
 
     @property
     def _is_stopped(self) -> bool:
@@ -167,9 +179,7 @@ class TrainLoop:
         self._skipped.update(loaded.notes)
         return loaded.batch
 
-    def _report(
-        self, step: int, started: float, bar: progress.TrainProgress | progress.PartProgress
-    ) -> None:
+    def _report(self, step: int, started: float) -> None:
         """Averages the scalars since the last report, writes the averages, and starts a new window.
 
         Raises:
@@ -192,7 +202,7 @@ class TrainLoop:
         seconds_left = (
             (self._config.num_steps - step) * self._images_per_step / averages["images_per_second"]
         )
-        bar.report(step, averages, seconds_left)
+        self._bar.report(step, averages, seconds_left)
 
     def _evaluate(self, step: int, train_state: state.TrainState) -> None:
         """Evaluates a state and writes the evaluation's files."""

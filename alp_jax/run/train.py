@@ -1,11 +1,10 @@
 """Trains a run from its configuration, or resumes it from its latest checkpoint."""
 
 import contextlib
-import functools
+import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -82,53 +81,15 @@ def _train_and_evaluate(
         domains=setup.objective.domains,
         images=mesh.local_images(devices, settings.data.batch_size),
     )
-    place = functools.partial(_place, devices=devices, batch_size=settings.data.batch_size)
     predictor = Predictor((setup.segmenter,), settings.data.target_size)
     evaluator = Evaluator(settings, predictor, label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
-        train_state, start_step = _start(settings, setup, checkpoints, devices)
+        run = _Run(settings, workdir, devices, setup, batches, evaluator, checkpoints)
+        train_state, start_step = _start(run)
         _describe(train_state)
         processes.from_primary(lambda: _save_settings(settings, label_set, workdir))
         if start_step < settings.num_steps:
-            logger.info(
-                "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
-                settings.num_steps,
-                workdir,
-                f" To watch: tensorboard --logdir={workdir}" if settings.tensorboard else "",
-            )
-            first_batch = place(batches[start_step]).batch
-            train_fn = assembly.compile_train_step(
-                setup, train_state, first_batch, _steps_rng(settings), devices
-            )
-            train_fn = profiling.record(
-                train_fn,
-                workdir,
-                num_steps=profile_steps,
-                steps_left=settings.num_steps - start_step,
-            )
-            with _create_writer(settings, workdir, start_step) as writer:
-                writer.write_run(settings)
-                shown = bar or progress.TrainProgress(
-                    start_step, settings.num_steps, shown=_scalars_to_show(setup.objective)
-                )
-                training = loop.TrainLoop(
-                    settings,
-                    workdir,
-                    evaluator,
-                    checkpoints,
-                    writer,
-                    shown,
-                    stop,
-                    objective=setup.objective,
-                )
-                try:
-                    train_state = training.run(train_fn, place, train_state, batches, start_step)
-                except guards.NonFiniteError as error:
-                    del train_state
-                    entry = _start(settings, setup, checkpoints, devices)
-                    raise _leave_replay(
-                        error, settings, workdir, entry, train_fn, place, batches
-                    ) from None
+            train_state = _train(run, train_state, start_step, bar, profile_steps, stop)
         last_step = int(train_state.step)
         if scores.lacks_summary(workdir, last_step, settings.evaluation):
             segmenter_state = train_state.segmenter
@@ -138,6 +99,73 @@ def _train_and_evaluate(
                 result.save(workdir)
     summary = scores.read_summary(workdir, last_step, settings.evaluation)
     return summary or {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What a run is made of."""
+
+    settings: RunSettings
+    workdir: pathlib.Path
+    devices: jax.sharding.Mesh
+    setup: Setup
+    batches: Any
+    evaluator: Evaluator
+    checkpoints: checkpoint.Checkpoints
+
+    def place(self, loaded: Loaded) -> Loaded:
+        """Places a batch on the devices; its notes stay on the host."""
+        batch_size = self.settings.data.batch_size
+        batch = mesh.place_batch(loaded.batch, self.devices, batch_size=batch_size)
+        return loaded._replace(batch=batch)
+
+
+def _train(
+    run: _Run,
+    train_state: state.TrainState,
+    start_step: int,
+    bar: progress.PartProgress | None,
+    profile_steps: int,
+    stop: stopping.StopRequest,
+) -> state.TrainState:
+    """Compiles the train step and runs it to the last step.
+
+    Raises:
+      UserError: after a non-finite step, with the replay file left in the workdir.
+      Stopped: after a signal.
+    """
+    settings, workdir, objective = run.settings, run.workdir, run.setup.objective
+    logger.info(
+        "Training to step %d; checkpoints, metrics.jsonl and pictures go to %s.%s",
+        settings.num_steps,
+        workdir,
+        f" To watch: tensorboard --logdir={workdir}" if settings.tensorboard else "",
+    )
+    first_batch = run.place(run.batches[start_step]).batch
+    train_fn = assembly.compile_train_step(
+        run.setup, train_state, first_batch, _steps_rng(settings), run.devices
+    )
+    steps_left = settings.num_steps - start_step
+    train_fn = profiling.record(train_fn, workdir, num_steps=profile_steps, steps_left=steps_left)
+    shown = bar or progress.TrainProgress(
+        start_step, settings.num_steps, shown=_scalars_to_show(objective)
+    )
+    with _create_writer(settings, workdir, start_step) as writer:
+        writer.write_run(settings)
+        training = loop.TrainLoop(
+            settings,
+            workdir,
+            run.evaluator,
+            run.checkpoints,
+            writer,
+            shown,
+            stop,
+            objective=objective,
+        )
+        try:
+            return training.run(train_fn, run.place, train_state, run.batches, start_step)
+        except guards.NonFiniteError as error:
+            raise _leave_replay(run, error, train_fn) from None
 
 
 def _save_settings(settings: RunSettings, label_set: LabelSet, workdir: pathlib.Path) -> None:
@@ -156,15 +184,11 @@ def _create_writer(
     return writers.NoWriter()
 
 
-def _start(
-    settings: RunSettings,
-    setup: Setup,
-    checkpoints: checkpoint.Checkpoints,
-    devices: jax.sharding.Mesh,
-) -> tuple[state.TrainState, int]:
+def _start(run: _Run) -> tuple[state.TrainState, int]:
     """Returns (state, step) of the last undamaged checkpoint, or of the run's start."""
+    settings, checkpoints = run.settings, run.checkpoints
     rng = jax.random.fold_in(jax.random.key(settings.seed), _INIT)
-    entry = assembly.create_train_state(setup, rng, devices)
+    entry = assembly.create_train_state(run.setup, rng, run.devices)
     step = processes.from_primary(checkpoints.latest_whole_step)
     if step is None:
         return (assembly.init_from(settings, entry) if settings.init_from else entry), 0
@@ -181,39 +205,31 @@ def _steps_rng(settings: RunSettings) -> jax.Array:
     return jax.random.fold_in(jax.random.key(settings.seed), _STEPS)
 
 
-def _leave_replay(
-    error: guards.NonFiniteError,
-    settings: RunSettings,
-    workdir: pathlib.Path,
-    entry: tuple[state.TrainState, int],
-    train_fn: assembly.TrainFn,
-    place: Callable[[Loaded], Loaded],
-    batches: Any,
-) -> UserError:
+def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.TrainFn) -> UserError:
     """Writes the replay file of a non-finite step; returns the error to raise.
 
-    The state before that step was donated, so the steps from `entry` (state, step) run once more.
+    The state before that step was donated, so the steps from the last checkpoint run once more.
     """
-    train_state, step = entry
-    examples = pipeline.name_examples(settings.data, error.notes)
+    train_state, step = _start(run)
+    examples = pipeline.name_examples(run.settings.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
     more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
     if jax.process_count() > 1:  # Each process holds only a part of the batch.
         look = "run it in one process, which leaves a file to look at that step alone"
     else:
-        look = f"look at that step alone with --mode=replay --workdir={workdir}"
+        look = f"look at that step alone with --mode=replay --workdir={run.workdir}"
         try:
             for before in range(step, error.step - 1):
-                train_state, _ = train_fn(train_state, place(batches[before]).batch)
-            batch = batches[error.step - 1].batch
+                train_state, _ = train_fn(train_state, run.place(run.batches[before]).batch)
+            batch = run.batches[error.step - 1].batch
             found = replay.Replay(train_state, batch, error.step, error.terms, examples)
-            replay.write(workdir / replay.FILE_NAME, found)
+            replay.write(run.workdir / replay.FILE_NAME, found)
         except UserError as fault:
             look = f"there is no replay file, as writing it failed ({fault})"
     kept = f"the checkpoint of step {step} is kept" if step else "no checkpoint was due before"
     return UserError(
         f"{', '.join(terms[:3])}{more} at step {error.step} ({'; '.join(examples)}): expected "
-        f"finite numbers; lower the learning rates or the adversarial weight, and {look}; {kept}."
+        f"finite numbers; lower the learning rates or the weights of terms, and {look}; {kept}."
     )
 
 
@@ -235,11 +251,6 @@ def replay_step(workdir: pathlib.Path) -> None:
     replay.print_outcome(found, train_state, jax.device_get(scalars))
 
 
-def _place(loaded: Loaded, *, devices: jax.sharding.Mesh, batch_size: int) -> Loaded:
-    """Places a batch on the devices; its notes stay on the host."""
-    return loaded._replace(batch=mesh.place_batch(loaded.batch, devices, batch_size=batch_size))
-
-
 def _scalars_to_show(objective: Objective) -> dict[str, str]:
     """Returns name -> short label of the scalars that terms show in the progress bar."""
     curves = [curve for term in objective.terms for curve in term.curves]
@@ -247,14 +258,15 @@ def _scalars_to_show(objective: Objective) -> dict[str, str]:
 
 
 def _describe(train_state: state.TrainState) -> None:
-    """Logs the numbers of parameters of the segmenter and of the discriminators."""
+    """Logs the numbers of parameters of the segmenter and of what terms own."""
 
     def count(params: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(params))
 
-    discriminator = train_state.discriminator
-    logger.info(
-        "Segmenter: %s parameters. Discriminator: %s.",
-        f"{count(train_state.segmenter.params):,}",
-        "none, nothing is aligned" if discriminator is None else f"{count(discriminator.params):,}",
-    )
+    counts = [f"the segmenter has {count(train_state.segmenter.params):,}"]
+    if train_state.discriminator is not None:
+        counts += [
+            f"discriminator {name} has {count(params):,}"
+            for name, params in train_state.discriminator.params.items()
+        ]
+    logger.info("Parameters: %s.", ", ".join(counts))

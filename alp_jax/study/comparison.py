@@ -204,7 +204,7 @@ def draw(comparison: Comparison) -> Figure:
 def _draw(comparison: Comparison, axis: Axes) -> None:
     count = len(comparison.differences)
     for index, ((first, second), found) in enumerate(comparison.differences.items()):
-        colour = figures.colour(index)
+        colour = figures.colour_of_curve(index)
         places = [study + 0.6 * ((index + 0.5) / count - 0.5) for study in range(len(found))]
         means = [100 * difference.mean for difference in found]
         errors = [

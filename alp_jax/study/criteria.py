@@ -14,15 +14,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import stats
 
+from alp_jax.evaluation.label_free import SIGNS
 from alp_jax.study.scores import Study, Summary
 from alp_jax.study.statistics import mean_and_std
 
-# Name in a summary -> 1 if higher is better, -1 if lower is.
-CRITERIA = {
-    "mean_entropy": -1,
-    "soft_neighbourhood_density": 1,
-    "information_maximisation": 1,
-}
 LAST_STEP = "last_step"
 
 MeanStd = tuple[float, float | None]
@@ -63,7 +58,7 @@ def rank_criteria(study: Study) -> list[Ranking]:
         for seed in seeds
     ]
     rankings = []
-    for criterion, sign in {**CRITERIA, LAST_STEP: 1}.items():
+    for criterion, sign in {**SIGNS, LAST_STEP: 1}.items():
         name = "step" if criterion == LAST_STEP else criterion
         steps = _defined(_correlation(history, name, sign) for history in histories)
         settings = _defined(_correlation(final, name, sign) for final in finals)

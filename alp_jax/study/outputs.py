@@ -126,8 +126,8 @@ def _sections(study: Study) -> list[Section]:
             Section(f"Sweep of {about.sweep_field}", [plot]),
             Section(documents.choice_title(study), choices),
         ]
-    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
-    how = Section("How", [Paragraph(about.command, code=True), Paragraph(versions)])
+    installed = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    how = Section("How", [Paragraph(about.command, code=True), Paragraph(installed)])
     return [*found, how]
 
 

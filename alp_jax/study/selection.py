@@ -7,7 +7,7 @@ Synopsis:
       differences = compare_choices(choices)      # on the reported split, paired by seed
 
 A value is chosen on the evaluation split, by the mean over all seeds of the last evaluation: with
-target labels if the rule is mean IoU, without labels if it is in `criteria.CRITERIA`.
+target labels if the rule is mean IoU, without labels if it is in `label_free.CRITERIA`.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from alp_jax.study import criteria
+from alp_jax.evaluation import label_free
 from alp_jax.study.scores import RunScores, Study
 from alp_jax.study.statistics import PairedDifference, compare_runs
 
 LABELS = "mean_iou"
 # Name in a summary -> 1 if higher is better, -1 if lower is.
-RULES = {LABELS: 1, **criteria.CRITERIA}
+RULES = {LABELS: 1, **label_free.SIGNS}
 
 
 @dataclasses.dataclass(frozen=True)

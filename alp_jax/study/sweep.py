@@ -94,7 +94,7 @@ def _draw(study: Study, axis: Axes) -> None:
     swept = [method for method, scores in constants.items() if not scores]
     ordered = numeric or not any(isinstance(value, str | bool) for value in about.sweep_values)
     for index, (method, constant) in enumerate(constants.items()):
-        colour = figures.colour(index)
+        colour = figures.colour_of_curve(index)
         if constant:
             mean, std = mean_and_std(constant)
             axis.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=method)

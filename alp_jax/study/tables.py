@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Callable
 
+from alp_jax.evaluation import label_free
 from alp_jax.evaluation.metrics import MEAN_IOU, name_means
 from alp_jax.study import criteria, published_tables, selection, statistics
 from alp_jax.study.scores import RunScores, Study, Summary, describe_value
@@ -49,7 +50,7 @@ def to_csv(study: Study) -> str:
     head = ["method", about.sweep_field or "value", "seed", "kind", "split", "step"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, *means, *names, *criteria.CRITERIA])
+    writer.writerow([*head, *means, *names, *label_free.CRITERIA])
     for run in study.runs:
         value = "" if run.value is None else describe_value(run.value)
         summaries = {"last": run.last, "best": run.best, "last_10_mean": _average(run)}
@@ -59,7 +60,7 @@ def to_csv(study: Study) -> str:
             scores = [summary[mean] for mean in means]
             scores += [summary["iou_per_class"][name] for name in names]
             cells = ["" if score is None else f"{100 * score:.4f}" for score in scores]
-            others = [summary.get(name) for name in criteria.CRITERIA]
+            others = [summary.get(name) for name in label_free.CRITERIA]
             cells += ["" if other is None else f"{other:.6f}" for other in others]
             writer.writerow(
                 [run.method, value, run.seed, kind, summary["split"], summary["step"], *cells]
@@ -85,7 +86,7 @@ def _average(run: RunScores) -> Summary | None:
         return sum(defined) / len(defined) if len(defined) == len(values) else None
 
     last = history[-1]
-    numbers = [name for name in (*name_means(last), *criteria.CRITERIA) if name in last]
+    numbers = [name for name in (*name_means(last), *label_free.CRITERIA) if name in last]
     return {
         "step": last["step"],
         "split": last["split"],

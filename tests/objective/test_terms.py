@@ -241,10 +241,10 @@ def expect_game(term, views) -> dict[str, float]:
     source, target = decisions.values()
     bce = reference.binary_cross_entropy
     if term.game == "non_saturating":
-        played, weight = bce(target, losses.SOURCE), 0.5
+        played, weight = bce(target, losses.SOURCE_LABEL), 0.5
     else:
-        played, weight = -bce(source, losses.SOURCE) - bce(target, losses.TARGET), 1.0
-    source_loss, target_loss = bce(source, losses.SOURCE), bce(target, losses.TARGET)
+        played, weight = -bce(source, losses.SOURCE_LABEL) - bce(target, losses.TARGET_LABEL), 1.0
+    source_loss, target_loss = bce(source, losses.SOURCE_LABEL), bce(target, losses.TARGET_LABEL)
     return {
         "loss/alignment": played,
         "loss/discriminator_alignment": weight * (source_loss + target_loss),

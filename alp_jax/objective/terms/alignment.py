@@ -159,12 +159,12 @@ class Alignment(Term):
     def loss(self, seen: Seen) -> Contribution:
         """Computes the segmenter's adversarial loss on one view's maps."""
         aligned = self._compute_maps(seen)
-        domain = losses.SOURCE if seen.view == self.source_view else losses.TARGET
-        if domain == losses.SOURCE and self.game == "non_saturating":
+        domain = losses.SOURCE_LABEL if seen.view == self.source_view else losses.TARGET_LABEL
+        if domain == losses.SOURCE_LABEL and self.game == "non_saturating":
             return Contribution(kept=aligned)
         domain_logits = self._decide(seen.own, aligned)
         if self.game == "non_saturating":
-            value = losses.domain_cross_entropy(domain_logits, losses.SOURCE)
+            value = losses.domain_cross_entropy(domain_logits, losses.SOURCE_LABEL)
         else:
             value = -losses.domain_cross_entropy(domain_logits, domain)
         return Contribution(value, {f"loss/{self.name}": value}, aligned)
@@ -173,15 +173,19 @@ class Alignment(Term):
         """Computes the discriminator's loss on the kept maps of both views."""
         source_logits = self._decide(own, kept[self.source_view])
         target_logits = self._decide(own, kept[self.target_view])
-        source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE)
-        target_loss = losses.domain_cross_entropy(target_logits, losses.TARGET)
+        source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE_LABEL)
+        target_loss = losses.domain_cross_entropy(target_logits, losses.TARGET_LABEL)
         loss = (0.5 if self.game == "non_saturating" else 1.0) * (source_loss + target_loss)
         scalars = {
             "loss/discriminator": loss,
             "loss/discriminator_source": source_loss,
             "loss/discriminator_target": target_loss,
-            "discriminator_accuracy/source": losses.domain_accuracy(source_logits, losses.SOURCE),
-            "discriminator_accuracy/target": losses.domain_accuracy(target_logits, losses.TARGET),
+            "discriminator_accuracy/source": losses.domain_accuracy(
+                source_logits, losses.SOURCE_LABEL
+            ),
+            "discriminator_accuracy/target": losses.domain_accuracy(
+                target_logits, losses.TARGET_LABEL
+            ),
         }
         return loss, {name + self.suffix: value for name, value in scalars.items()}
 
