@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 from alp_jax.command import stopping
 from alp_jax.errors import Stopped, UserError, describe
+from alp_jax.settings import kinds
 
 EXIT_INCOMPLETE = 1  # Some items failed and were reported; the others are done.
 EXIT_USER_ERROR = 2
@@ -60,8 +61,9 @@ def run(main: Callable[[], int | None]) -> None:
 
     Exit status: the return value of `main` (None is 0); EXIT_USER_ERROR after a UserError, with its
     sentence on stderr; EXIT_STOPPED after SIGTERM or SIGINT (Ctrl-C): the same command then
-    continues. A second signal kills the process at once, by the signal's default action. Any other
-    exception is a bug and keeps its traceback.
+    continues. A second signal kills the process at once, by the signal's default action. An
+    exception in a user's own term, view or network is told in one sentence, with file and line. Any
+    other exception is a bug and keeps its traceback.
     """
     set_environment()
     collect_garbage_rarely()
@@ -81,6 +83,11 @@ def run(main: Callable[[], int | None]) -> None:
             # Not sys.exit: the signal may have interrupted a library that was starting a thread,
             # and Python would wait for that thread forever.
             os._exit(EXIT_STOPPED)
+        except Exception as error:
+            own_fault = kinds.describe_own_fault(error)
+            if own_fault is None:
+                raise
+            _fail(own_fault)
 
     app.run(guarded, flags_parser=_parse_flags)
 

@@ -7,17 +7,19 @@ Synopsis:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from alp_jax.data.samples import Batch, Sample
+from alp_jax.errors import UserError
 from alp_jax.objective.state import DiscriminatorState, SegmenterState, TrainState
-from alp_jax.objective.types import Objective, Scalars, Seen, Setup, View
+from alp_jax.objective.types import Contribution, Objective, Scalars, Seen, Setup, View
 
 PyTree = Any
+T = TypeVar("T")
 # View -> term -> `Contribution.kept`, the input of `Term.own_loss`.
 Kept = dict[str, dict[str, PyTree]]
 
@@ -72,7 +74,7 @@ def _sum_views(
     scalars: Scalars = {}
     for view in setup.objective.views:
         key = jax.random.fold_in(jax.random.fold_in(rng, view.role), state.step)
-        sample = view.make(batch, key)
+        sample = _check_type(view.make(batch, key), Sample, f"make of config.views.{view.name}")
         if grads is not None:
             # Waits for all gradients of the previous view; the first layer's is computed last.
             _, images = jax.lax.optimization_barrier((grads, sample.images))
@@ -113,7 +115,7 @@ def _make_view_loss(
         for term in setup.objective.terms_of(view.name):
             own = owned[term.key] if term.owns_parameters else None
             seen = Seen(view.name, outputs, sample, term_key, params, own, state.step)
-            part = term.loss(seen)
+            part = _check_type(term.loss(seen), Contribution, f"loss of config.terms.{term.name}")
             if part.loss is not None:
                 loss += term.weight * part.loss
             scalars |= part.scalars
@@ -121,6 +123,16 @@ def _make_view_loss(
         return loss, (statistics, kept, scalars)
 
     return view_loss
+
+
+def _check_type(value: Any, expected: type[T], what: str) -> T:
+    """Returns the result of a user's own view or term if it has the right type."""
+    if not isinstance(value, expected):
+        raise UserError(
+            f"The {what} returns {type(value).__name__}: expected {expected.__name__} of "
+            f"{expected.__module__}."
+        )
+    return value
 
 
 def _update_segmenter(

@@ -86,6 +86,11 @@ def _train_and_evaluate(
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
         run = _Run(settings, workdir, devices, setup, batches, evaluator, checkpoints)
         train_state, start_step = _start(run)
+        if start_step > settings.num_steps:
+            raise UserError(
+                f"The run in {workdir} is at step {start_step}, and config.num_steps is "
+                f"{settings.num_steps}: give at least {start_step}, or another --workdir."
+            )
         _describe(train_state)
         processes.from_primary(lambda: _save_settings(settings, label_set, workdir))
         if start_step < settings.num_steps:

@@ -110,6 +110,21 @@ def run_function(module: ModuleType, attribute: str, *arguments: Any) -> Any:
         ) from error
 
 
+def describe_own_fault(error: BaseException) -> str | None:
+    """Describes an error that was raised in a user's file; None if none of its code was running."""
+    frames = traceback.extract_tb(error.__traceback__)
+    files = {
+        module.__file__
+        for name, module in list(sys.modules.items())
+        if name.startswith(f"{__name__}.")
+    }
+    found = [(frame.filename, frame.lineno) for frame in frames if frame.filename in files]
+    if not found:
+        return None
+    file, line = found[-1]
+    return f"{file} fails, line {line} ({describe(error)}): mend that file."
+
+
 def get_kind(cls: type, package: str) -> str:
     """Returns the kind under which `load` finds a class: a name in the package, or a path.
 

@@ -17,7 +17,7 @@ from alp_jax.models.segmenter import name_decoder
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
-from alp_jax.workdir import classes, files
+from alp_jax.workdir import classes, files, own_files
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 FILE_NAME = "config.json"
@@ -48,13 +48,15 @@ def load(workdir: pathlib.Path) -> RunSettings:
             "or train into another --workdir."
         ) from error
     try:
-        return build_settings(fields)
+        return build_settings(own_files.take_copies(fields, workdir))
     except UserError as error:
         raise UserError(f"In {path}: {error}") from error
 
 
 def save(settings: RunSettings, workdir: pathlib.Path) -> None:
-    """Writes the settings into a workdir, after checking them against a run that it may hold.
+    """Writes the settings, and copies of the user's own code that they name, into a workdir.
+
+    They are first checked against the run that the workdir may hold.
 
     Raises:
       UserError: if the workdir holds a run that differs in a field that changes the model or the
@@ -65,6 +67,7 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
     fields = {"format": FORMAT, **to_config(settings).to_dict()}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        own_files.save(fields, workdir)
         files.write_text(path, json.dumps(fields, indent=2) + "\n")
     except OSError as error:
         raise UserError(
@@ -77,9 +80,10 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
     """Refuses settings that differ from those of the run that the workdir holds, if any.
 
     Raises:
-      UserError: as `check_same_run`.
+      UserError: as `check_same_run`, or if a file of the user's own code was changed.
     """
     if (workdir / FILE_NAME).exists():
+        own_files.check_unchanged(to_config(settings).to_dict(), workdir)
         check_same_run(settings, load(workdir), workdir)
 
 
