@@ -55,18 +55,23 @@ def predict(segmenter: models.Segmenter, params: Any, model_state: Any, images: 
     return segmenter.apply(params, model_state, images, train=False)
 
 
+@functools.cache
+def init_deeplab(num_classes: int, has_aux: bool) -> Any:
+    """Shapes of the published network's parameters and statistics."""
+    model = with_aux(ModelSettings()) if has_aux else ModelSettings()
+    return jax.eval_shape(models.create_segmenter(model, num_classes).init, jax.random.key(0))
+
+
 def describe_parameters() -> dict[str, dict[str, str]]:
     """Name of a network -> path of a parameter or statistic -> shape."""
     discriminator = DomainDiscriminator.create(WIDTHS, "float32")
-    creators = {
-        "deeplab_resnet101": models.create_segmenter(ModelSettings(), 19).init,
-        "deeplab_resnet101_multi_level": models.create_segmenter(
-            with_aux(ModelSettings()), 19
-        ).init,
-        "toy_cities": models.create_segmenter(TOY, 16).init,
-        "discriminator": functools.partial(discriminator.init, num_classes=19),
+    key = jax.random.key(0)
+    trees = {
+        "deeplab_resnet101": init_deeplab(19, has_aux=False),
+        "deeplab_resnet101_multi_level": init_deeplab(19, has_aux=True),
+        "toy_cities": jax.eval_shape(models.create_segmenter(TOY, 16).init, key),
+        "discriminator": jax.eval_shape(functools.partial(discriminator.init, num_classes=19), key),
     }
-    trees = {name: jax.eval_shape(init, jax.random.key(0)) for name, init in creators.items()}
     return {
         name: {
             jax.tree_util.keystr(path): str(leaf.shape)
@@ -90,9 +95,7 @@ def count(tree) -> int:
     ],
 )
 def test_deeplab_resnet101_has_the_published_parameters(num_classes, has_aux, parameters):
-    model = with_aux(ModelSettings()) if has_aux else ModelSettings()
-    segmenter = models.create_segmenter(model, num_classes)
-    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    params, model_state = init_deeplab(num_classes, has_aux=has_aux)
     assert count(params) == parameters
     affine = [
         leaf.size
@@ -117,7 +120,7 @@ def test_parameter_tree_is_the_golden():
 )
 def test_deeplab_resnet101_feature_sizes(size, expected):
     segmenter = models.create_segmenter(ModelSettings(), 19)
-    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    params, model_state = init_deeplab(19, has_aux=False)
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
     outputs, _ = jax.eval_shape(
         lambda p, s, x: segmenter.apply(p, s, x, train=True), params, model_state, images
