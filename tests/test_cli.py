@@ -17,6 +17,7 @@ CONFIG = "--config=configs/toy_cities.py"
 def test_a_user_trains_and_resumes(data_dir, tmp_path, monkeypatch):
     """Optimised as a user's programs are, and kept in the user's cache."""
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    monkeypatch.delenv("XLA_FLAGS")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = command.write_config(tmp_path, data_dir)

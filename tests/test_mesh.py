@@ -16,7 +16,7 @@ from alp_jax.workdir.settings import build_settings
 from tests import tiny
 
 BATCH_SIZE = 8
-NUM_STEPS = 10
+NUM_STEPS = 5
 
 
 def create(data: int, space: int, batch_size: int = BATCH_SIZE, heights: tuple[int, ...] = (32,)):
@@ -31,7 +31,7 @@ def run_steps(data: int, space: int):
     with config.unlocked():
         config.model.backbone.batch_norm_mode = "batch"
         backbone = config.model.backbone
-        backbone.depths, backbone.widths = (4,), (8,)  # Three blocks are one loop.
+        backbone.depths, backbone.widths = (3,), (8,)  # Two blocks are one loop.
         backbone.strides, backbone.dilations = (1,), (2,)
         config.optimizer.segmenter_learning_rate = 0.01
     setup = assembly.create_setup(build_settings(config))
@@ -59,7 +59,8 @@ def run_steps(data: int, space: int):
     return scalars, jax.device_get(players)
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (1, 8), (2, 4)])
+# Both axes at once, and the thinnest slices: a row of features a device, fewer than a kernel reads.
+@pytest.mark.parametrize("shape", [(2, 4), (1, 8)])
 def test_devices_change_no_result(shape):
     expected_scalars, expected_players = run_steps(1, 1)
     scalars, players = run_steps(*shape)

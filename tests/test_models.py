@@ -50,18 +50,28 @@ def with_backbone(model: ModelSettings, **fields: Any) -> ModelSettings:
     return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, **fields))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def predict(segmenter: models.Segmenter, params: Any, model_state: Any, images: jax.Array) -> Any:
+    return segmenter.apply(params, model_state, images, train=False)
+
+
+@functools.cache
+def init_deeplab(num_classes: int, has_aux: bool) -> Any:
+    """Shapes of the published network's parameters and statistics."""
+    model = with_aux(ModelSettings()) if has_aux else ModelSettings()
+    return jax.eval_shape(models.create_segmenter(model, num_classes).init, jax.random.key(0))
+
+
 def describe_parameters() -> dict[str, dict[str, str]]:
     """Name of a network -> path of a parameter or statistic -> shape."""
     discriminator = DomainDiscriminator.create(WIDTHS, "float32")
-    creators = {
-        "deeplab_resnet101": models.create_segmenter(ModelSettings(), 19).init,
-        "deeplab_resnet101_multi_level": models.create_segmenter(
-            with_aux(ModelSettings()), 19
-        ).init,
-        "toy_cities": models.create_segmenter(TOY, 16).init,
-        "discriminator": functools.partial(discriminator.init, num_classes=19),
+    key = jax.random.key(0)
+    trees = {
+        "deeplab_resnet101": init_deeplab(19, has_aux=False),
+        "deeplab_resnet101_multi_level": init_deeplab(19, has_aux=True),
+        "toy_cities": jax.eval_shape(models.create_segmenter(TOY, 16).init, key),
+        "discriminator": jax.eval_shape(functools.partial(discriminator.init, num_classes=19), key),
     }
-    trees = {name: jax.eval_shape(init, jax.random.key(0)) for name, init in creators.items()}
     return {
         name: {
             jax.tree_util.keystr(path): str(leaf.shape)
@@ -85,9 +95,7 @@ def count(tree) -> int:
     ],
 )
 def test_deeplab_resnet101_has_the_published_parameters(num_classes, has_aux, parameters):
-    model = with_aux(ModelSettings()) if has_aux else ModelSettings()
-    segmenter = models.create_segmenter(model, num_classes)
-    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    params, model_state = init_deeplab(num_classes, has_aux=has_aux)
     assert count(params) == parameters
     affine = [
         leaf.size
@@ -112,7 +120,7 @@ def test_parameter_tree_is_the_golden():
 )
 def test_deeplab_resnet101_feature_sizes(size, expected):
     segmenter = models.create_segmenter(ModelSettings(), 19)
-    params, model_state = jax.eval_shape(segmenter.init, jax.random.key(0))
+    params, model_state = init_deeplab(19, has_aux=False)
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
     outputs, _ = jax.eval_shape(
         lambda p, s, x: segmenter.apply(p, s, x, train=True), params, model_state, images
@@ -136,20 +144,24 @@ def test_discriminator_has_the_published_parameters_and_sizes(num_classes, param
 
 def test_discriminator_receptive_field_is_94_pixels():
     discriminator = DomainDiscriminator.create((2,) * len(WIDTHS), "float32")
-    params = discriminator.init(jax.random.key(0), 1)
-    gradient = jax.grad(lambda maps: discriminator.apply(params, maps)[0, 3, 3, 0])(
-        jnp.ones((1, 256, 256, 1))
-    )
+
+    @jax.jit
+    @jax.grad
+    def differentiate(maps):
+        params = discriminator.init(jax.random.key(0), 1)
+        return discriminator.apply(params, maps)[0, 3, 3, 0]
+
+    gradient = differentiate(jnp.ones((1, 256, 256, 1)))
     seen = np.flatnonzero(np.abs(gradient[0, :, :, 0]).sum(axis=1))
     assert seen.max() - seen.min() + 1 == 94
 
 
 def test_discriminator_equals_reference():
     discriminator = DomainDiscriminator.create((16, 32, 64, 128), "float32")
-    params = discriminator.init(jax.random.key(0), 3)
+    params = jax.jit(discriminator.init, static_argnums=1)(jax.random.key(0), 3)
     maps = np.random.default_rng(0).normal(size=(2, 32, 64, 3))
     expected = reference.discriminate(jax.device_get(params), maps)
-    actual = discriminator.apply(params, jnp.asarray(maps, jnp.float32))
+    actual = jax.jit(discriminator.apply)(params, jnp.asarray(maps, jnp.float32))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -244,8 +256,8 @@ def test_input_is_scaled_in_the_order_of_the_weights():
     params, model_state = jax.jit(bgr.init)(jax.random.key(0))
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     scaled = (images[..., ::-1] - np.array([30.0, 20.0, 10.0])) / np.array([1.0, 2.0, 4.0])
-    expected, _ = rgb.apply(params, model_state, jnp.asarray(scaled), train=False)
-    actual, _ = bgr.apply(params, model_state, jnp.asarray(images), train=False)
+    expected, _ = predict(rgb, params, model_state, jnp.asarray(scaled))
+    actual, _ = predict(bgr, params, model_state, jnp.asarray(images))
     np.testing.assert_allclose(actual.logits["main"], expected.logits["main"], rtol=1e-4, atol=1e-4)
 
 
@@ -253,7 +265,7 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
     segmenter = models.create_segmenter(TOY, 16)
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
-    logits = segmenter.apply(params, model_state, images, train=False)[0].logits
+    logits = predict(segmenter, params, model_state, images)[0].logits
     assert logits["main"].shape == (1, 16, 32, 16)
     classifier = params["classifier"]
     assert len(classifier) == 4
@@ -263,9 +275,7 @@ def test_stage_dilations_keep_the_size_and_branches_are_summed():
             name: layer if name == branch else jax.tree.map(jnp.zeros_like, layer)
             for name, layer in classifier.items()
         }
-        part, _ = segmenter.apply(
-            {**params, "classifier": zeroed}, model_state, images, train=False
-        )
+        part, _ = predict(segmenter, {**params, "classifier": zeroed}, model_state, images)
         parts.append(part.logits["main"])
     np.testing.assert_allclose(logits["main"], sum(parts), atol=1e-4)
 
@@ -276,22 +286,23 @@ def test_auxiliary_classifier_reads_the_last_stage_but_one():
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     assert params["aux_classifier"]["branch0"]["kernel"].shape == (3, 3, 16, 16)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)), jnp.float32)
-    apply = jax.jit(functools.partial(segmenter.apply, train=False))
-    logits = apply(params, model_state, images)[0].logits
+    logits = predict(segmenter, params, model_state, images)[0].logits
     assert logits["aux"].shape == logits["main"].shape
     last = params["backbone"]["layer3_0"] | {"conv1": {"kernel": jnp.zeros((3, 3, 16, 24))}}
     changed = params | {"backbone": params["backbone"] | {"layer3_0": last}}
-    other = apply(changed, model_state, images)[0].logits
+    other = predict(segmenter, changed, model_state, images)[0].logits
     np.testing.assert_array_equal(other["aux"], logits["aux"])
     assert not np.array_equal(other["main"], logits["main"])
 
 
 def create_loss(mode: str, dtype: str, **options: bool):
     """A segmenter, and its loss in training and evaluation with gradient and new state."""
-    fields = {"depths": (1, 4), "widths": (8, 8), "strides": (1, 2), "dilations": (1, 1)}
+    fields = {"depths": (1, 3), "widths": (8, 8), "strides": (1, 2), "dilations": (1, 1)}
+    heads = {"main": AsppSettings(dilations=(1,))}
     model = with_backbone(
-        dataclasses.replace(TOY, activation_dtype=dtype),
+        dataclasses.replace(TOY, activation_dtype=dtype, heads=heads),
         **fields,
+        stem_widths=(8, 8),
         batch_norm_mode=mode,
         **{"rematerialise": False, "scan_blocks": False, **options},
     )

@@ -17,25 +17,25 @@ from alp_jax.workdir.settings import build_settings
 from configs import default
 from tests import parity, torch_reference, torch_run
 
-NUM_STEPS = 12
+NUM_STEPS = 8
 # A narrow network with every kind of layer, and sides of both parities; the adversarial gradients
 # weigh as much as those of the cross-entropy, and the rates decay to a quarter.
 SMALL = {
     "data.label_set": "cityscapes_13",
-    "data.source_size": (56, 72),
-    "data.target_size": (57, 73),
+    "data.source_size": (40, 56),
+    "data.target_size": (41, 57),
     "num_steps": NUM_STEPS,
     "model.backbone.stem_widths": (8,),
     "model.backbone.depths": (1, 2, 1, 1),
     "model.backbone.widths": (8, 8, 16, 16),
     "model.heads.dilations": (2, 4),
     "terms.widths": (8, 16),
-    "terms.patch_size": (48, 64),
-    "views.size": (48, 64),
+    "terms.patch_size": (32, 48),
+    "views.size": (32, 48),
     "terms.adversarial.weight": 0.5,
     "optimizer.segmenter_learning_rate": 1e-3,
     "optimizer.discriminator_learning_rate": 4e-4,
-    "optimizer.horizon_steps": 15,
+    "optimizer.horizon_steps": 10,
 }
 AUX_WEIGHTS = (0.4, 0.2)
 TWO_OF_EACH = {"data.batch_size": 2, "terms.num_patches": 2, "views.num_crops": 2}

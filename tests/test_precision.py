@@ -100,15 +100,20 @@ def test_products_are_in_bfloat16_and_losses_are_not():
 def test_the_classifier_and_the_discriminator_give_float32():
     setup, entry = create("bfloat16", "running")
     target, segmenter = make_batch()["target"], entry.segmenter
-    outputs, model_state = setup.segmenter.apply(
-        segmenter.params, segmenter.model_state, target.images, train=True
-    )
-    assert outputs.logits["main"].dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(model_state)} == {jnp.dtype(jnp.float32)}
     (alignment,) = setup.objective.owners
     own = entry.discriminator.params[alignment.key]
-    key = jax.random.key(0)
-    seen = Seen("target", outputs, target, key, segmenter.params, own, entry.step)
-    found = alignment.loss(seen)
-    own_loss, _ = alignment.own_loss(own, {"source": found.kept, "target": found.kept})
-    assert {found.loss.dtype, found.kept.dtype, own_loss.dtype} == {jnp.dtype(jnp.float32)}
+
+    def compute():
+        outputs, model_state = setup.segmenter.apply(
+            segmenter.params, segmenter.model_state, target.images, train=True
+        )
+        key = jax.random.key(0)
+        seen = Seen("target", outputs, target, key, segmenter.params, own, entry.step)
+        found = alignment.loss(seen)
+        own_loss, _ = alignment.own_loss(own, {"source": found.kept, "target": found.kept})
+        return outputs.logits["main"], model_state, (found.loss, found.kept, own_loss)
+
+    logits, model_state, losses = jax.eval_shape(compute)
+    assert logits.dtype == jnp.float32
+    for leaves in (model_state, losses):
+        assert {leaf.dtype for leaf in jax.tree.leaves(leaves)} == {jnp.dtype(jnp.float32)}

@@ -1,3 +1,4 @@
+import functools
 import pathlib
 
 import jax
@@ -17,14 +18,9 @@ def test_eval_step_counts_masked_images_not_at_all():
     segmenter = assembly.create_setup(settings).segmenter
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     images, labels, _ = tiny.make_batch()["source"]
-    outputs = eval_step(
-        [(params, model_state)],
-        images,
-        labels,
-        np.array([True, False]),
-        predictor=Predictor((segmenter,), settings.data.target_size),
-        num_classes=16,
-    )
+    predictor = Predictor((segmenter,), settings.data.target_size)
+    compute = jax.jit(functools.partial(eval_step, predictor=predictor, num_classes=16))
+    outputs = compute([(params, model_state)], images, labels, np.array([True, False]))
     assert int(outputs["num_images"]) == 1
     assert int(outputs["confusion"].sum()) == np.sum(labels[0] != IGNORE_LABEL)
     assert outputs["predictions"].shape == labels.shape

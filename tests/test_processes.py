@@ -24,6 +24,7 @@ def get_config(variant=None):
     config = tiny.get_config(pathlib.Path({data_dir!r}))
     with config.unlocked():
         config.data.batch_size = 4
+        config.evaluation.every_steps = 6
         config.optimizer.segmenter_learning_rate = 0.01
         config.mesh.data, config.mesh.space = {data}, {space}
     return config.lock()

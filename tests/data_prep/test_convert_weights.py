@@ -27,7 +27,7 @@ from configs import default, toy_cities
 from data_prep.convert_weights import exporting, importing, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, sort_as_published
 from data_prep.convert_weights.recognition import PublishedFile
-from tests.commands import run_module
+from tests.commands import call, run_module
 from tests.data_prep import published_networks as published
 
 BACKBONES = ("torchvision", "caffe_init")
@@ -645,22 +645,22 @@ def test_the_small_networks_of_toy_cities_have_no_published_layout(tmp_path):
         exporting.export_weights(tmp_path / "run", tmp_path / "run.pth", AUTO, "latest")
 
 
-def run_command(*arguments):
-    return run_module("data_prep.convert_weights", *arguments)
+COMMAND = "data_prep.convert_weights"
 
 
 def test_the_command_converts_both_ways_and_overwrites_nothing(tmp_path):
     path, workdir, back = (tmp_path / name for name in ("file.pth", "workdir", "back.pth"))
     state_dict = save(path, "advent")
-    result = run_command(f"--input={path}", f"--output={workdir}", "--layout=advent")
+    # As a user gives it; the others run here, which spares the imports.
+    result = run_module(COMMAND, f"--input={path}", f"--output={workdir}", "--layout=advent")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("file.pth is of the layout advent (AdvEnt, two levels): 19 ")
-    result = run_command(f"--input={workdir}", f"--output={back}")
+    result = call(COMMAND, f"--input={workdir}", f"--output={back}")
     assert result.returncode == 0, result.stderr
     assert f"{back} holds checkpoint 0 of {workdir} in the layout advent" in result.stdout
     assert_same_bits(torch.load(back, weights_only=True), state_dict)
     for source, output in ((path, workdir), (workdir, back)):
-        result = run_command(f"--input={source}", f"--output={output}")
+        result = call(COMMAND, f"--input={source}", f"--output={output}")
         assert result.returncode == 2
         assert f"error: The output {output} exists already, and nothing is" in result.stderr
         assert "Traceback" not in result.stderr
@@ -675,7 +675,7 @@ def test_the_command_converts_both_ways_and_overwrites_nothing(tmp_path):
     ],
 )
 def test_wrong_flags_are_one_sentence(arguments, message):
-    result = run_command(*arguments)
+    result = call(COMMAND, *arguments)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -38,37 +38,40 @@ KINDS = (_ANY, _SAVE, _TERM)
 Start = Callable[[Sequence[str], pathlib.Path], command.Started]
 
 
-def arguments(config_flag: str, workdir: pathlib.Path) -> list[str]:
+def arguments(config_flag: str, workdir: pathlib.Path, num_steps: int) -> list[str]:
     """The command that is started every time."""
     return [
         config_flag,
         f"--workdir={workdir}",
-        f"--config.num_steps={NUM_STEPS}",
-        f"--config.optimizer.horizon_steps={NUM_STEPS}",
+        f"--config.num_steps={num_steps}",
+        f"--config.optimizer.horizon_steps={num_steps}",
         "--config.checkpoint.every_steps=5",
         "--config.log_every_steps=10",
-        "--config.evaluation.every_steps=60",
+        f"--config.evaluation.every_steps={num_steps // 2}",
         "--config.model.backbone.batch_norm_mode=running",
     ]
 
 
-def read_state(data_dir: pathlib.Path, workdir: pathlib.Path) -> list[np.ndarray]:
-    """Every array of the state after the last step."""
+def read_state(workdir: pathlib.Path, num_steps: int) -> list[np.ndarray]:
+    """Reads every array of the state after the last step."""
     from alp_jax.workdir import config
 
     run_config = config.load(workdir)
     setup = assembly.create_setup(run_config)
     like = jax.eval_shape(lambda: assembly.create_train_state(setup, jax.random.key(0)))
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        state = checkpoints.restore(NUM_STEPS, like=like)
+        state = checkpoints.restore(num_steps, like=like)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
 class Killer:
     """Starts the training and kills it."""
 
-    def __init__(self, start: Start, folder: pathlib.Path, config_flag: str, seed: int):
+    def __init__(
+        self, start: Start, folder: pathlib.Path, config_flag: str, seed: int, num_steps: int
+    ):
         self._start, self._folder, self._config_flag = start, folder, config_flag
+        self._num_steps = num_steps
         self._random = random.Random(seed)
         self.kills: Counter[str] = Counter()
         self.resumed_from: list[int] = []
@@ -81,7 +84,8 @@ class Killer:
           AssertionError: if it ends in another way than it should.
         """
         (self._folder / "log").unlink(missing_ok=True)
-        started = self._start(arguments(self._config_flag, workdir), self._folder / "log")
+        command_line = arguments(self._config_flag, workdir, self._num_steps)
+        started = self._start(command_line, self._folder / "log")
         if kind is not None:
             self._wait_for_the_moment(started, workdir, kind)
             started.kill(signal.SIGTERM if kind == _TERM else signal.SIGKILL)
@@ -124,7 +128,7 @@ class Killer:
             time.sleep(self._random.uniform(0, 0.03))
         else:
             # From before the first step to beyond the last.
-            time.sleep(self._random.uniform(0, 3))
+            time.sleep(self._random.uniform(0, 3 * self._num_steps / NUM_STEPS))
 
     def damage(self, workdir: pathlib.Path) -> None:
         """Flips one bit of the newest checkpoint, where there is an older one."""
@@ -151,8 +155,9 @@ def run(
     kills: int,
     seed: int = 0,
     damages: bool = False,
+    num_steps: int = NUM_STEPS,
 ) -> dict[str, Any]:
-    """Runs everything.
+    """Runs everything, with trainings of `num_steps`.
 
     Returns:
       what was done: kills by kind, the steps that were resumed from, trainings, seconds.
@@ -161,9 +166,9 @@ def run(
     """
     began = time.monotonic()
     config_flag = command.write_config(folder, data_dir)
-    killer = Killer(start, folder, config_flag, seed)
+    killer = Killer(start, folder, config_flag, seed, num_steps)
     assert killer.run_once(folder / "untouched", None)
-    expected = read_state(data_dir, folder / "untouched")
+    expected = read_state(folder / "untouched", num_steps)
     trainings = 0
     while sum(killer.kills.values()) < kills:
         workdir = folder / f"killed_{trainings}"
@@ -173,7 +178,7 @@ def run(
             is_over = killer.run_once(workdir, KINDS[done % len(KINDS)] if done < kills else None)
             if damages and not is_over and killer.kills[_SAVE] > killer.damaged:
                 killer.damage(workdir)
-        found = read_state(data_dir, workdir)
+        found = read_state(workdir, num_steps)
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
         trainings += 1

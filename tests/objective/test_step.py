@@ -108,9 +108,8 @@ def test_a_view_moves_the_running_statistics_only_if_it_should():
     start = assembly.create_train_state(setup, jax.random.key(0))
     batch, entry = tiny.make_batch(), start.segmenter
     new, _ = jax.jit(functools.partial(step.train_step, setup=setup))(start, batch, RNG)
-    _, expected = setup.segmenter.apply(
-        entry.params, entry.model_state, batch["target"].images, train=True
-    )
+    apply = jax.jit(functools.partial(setup.segmenter.apply, train=True))
+    _, expected = apply(entry.params, entry.model_state, batch["target"].images)
     for ours, theirs in zip(
         jax.tree.leaves(new.segmenter.model_state), jax.tree.leaves(expected), strict=True
     ):
