@@ -150,6 +150,26 @@ _COMPARE = flags.DEFINE_list(
     [],
     "report: workdirs of other runs on the page, the baseline (source-only) first.",
 )
+# Flag -> the modes that read it; flags that are not listed are read by all.
+_MODES = {
+    "config": ("train", "evaluate"),
+    "profile_steps": ("train",),
+    "checkpoint": ("evaluate", "predict"),
+    "split": ("evaluate", "report"),
+    "predictions": ("evaluate",),
+    "input": ("predict",),
+    "output": ("predict",),
+    "probabilities": ("predict",),
+    "proportions": ("predict",),
+    "batch_size": ("predict",),
+    "flip": ("evaluate", "predict"),
+    "scales": ("evaluate", "predict"),
+    "window": ("evaluate", "predict"),
+    "stride": ("evaluate", "predict"),
+    "ensemble": ("evaluate", "predict"),
+    "ensemble_weights": ("evaluate", "predict"),
+    "compare": ("report",),
+}
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -176,6 +196,7 @@ def main() -> int:
             "Predicting needs --input, images, and --output, a folder: for example "
             "--input=frames --output=predictions."
         )
+    _check_modes()
     inference = _parse_inference()
     # Imported here so that --help and errors in flags appear at once.
     from alp_jax.devices import processes
@@ -205,18 +226,22 @@ def main() -> int:
             return _replay(workdir)
 
 
+def _check_modes() -> None:
+    """Refuses flags that the mode would ignore.
+
+    Raises:
+      UserError: naming the flag and the modes that read it.
+    """
+    for name, modes in _MODES.items():
+        if flags.FLAGS[name].present and _MODE.value not in modes:
+            raise UserError(
+                f"--{name} is given with --mode={_MODE.value}: expected "
+                f"{' or '.join(f'--mode={mode}' for mode in modes)}."
+            )
+
+
 def _parse_inference() -> dict[str, Any]:
     """Returns the flags about averaged predictions as keyword arguments of load_segmenter."""
-    given = [
-        name
-        for name in ("flip", "scales", "window", "stride", "ensemble", "ensemble_weights")
-        if flags.FLAGS[name].present
-    ]
-    if given and _MODE.value not in ("evaluate", "predict"):
-        raise UserError(
-            f"--{given[0]} is given with --mode={_MODE.value}: expected --mode=evaluate or "
-            "--mode=predict."
-        )
     numbers = {
         "scales": cli.parse_numbers("scales", _SCALES.value, float),
         "window": cli.parse_numbers("window", _WINDOW.value, int),

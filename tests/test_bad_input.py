@@ -438,6 +438,18 @@ RUN_CASES = {
         finished(lambda place: ["--mode=report", f"--workdir={place.workdir}", "--flip"]),
         "--flip is given with --mode=report",
     ),
+    "an input of another mode": Case(
+        lambda place: ["--mode=evaluate", f"--workdir={place.workdir}", "--input=frames"],
+        "--input is given with --mode=evaluate: expected --mode=predict.",
+    ),
+    "a field without a configuration": Case(
+        lambda place: [*evaluate()(place), "--config.num_steps=3"],
+        "--config.num_steps=3 overrides a field of no configuration: also give --config=FILE",
+    ),
+    "fewer steps than the run has": Case(
+        finished(flags("--config.num_steps=5")),
+        "is at step 6, and config.num_steps is 5: give at least 6, or another --workdir",
+    ),
     "a scale that is no number": Case(
         finished(evaluate("--scales=1,big")), "--scales is '1,big': expected numbers"
     ),

@@ -60,7 +60,7 @@ def run_steps(data: int, space: int):
 
 
 # Both axes at once, and the thinnest slices: a row of features a device, fewer than a kernel reads.
-@pytest.mark.parametrize("shape", [(2, 4), (1, 8)])
+@pytest.mark.parametrize("shape", [(2, 4), (1, 8), (8, 1)])
 def test_devices_change_no_result(shape):
     expected_scalars, expected_players = run_steps(1, 1)
     scalars, players = run_steps(*shape)

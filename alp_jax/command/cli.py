@@ -195,6 +195,12 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
             values.config.is_locked  # noqa: B018  Raises if the file could not be read.
         return remaining
     except flags.Error as error:
+        overrides = [a for a in argv if a.startswith("--config.")]
+        if overrides and not any(a == "--config" or a.startswith("--config=") for a in argv):
+            raise UserError(
+                f"{overrides[0]} overrides a field of no configuration: also give "
+                "--config=FILE:VARIANT."
+            ) from error
         # ml_collections puts the traceback of the config file into the message; its last line is
         # "ValueError: MESSAGE".
         *_, last_line = str(error).strip().splitlines()

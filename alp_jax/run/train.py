@@ -84,7 +84,7 @@ def _train_and_evaluate(
     predictor = Predictor((setup.segmenter,), settings.data.target_size)
     evaluator = Evaluator(settings, predictor, label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
-        run = _Run(settings, workdir, devices, setup, batches, evaluator, checkpoints)
+        run = _Run(settings, workdir, label_set, devices, setup, batches, evaluator, checkpoints)
         train_state, start_step = _start(run)
         if start_step > settings.num_steps:
             raise UserError(
@@ -92,9 +92,10 @@ def _train_and_evaluate(
                 f"{settings.num_steps}: give at least {start_step}, or another --workdir."
             )
         _describe(train_state)
-        processes.from_primary(lambda: _save_settings(settings, label_set, workdir))
         if start_step < settings.num_steps:
             train_state = _train(run, train_state, start_step, bar, profile_steps, stop)
+        else:
+            _save_settings(run)
         last_step = int(train_state.step)
         if scores.lacks_summary(workdir, last_step, settings.evaluation):
             segmenter_state = train_state.segmenter
@@ -112,6 +113,7 @@ class _Run:
 
     settings: RunSettings
     workdir: pathlib.Path
+    label_set: LabelSet
     devices: jax.sharding.Mesh
     setup: Setup
     batches: Any
@@ -150,6 +152,7 @@ def _train(
     train_fn = assembly.compile_train_step(
         run.setup, train_state, first_batch, _steps_rng(settings), run.devices
     )
+    _save_settings(run)  # Only now: a step that does not compile leaves nothing.
     steps_left = settings.num_steps - start_step
     train_fn = profiling.record(train_fn, workdir, num_steps=profile_steps, steps_left=steps_left)
     shown = bar or progress.TrainProgress(
@@ -173,10 +176,14 @@ def _train(
             raise _leave_replay(run, error, train_fn) from None
 
 
-def _save_settings(settings: RunSettings, label_set: LabelSet, workdir: pathlib.Path) -> None:
-    """Writes the configuration, and the classes where they are the user's own."""
-    config.save(settings, workdir)
-    classes.save(label_set, workdir, settings.data.label_set)
+def _save_settings(run: _Run) -> None:
+    """Writes the configuration, and the classes and code that are the user's own."""
+
+    def save() -> None:
+        config.save(run.settings, run.workdir)
+        classes.save(run.label_set, run.workdir, run.settings.data.label_set)
+
+    processes.from_primary(save)
 
 
 def _create_writer(
