@@ -196,7 +196,7 @@ def _to_csv(comparison: Comparison) -> str:
     for (first, second), found in comparison.differences.items():
         for name, difference in zip(comparison.studies, found, strict=True):
             numbers = (difference.mean, difference.std, *(difference.student or (None, None)))
-            cells = ["" if number is None else f"{100 * number:.4f}" for number in numbers]
+            cells = ["" if number is None else f"{100 * number:z.4f}" for number in numbers]
             writer.writerow([first, second, name, *cells, len(difference.differences)])
     return text.getvalue()
 
