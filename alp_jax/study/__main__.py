@@ -33,7 +33,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Python file with get_config(VARIANT), such as configs/toy_cities.py; the variants are taken "
     "from --methods. --config.FIELD=VALUE overrides a field of every method that has it. The run "
     "that methods start from (a warm-up) takes only the flags about data, evaluation, network and "
-    "size of crops: --config.num_steps leaves its length; to change that, give a copy of the file.",
+    "size of crops, so --config.num_steps does not change its length: for another length give a "
+    "copy of the file that sets it.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study: tables, figures and runs.")
 _MODE = flags.DEFINE_enum(

@@ -56,7 +56,8 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
     if steps:
         logger.info(
             "First come the runs that methods start from, to step %s: --config.num_steps changes "
-            "the methods' steps alone; for other starts give --config a copy of the file.",
+            "the methods' steps alone; for shorter starts give as --config a copy of the file that "
+            "sets theirs.",
             " or ".join(map(str, steps)),
         )
     with progress.TrainProgress(done_steps, total_steps) as bar:
