@@ -325,7 +325,9 @@ def test_a_loss_that_is_not_finite_ends_in_one_sentence(config, tmp_path):
         (0.01, {8: 0.04, 32: 0.02}, "the smallest are told apart easily (patches of 8: 4.0 ± 1.0"),
         (0.01, {8: 0.44, 16: 0.42, 32: 0.02}, "between patches of 16: 42.0 ± 1.0 %, near chance, "),
         (0.01, {8: 0.44, 16: 0.42}, "near chance, and whole maps: 1.0 ± 1.0 %, told apart easily"),
-        (0.25, {8: 0.39, 32: 0.28}, "nearest to the paper's 20 %: patches of 32: 28.0 ± 1.0 %."),
+        (0.25, {8: 0.39, 32: 0.28}, "try patches of 32 (28.0 ± 1.0 %), the closest to the paper's"),
+        (0.312, {32: 0.188, 16: 0.375}, "patches of 32: 18.8 ± 1.0 % is below whole maps: 31.2"),
+        (0.42, {32: 0.39}, "Alignment of any scope will do: even whole"),  # By chance.
         (0.25, {8: 0.45, 32: 0.24}, "no patch size is both harder than that and better than"),
     ],
 )
@@ -339,6 +341,37 @@ def test_the_advice_follows_the_errors(whole, patches, expected):
     assert "after 500 steps" in sentence
     assert sentence.count(". ") == 0
     assert sentence.endswith(".")
+
+
+def test_a_classifier_of_one_answer_gives_no_advice():
+    def write(whole, patches, *, constant) -> str:
+        summaries = [
+            PatchSummary(size, error, None, (None,), is_constant=size in constant)
+            for size, error in {None: whole, **patches}.items()
+        ]
+        return advise(summaries, num_steps=20, size=(64, 128))
+
+    expected = (
+        "No advice: whole maps of both domains all get the same answer (an error of 0 % on one "
+        "domain and 100 % on the other), so the classifier has not learned yet (errors after 20 "
+        "steps, 50 % is chance); raise --config.num_steps."
+    )
+    assert write(0.5, {8: 0.5, 32: 0.5}, constant=(None, 8, 32)) == expected
+    assert write(0.5, {8: 0.5, 32: 0.5}, constant=(None,)) == expected
+    assert "No advice: patches of 8 of both" in write(0.01, {8: 0.5, 32: 0.02}, constant=(8,))
+    # Patches near chance do not matter where others are in between.
+    assert "on patches of 32" in write(0.01, {8: 0.5, 32: 0.2}, constant=(8,))
+
+
+def test_a_curve_is_constant_if_one_domain_is_all_wrong_and_the_other_right():
+    def curve(*errors) -> report.Curve:
+        points = [report.Point(i, 0.5, *pair, 0.1) for i, pair in enumerate(errors)]
+        return report.Curve(8, 0, 1.0, tuple(points))
+
+    assert curve((0.3, 0.2), (0.0, 1.0)).is_constant()
+    assert curve(*[(0.3, 0.2)] * 6, (1.0, 0.0), (0.0, 1.0)).is_constant()
+    assert not curve((0.0, 1.0), (0.5, 0.5)).is_constant()
+    assert not curve((0.0, 1.0), (0.0, 0.0)).is_constant()
 
 
 def test_a_single_run_has_no_deviation():
@@ -356,7 +389,7 @@ def test_summaries_average_the_last_validations(config):
     curves = [curve(8, 1, *eight), curve(None, 0, 0.3, 0.0), curve(8, 0, *eight[:7], 0.48)]
     result = report.summarise(settings.build_settings(config), curves)
     whole, patches = result.summaries
-    assert dataclasses.astuple(whole) == (None, 0.0, None, (100,))
+    assert dataclasses.astuple(whole) == (None, 0.0, None, (100,), False)
     assert patches.final_error == pytest.approx((0.1 + 0.3) / 2)
     assert patches.final_error_std == pytest.approx(0.02**0.5)
     assert patches.steps_to_20_percent == (250, 250)

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
+from alp_jax.data.labels import (
+    CITYSCAPES_TABLE,
+    IGNORE_LABEL,
+    LabelClass,
+    LabelSet,
+    load_label_set,
+)
 from data_prep.raw import tables
 
 # Cityscapes id -> train id in the 19, 16 and 13 classes, as published.
@@ -24,6 +30,29 @@ def test_all_256_ids(column, num_classes):
 def test_palette_paints_classes_and_leaves_the_rest_black():
     painted = load_label_set("cityscapes_19").colourise(np.array([[0, 18, 255, 19]]))
     np.testing.assert_array_equal(painted, [[[128, 64, 128], [119, 11, 32], [0] * 3, [0] * 3]])
+
+
+@pytest.mark.parametrize("name", ["cityscapes_13", "cityscapes_16", "cityscapes_19"])
+def test_ignored_pixels_of_cityscapes_are_black(name):
+    assert load_label_set(name).ignored_colour == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("colours", "expected"),
+    [
+        ([(255, 255, 255), (0, 0, 70)], (0, 0, 0)),
+        ([(0, 0, 0), (255, 255, 255)], (128, 128, 128)),
+        ([(10, 10, 10), (255, 0, 0)], (128, 128, 128)),
+        ([(0, 0, 0), (120, 130, 128), (255, 255, 255)], (255, 0, 0)),
+    ],
+)
+def test_ignored_pixels_look_like_no_class(colours, expected):
+    classes = tuple(LabelClass(f"c{i}", i, colour) for i, colour in enumerate(colours))
+    label_set = LabelSet("mine", classes)
+    assert label_set.ignored_colour == expected
+    np.testing.assert_array_equal(
+        label_set.colourise(np.array([0, IGNORE_LABEL])), [colours[0], expected]
+    )
 
 
 def test_known_ids():

@@ -186,6 +186,16 @@ def curves(trained_run, source_only_run):
     return charts.draw_curves([run, advent])
 
 
+def test_a_flat_curve_has_plain_numbers_at_its_ticks(source_only_run):
+    (run,) = runs.read_runs({"source_only": source_only_run.workdir})
+    flat = tuple({"step": step, "mean_iou": 0.5 + 1e-8 * step} for step in (1, 2))
+    figure = charts.draw_curves([dataclasses.replace(run, evaluations=flat)])
+    figure.canvas.draw()
+    (axis,) = [axis for axis in figure.axes if axis.get_title().startswith("mean IoU")]
+    assert axis.yaxis.get_offset_text().get_text() == ""
+    assert all(len(tick.get_text()) <= 6 for tick in axis.get_yticklabels())
+
+
 def test_curves_are_those_of_the_terms_four_in_a_row(curves):
     shown = [axis.get_title() for axis in curves.axes]
     assert shown == [

@@ -134,6 +134,10 @@ def test_studies_of_several_targets_may_share_their_starts():
             {"overrides": ["--config.model.backbone.batch_norm_mod=x"]},
             "none of alp_gi has (did you mean --config.model.backbone.batch_norm_mode?)",
         ),
+        ({"methods": ()}, "--methods is '': expected variants"),
+        ({"methods": ("alp_gi", "")}, "--methods is 'alp_gi,': expected variants"),
+        ({"sweep": ""}, "expected FIELD:VALUE,VALUE"),
+        ({"sweep": "patch_size:32,"}, "--sweep is 'patch_size:32,', where a value is empty"),
         ({"methods": ("mine.py",)}, "The method is 'mine.py': no such file"),
         ({"methods": ("alp",)}, "Unknown variant 'alp'"),
     ],
@@ -212,10 +216,17 @@ def config_file(data_dir, tmp_path_factory) -> pathlib.Path:
     return path
 
 
-def run_tiny(config_file: pathlib.Path, workdir: pathlib.Path, *flags: str) -> scores.Study:
-    """Runs source-only and ALP with two seeds each."""
-    methods = ("source_only", "alp_gi")
-    plan = create_plan(workdir, str(config_file), flags, methods=methods, num_seeds=2, sweep=None)
+def run_tiny(
+    config_file: pathlib.Path,
+    workdir: pathlib.Path,
+    *flags: str,
+    methods=("source_only", "alp_gi"),
+    num_seeds=2,
+) -> scores.Study:
+    """Runs source-only and ALP with two seeds each, or other methods."""
+    plan = create_plan(
+        workdir, str(config_file), flags, methods=methods, num_seeds=num_seeds, sweep=None
+    )
     about = outputs.describe(plan, str(config_file), flags, "command")
     return runner.run(plan, about, save=lambda study: scores.save(study, workdir))
 
@@ -261,6 +272,61 @@ def test_a_workdir_of_another_study_is_refused(fake, config_file, tmp_path):
     run_tiny(config_file, tmp_path)
     with pytest.raises(UserError, match=r"config\.optimizer\.momentum is 0\.9 there and 0\.5"):
         run_tiny(config_file, tmp_path, "--config.optimizer.momentum=0.5")
+
+
+def test_a_study_of_fewer_steps_than_its_runs_have_is_refused(fake, config_file, tmp_path):
+    run_tiny(config_file, tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    fake.trained.clear()
+    with pytest.raises(UserError) as caught:
+        run_tiny(config_file, tmp_path, "--config.num_steps=4")
+    assert str(caught.value) == (
+        f"The run {tmp_path}/source_only/seed_0 is at step 6 already, and the study asks for "
+        "config.num_steps 4: give --config.num_steps=6 or more, so that all runs of the study are "
+        "equally long, or another --workdir."
+    )
+    # Also if only one run was continued before a longer study was interrupted.
+    with checkpoint.Checkpoints(tmp_path / "alp_gi" / "seed_1", keep_last=9) as checkpoints:
+        checkpoints.save(20, create_state(20))
+    with pytest.raises(UserError, match=r"alp_gi/seed_1 is at step 20 .* --config.num_steps=20"):
+        run_tiny(config_file, tmp_path, "--config.num_steps=7")
+    assert fake.trained == []
+    assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_a_start_that_is_further_is_refused(fake, config_file, tmp_path):
+    run_tiny(config_file, tmp_path)
+    with checkpoint.Checkpoints(tmp_path / "starts/warmup/seed_0", keep_last=9) as checkpoints:
+        checkpoints.save(20, create_state(20))
+    with pytest.raises(UserError, match=r"The start .*warmup/seed_0 is at step 20 .*--starts"):
+        run_tiny(config_file, tmp_path)
+
+
+def test_a_study_may_be_extended_but_loses_no_run(fake, config_file, tmp_path):
+    run_tiny(config_file, tmp_path, methods=("source_only",))
+    study = run_tiny(config_file, tmp_path)
+    assert list(study.by_setting()) == ["source_only", "alp_gi"]
+    fake.trained.clear()
+    for options in ({"methods": ("alp_gi", "agp_gi")}, {"num_seeds": 1}):
+        with pytest.raises(UserError, match=r"its tables would lose them: .*/seed_.*--methods"):
+            run_tiny(config_file, tmp_path, **options)
+    assert fake.trained == []
+    assert scores.load(tmp_path) == study
+
+
+def test_an_interrupted_study_says_how_it_is_continued(fake, config_file, tmp_path):
+    fake.kill_every = 1
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(config_file, tmp_path)
+    with pytest.raises(UserError, match=r"was interrupted before .* which continues it"):
+        outputs.write_report(tmp_path)
+
+
+def test_the_log_says_that_starts_have_steps_of_their_own(fake, config_file, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run_tiny(config_file, tmp_path, "--config.num_steps=6")
+    (line,) = [line for line in caplog.messages if "methods start from" in line]
+    assert "to step 6: --config.num_steps changes the methods' steps alone" in line
 
 
 def test_damaged_scores_are_named(fake, config_file, tmp_path):
@@ -313,6 +379,7 @@ def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
     ("arguments", "message"),
     [
         ([], "Give --workdir"),
+        (["--workdir=", f"--config={TOY}"], "Give --workdir"),
         (["--workdir=runs/x"], "A study needs --config"),
         (["--workdir=runs/x", f"--config={TOY}:alp_gi"], "takes the variants from --methods"),
         (["--workdir=runs/x", f"--config={TOY}", "--seeds=0"], "seeds"),

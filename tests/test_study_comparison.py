@@ -65,8 +65,11 @@ def test_a_comparison_is_a_table_numbers_and_a_plot(folders, tmp_path):
 def test_studies_that_cannot_be_compared_end_in_one_sentence(folders, tmp_path):
     with pytest.raises(UserError, match="at least two studies"):
         comparison.compare_studies(folders[:1])
-    with pytest.raises(UserError, match="with different names"):
+    with pytest.raises(UserError, match="whose last folders are both called shift: expected"):
         comparison.compare_studies([folders[0], folders[0]])
+    (tmp_path / "begun" / "starts").mkdir(parents=True)
+    with pytest.raises(UserError, match="was interrupted before the first of its runs"):
+        comparison.compare_studies([folders[0], tmp_path / "begun"])
     with pytest.raises(UserError, match="No study in"):
         comparison.compare_studies([folders[0], tmp_path / "missing"])
     (tmp_path / "other").mkdir()

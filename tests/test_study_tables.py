@@ -1,6 +1,7 @@
 """A study's statistics, tables and plot, against values worked by hand and loops."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -137,6 +138,46 @@ def test_the_last_evaluations_are_averaged_with_their_deviation():
     assert heads[:4] == ["method", "seeds", "std within a run", "mIoU"]
     # Step 0 is left out: five of 0.2 and five of 0.4, whose variance is 0.1 / 9.
     assert rows == [["alp_gi", "1", f"{100 * np.sqrt(0.1 / 9):.2f}", "30.0", *rows[0][4:]]]
+
+
+def test_tables_say_how_many_evaluations_are_averaged():
+    def write(*lengths: int) -> tuple[str, set[str]]:
+        runs = [
+            make_run("alp_gi", seed, 0.4, evaluations=make_history([(0.4, 0.1)] * length))
+            for seed, length in enumerate(lengths)
+        ]
+        study = make_study(*runs)
+        rows = csv.DictReader(io.StringIO(tables.to_csv(study)))
+        return documents.to_markdown(study), {row["kind"] for row in rows} - {"last", "best"}
+
+    text, kinds = write(12)
+    assert "## The last 10 evaluations\n\nMean of each run's last 10 evaluations, on" in text
+    assert kinds == {"last_10_mean"}
+    text, kinds = write(2, 3)
+    assert "## The last 2 to 3 evaluations" in text
+    assert kinds == {"last_2_mean", "last_3_mean"}
+    assert "Mean of each run's last evaluation, on validation" in write(1)[0]
+
+
+def test_classes_of_ones_own_keep_their_names():
+    names = ("iPhone", "person", "Pole", "pole")
+    ious = {"iou_per_class": dict.fromkeys(names, 0.5)}
+    run = make_run("alp_gi", 0, 0.3)
+    run = dataclasses.replace(run, last=run.last | ious, best=None)
+    study = make_study(run)
+    about = dataclasses.replace(study.about, label_set="mine.yaml", classes=names, reports=())
+    study = dataclasses.replace(study, about=about)
+    assert tables.score_table(study)[0] == ["method", "seeds", "mIoU", *names]
+    for text in (documents.to_markdown(study), documents.to_latex(study)):
+        assert "PR" not in text
+        assert "IPhone" not in text
+    assert tables.published_table(study)[0][-4:] == list(names)
+
+
+def test_zero_has_no_sign():
+    assert statistics.format_percent([-1e-5, -2e-5]) == "0.0 ± 0.0"
+    assert statistics.format_interval((-1e-6, 0.02)) == "+0.00 to +2.00"
+    assert statistics.format_percent([-0.001]) == "-0.1"
 
 
 def test_csv_holds_every_run_in_percent():

@@ -15,6 +15,7 @@ classes by train id, the position in the label set.
 import dataclasses
 import functools
 import importlib.resources
+import itertools
 import json
 import os
 import pathlib
@@ -28,6 +29,8 @@ from alp_jax.data.class_names import find_near, is_class_name
 from alp_jax.errors import UserError
 
 IGNORE_LABEL = 255
+# Colours of ignored pixels, and the distance in RGB up to which a class's colour looks the same.
+_BLACK, _GREY, _NEAR_COLOUR = (0, 0, 0), (128, 128, 128), 48.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,9 +201,26 @@ class LabelSet:
         return table
 
     @functools.cached_property
+    def ignored_colour(self) -> tuple[int, int, int]:
+        """Colour of pixels without a class: black, unless a class is nearly black.
+
+        Then grey; if a class is near that too, the colour of a grid that is farthest from all.
+        """
+        colours = np.array([c.colour for c in self.classes])
+
+        def distance(colour: tuple[int, ...]) -> float:
+            return float(np.linalg.norm(colours - np.array(colour), axis=1).min())
+
+        for colour in (_BLACK, _GREY):
+            if distance(colour) > _NEAR_COLOUR:
+                return colour
+        levels = (0, 64, 128, 192, 255)
+        return max(itertools.product(levels, levels, levels), key=distance)
+
+    @functools.cached_property
     def palette(self) -> np.ndarray:
-        """[256, 3] uint8 RGB: train id -> colour; every other value is black."""
-        palette = np.zeros((256, 3), np.uint8)
+        """[256, 3] uint8 RGB: train id -> colour; every other value -> `ignored_colour`."""
+        palette = np.full((256, 3), self.ignored_colour, np.uint8)
         palette[: self.num_classes] = [c.colour for c in self.classes]
         return palette
 

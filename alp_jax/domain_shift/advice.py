@@ -9,6 +9,9 @@ learn from the layout of classes alone, if predictions were as good as labels:
 - In between, where it is "better than luck" but cannot "reduce validation error below 20%", it can
   correct shapes without seeing the layout; this was the paper's best patch size, 256 (Figure 8).
 
+Whole maps hold all that their patches do. So if patches are told apart better, or all maps get the
+same answer, the classifier has not learned yet, and its errors say nothing.
+
 The paper gives no numbers but 20 % and "close to luck (50%)". The bounds below are ours. Errors are
 means over runs, and within a few points of the truth if a few hundred maps validate. The sentence
 says what the paper's reasoning suggests; it predicts no result.
@@ -20,6 +23,7 @@ from collections.abc import Sequence
 EASILY_TOLD_APART = 0.10  # Error at most this.
 NEAR_CHANCE = 0.40  # Error at least this.
 PAPERS_CHOICE = 0.20  # Error of the paper's best patch size.
+NOISE = 0.05  # Differences of errors up to this are by chance.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +35,14 @@ class PatchSummary:
       final_error: mean error of a run's last validations, averaged over runs.
       final_error_std: standard deviation over runs (n - 1); None for a single run.
       steps_to_20_percent: for each run, the first validated step with at most 20 % error, or None.
+      is_constant: whether every run ended with the same answer for all maps.
     """
 
     patch_size: int | None
     final_error: float
     final_error_std: float | None
     steps_to_20_percent: tuple[int | None, ...]
+    is_constant: bool = False
 
     def describe_error(self) -> str:
         """Formats mean ± standard deviation in percent, without the percent sign."""
@@ -78,13 +84,19 @@ def advise(summaries: Sequence[PatchSummary], *, num_steps: int, size: tuple[int
     if whole is None or not patches:
         return "No advice yet: whole maps and at least one patch size have to be finished."
     context = f"errors after {num_steps} steps, 50 % is chance"
-    if whole.final_error >= NEAR_CHANCE:
-        return _advise_near_chance(whole, patches, context)
     between = [
         s
         for s in patches
         if max(EASILY_TOLD_APART, whole.final_error) < s.final_error < NEAR_CHANCE
     ]
+    fault = _find_unlearned(whole, patches, is_needed=not between)
+    if fault:
+        return (
+            f"No advice: {fault}, so the classifier has not learned yet ({context}); raise "
+            "--config.num_steps."
+        )
+    if whole.final_error >= NEAR_CHANCE:
+        return _advise_near_chance(whole, context)
     if whole.final_error > EASILY_TOLD_APART:
         return _advise_hard_whole(whole, between, context)
     if between:
@@ -99,14 +111,32 @@ def advise(summaries: Sequence[PatchSummary], *, num_steps: int, size: tuple[int
     return _advise_without_between(whole, patches, context)
 
 
-def _advise_near_chance(whole: PatchSummary, patches: Sequence[PatchSummary], context: str) -> str:
+def _find_unlearned(
+    whole: PatchSummary, patches: Sequence[PatchSummary], *, is_needed: bool
+) -> str | None:
+    """Finds what shows that the classifier has not learned yet; None if nothing does.
+
+    Args:
+      whole: whole maps.
+      patches: patch sizes.
+      is_needed: whether the advice rests on patch sizes that are near chance.
+    """
+    for summary in (whole, *(patches if is_needed else ())):
+        if summary.is_constant:
+            return (
+                f"{describe_patch(summary.patch_size)} of both domains all get the same answer "
+                "(an error of 0 % on one domain and 100 % on the other)"
+            )
     easiest = min(patches, key=lambda s: s.final_error)
-    if easiest.final_error < NEAR_CHANCE:
+    if easiest.final_error < whole.final_error - NOISE:
         return (
-            f"No advice: {easiest.describe()} is below {whole.describe()}, although whole maps "
-            f"hold all that patches do, so the classifier has not learned yet ({context}); raise "
-            "--config.num_steps."
+            f"{easiest.describe()} is below {whole.describe()}, although whole maps hold all that "
+            "patches do"
         )
+    return None
+
+
+def _advise_near_chance(whole: PatchSummary, context: str) -> str:
     return (
         f"Alignment of any scope will do: even whole label maps can hardly be told apart "
         f"({whole.describe_error()} %; {context}), so the layouts of classes differ little and "
@@ -121,7 +151,10 @@ def _advise_hard_whole(whole: PatchSummary, between: Sequence[PatchSummary], con
     )
     if between:
         best = min(between, key=lambda s: abs(s.final_error - PAPERS_CHOICE))
-        return f"{start}; the size to try is nearest to the paper's 20 %: {best.describe()}."
+        return (
+            f"{start}; try patches of {best.patch_size} ({best.describe_error()} %), the closest "
+            "to the paper's 20 %."
+        )
     return f"{start}, and no patch size is both harder than that and better than chance."
 
 

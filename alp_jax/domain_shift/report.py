@@ -75,8 +75,16 @@ class Curve:
 
     def final_error(self) -> float:
         """Averages the last quarter of the validations, at most FINAL_VALIDATIONS, at least one."""
+        return float(np.mean([p.validation_error for p in self._final_points()]))
+
+    def is_constant(self) -> bool:
+        """Returns whether all maps got the same answer in each of those validations."""
+        errors = [{p.source_error, p.target_error} for p in self._final_points()]
+        return all(found == {0.0, 1.0} for found in errors)
+
+    def _final_points(self) -> tuple[Point, ...]:
         count = max(1, min(FINAL_VALIDATIONS, len(self.points) // 4))
-        return float(np.mean([p.validation_error for p in self.points[-count:]]))
+        return self.points[-count:]
 
     def steps_to(self, error: float) -> int | None:
         """Returns the first validated step with at most this error, or None."""
@@ -110,6 +118,7 @@ def summarise(settings: ShiftSettings, curves: list[Curve]) -> Report:
                 final_error=float(np.mean(errors)),
                 final_error_std=float(np.std(errors, ddof=1)) if len(errors) > 1 else None,
                 steps_to_20_percent=tuple(curve.steps_to(0.2) for curve in runs),
+                is_constant=all(curve.is_constant() for curve in runs),
             )
         )
     sentence = advice.advise(summaries, num_steps=settings.num_steps, size=settings.data.size)

@@ -68,7 +68,7 @@ class Panel:
     entropy: np.ndarray
 
     def columns(self, label_set: LabelSet) -> dict[str, np.ndarray]:
-        """Paints the panel: column -> [H, W, 3] uint8 RGB; ignored labels are black."""
+        """Paints the panel: column -> [H, W, 3] uint8 RGB; ignored labels as in the legend."""
         return {
             "image": self.image,
             "prediction": label_set.colourise(self.prediction),
@@ -114,7 +114,8 @@ def draw_sheet(rows: Sequence[Mapping[str, np.ndarray]], handles: list[Patch]) -
     """
     columns = legend_columns(handles, 9)
     width, gap, title_height = 3.2, 0.08, 0.3  # Inches.
-    legend_height = max(0.75, 0.25 * math.ceil(len(handles) / columns))
+    legend_rows = math.ceil(len(handles) / columns)
+    legend_height = max(0.75, 0.25 * legend_rows) if legend_rows > 1 else 0.35
     heights = [width * height / across for height, across, _ in map(_first_shape, rows)]
     across = width * len(rows[0])
     total = title_height + sum(heights) + gap * len(rows) + legend_height
@@ -154,12 +155,11 @@ def save_sheet(path: pathlib.Path, panels: Sequence[Panel], label_set: LabelSet)
 
 
 def class_handles(label_set: LabelSet, *, not_evaluated: bool) -> list[Patch]:
-    """Creates the entries of a legend: every class, and optionally black for ignored labels."""
-    handles = [
-        Patch(facecolor=f"#{bytes(scene.colour).hex()}", label=scene.name)
-        for scene in label_set.classes
-    ]
-    return handles + [Patch(facecolor="black", label="not evaluated")] * not_evaluated
+    """Creates the entries of a legend: every class, and optionally the ignored labels."""
+    entries = [(scene.name, scene.colour) for scene in label_set.classes]
+    if not_evaluated:
+        entries.append(("not evaluated", label_set.ignored_colour))
+    return [Patch(facecolor=f"#{bytes(c).hex()}", label=name) for name, c in entries]
 
 
 def legend_columns(handles: Sequence[Patch], most: int) -> int:

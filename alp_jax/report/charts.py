@@ -89,4 +89,15 @@ def _draw_panel(axis: Axes, runs: Sequence[ReportRun], attribute: str, pick: _Pi
     if not drawn:
         axis.set_axis_off()
         axis.text(0.5, 0.5, "missing:\nno labels, or not logged", ha="center", va="center")
+    axis.ticklabel_format(axis="y", useOffset=False)
+    _widen(axis)
     figures.tidy(axis, legend=False)
+
+
+def _widen(axis: Axes) -> None:
+    """Widens the range of a flat curve, whose ticks would differ in the sixth digit only."""
+    low, high = axis.get_ylim()
+    least = 1e-3 * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        axis.set_ylim(middle - least / 2, middle + least / 2)

@@ -8,7 +8,9 @@ python -m alp_jax.study --mode=compare --workdir=runs/compared --studies=runs/st
 
 Tables 3 and 4 of Cicek et al., ACCV 2020, and Figure 8a with --sweep; --mode=report adds Figures 4
 to 7. The same command continues a study: finished runs are not repeated, interrupted ones continue
-from their checkpoints. The exit status is as for alp_jax.main.
+from their checkpoints. More methods, seeds, values or steps extend it; a command whose tables would
+lose runs, or that asks for fewer steps than runs have, is refused. The exit status is as for
+alp_jax.main.
 """
 
 import logging
@@ -29,7 +31,10 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Python file with get_config(VARIANT), such as configs/toy_cities.py; the variants are taken "
-    "from --methods. --config.FIELD=VALUE overrides a field of every method that has it.",
+    "from --methods. --config.FIELD=VALUE overrides a field of every method that has it. The run "
+    "that methods start from (a warm-up) takes only the flags about data, evaluation, network and "
+    "size of crops, so --config.num_steps does not change its length: for another length give a "
+    "copy of the file that sets it.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study: tables, figures and runs.")
 _MODE = flags.DEFINE_enum(
@@ -65,7 +70,7 @@ _STUDIES = flags.DEFINE_list(
 
 def main() -> None:
     """Runs the mode that the flags select."""
-    if _WORKDIR.value is None:
+    if not _WORKDIR.value:
         raise UserError(
             "Give --workdir, the folder of the study: for example --workdir=runs/study."
         )

@@ -55,15 +55,23 @@ def compare_studies(workdirs: Sequence[pathlib.Path]) -> Comparison:
     Args:
       workdirs: folders of at least two studies; a study has the name of its folder.
     Raises:
-      UserError: if there are fewer than two studies, two have the same name, or they have no two
-        settings in common.
+      UserError: if there are fewer than two studies, two have the same name, one is missing
+        or has no finished run, or they have no two settings in common.
     """
     names = [workdir.resolve().name for workdir in workdirs]
-    if len(set(names)) < max(len(names), 2):
+    if len(names) < 2:
         raise UserError(
             f"--studies is {', '.join(map(str, workdirs)) or 'empty'}: expected the folders of at "
-            "least two studies, with different names, separated by commas."
+            "least two studies, separated by commas."
         )
+    for name in names:
+        same = [str(w) for w, other in zip(workdirs, names, strict=True) if other == name]
+        if len(same) > 1:
+            raise UserError(
+                f"--studies has {' and '.join(same)}, whose last folders are both called {name}: "
+                "expected folders with different names, by which the tables tell the studies "
+                "apart; rename one."
+            )
     studies = {name: scores.load(workdir) for name, workdir in zip(names, workdirs, strict=True)}
     grouped = [study.by_setting() for study in studies.values()]
     settings = tuple(name for name in grouped[0] if all(name in other for other in grouped))
@@ -188,7 +196,7 @@ def _to_csv(comparison: Comparison) -> str:
     for (first, second), found in comparison.differences.items():
         for name, difference in zip(comparison.studies, found, strict=True):
             numbers = (difference.mean, difference.std, *(difference.student or (None, None)))
-            cells = ["" if number is None else f"{100 * number:.4f}" for number in numbers]
+            cells = ["" if number is None else f"{100 * number:z.4f}" for number in numbers]
             writer.writerow([first, second, name, *cells, len(difference.differences)])
     return text.getvalue()
 

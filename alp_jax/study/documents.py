@@ -79,10 +79,9 @@ def to_markdown(study: Study) -> str:
         "## Paired differences",
         DIFFERENCES_NOTE,
         markup.markdown_table(*tables.difference_table(study)),
-        f"## The last {tables.LAST_EVALUATIONS} evaluations",
-        f"Mean of each run's last {tables.LAST_EVALUATIONS} evaluations, on "
-        f"{about.evaluation_split}; and the standard deviation of mIoU over them, averaged over "
-        "seeds.",
+        f"## The last {_describe_averaged(study)}",
+        f"Mean of each run's last {_describe_averaged(study)}, on {about.evaluation_split}; and "
+        "the standard deviation of mIoU over them, averaged over seeds.",
         markup.markdown_table(*tables.history_table(study)),
         "## Best checkpoint, chosen with target labels",
         describe_best(study),
@@ -102,6 +101,15 @@ def to_markdown(study: Study) -> str:
         table = markup.markdown_table(published_heads, published_rows)
         parts += ["## Published", "As the paper prints them.", table]
     return "\n\n".join([*parts, *_footer(study)]) + "\n"
+
+
+def _describe_averaged(study: Study) -> str:
+    """Says how many evaluations of a run are averaged: "10 evaluations", "2 to 10 evaluations"."""
+    counts = [tables.count_averaged(run) for run in study.runs]
+    few, many = min(counts), max(counts)
+    if many == 1:
+        return "evaluation"
+    return f"{few} evaluations" if few == many else f"{few} to {many} evaluations"
 
 
 def _footer(study: Study) -> list[str]:

@@ -18,7 +18,7 @@ import ml_collections
 from alp_jax.command import cli
 from alp_jax.errors import UserError
 from alp_jax.settings.compare import flatten, list_fields
-from alp_jax.study.scores import describe_value
+from alp_jax.study.scores import STARTS, describe_value
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 
@@ -99,8 +99,13 @@ def create_plan(
         written 32x64, or 32 for 32x32.
       starts_dir: folder of the starts, which several studies may share; None: workdir/starts.
     Raises:
-      UserError: for an unknown method, field or value.
+      UserError: for an unknown method, field or value, or a list that is empty.
     """
+    if not methods or "" in methods:
+        raise UserError(
+            f"--methods is {','.join(methods)!r}: expected variants of the configuration separated "
+            "by commas, such as source_only,alp_gi."
+        )
     names = _name_methods(methods)
     fields_of = {method: flatten(cli.read_config(config_path, method, [])) for method in names}
     _check_overrides(overrides, fields_of)
@@ -121,7 +126,7 @@ def create_plan(
                 if folder in runs:
                     continue
                 if run_config.start_variant:
-                    root = starts_dir or workdir / "starts"
+                    root = starts_dir or workdir / STARTS
                     start = _create_start(root, config_path, run_config, flags, field, value)
                     starts.setdefault(start.folder, start)
                     with run_config.unlocked():
@@ -192,6 +197,11 @@ def _parse_sweep(
         raise UserError("--sweep cannot vary the seed: give --seeds, the number of them.")
     flags = []
     for value in values.split(","):
+        if not value:
+            raise UserError(
+                f"--sweep is {sweep!r}, where a value is empty: expected FIELD:VALUE,VALUE with a "
+                "value before and after each comma."
+            )
         text = value.replace("x", ",")
         if isinstance(fields[field], list) and "," not in text:
             text = ",".join([text] * len(fields[field]))

@@ -17,7 +17,7 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
 from alp_jax.study.plan import Plan, Run
-from alp_jax.study.scores import About, RunScores, Study, Summary
+from alp_jax.study.scores import FILE_NAME, About, RunScores, Study, Summary, load
 from alp_jax.workdir import checkpoint, classes, config, files
 from alp_jax.workdir import scores as saved_scores
 
@@ -35,9 +35,12 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
       about: description of the study, for its result.
       save: called with the finished part of the study, after every run.
     Raises:
-      UserError: as `train.train_and_evaluate`, or if a finished run differs from the plan.
+      UserError: as `train.train_and_evaluate`; or, before anything is trained or written, if a run
+        differs from the plan or is further than it, or if the tables would lose a run.
     """
     runs = (*plan.starts, *plan.runs)
+    _check_lengths(plan)
+    _check_earlier_study(plan)
     finished = {planned.workdir: _read_scores(planned) for planned in runs}
     waiting = [planned for planned in runs if finished[planned.workdir] is None]
     total_steps = sum(planned.config.num_steps for planned in runs)
@@ -49,6 +52,14 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
         scores = (finished[planned.workdir] for planned in plan.runs)
         return Study(about, tuple(found for found in scores if found is not None))
 
+    steps = sorted({planned.config.num_steps for planned in waiting if planned in plan.starts})
+    if steps:
+        logger.info(
+            "First come the runs that methods start from, to step %s: --config.num_steps changes "
+            "the methods' steps alone; for shorter starts give as --config a copy of the file that "
+            "sets theirs.",
+            " or ".join(map(str, steps)),
+        )
     with progress.TrainProgress(done_steps, total_steps) as bar:
         for planned in waiting:
             number = len(runs) - sum(found is None for found in finished.values()) + 1
@@ -61,6 +72,57 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
                 save(study())
     save(study())
     return study()
+
+
+def _check_lengths(plan: Plan) -> None:
+    """Refuses a plan of fewer steps than a run has: its scores would be of other steps.
+
+    Raises:
+      UserError: naming the run that is furthest.
+    """
+    steps = {planned.workdir: _last_step(planned) for planned in (*plan.starts, *plan.runs)}
+    for planned in sorted(plan.runs, key=lambda planned: steps[planned.workdir], reverse=True):
+        step, asked = steps[planned.workdir], planned.config.num_steps
+        if step > asked:
+            raise UserError(
+                f"The run {planned.workdir} is at step {step} already, and the study asks for "
+                f"config.num_steps {asked}: give --config.num_steps={step} or more, so that all "
+                "runs of the study are equally long, or another --workdir."
+            )
+    for planned in plan.starts:
+        step, asked = steps[planned.workdir], planned.config.num_steps
+        if step > asked:
+            raise UserError(
+                f"The start {planned.workdir} is at step {step} already, and its configuration "
+                f"asks for num_steps {asked}: give the configuration that it was trained with, or "
+                "another folder as --starts."
+            )
+
+
+def _last_step(planned: Run) -> int:
+    if not (planned.workdir / checkpoint.FOLDER).is_dir():
+        return 0
+    with checkpoint.Checkpoints(planned.workdir, read_only=True) as checkpoints:
+        return max(checkpoints.steps(), default=0)
+
+
+def _check_earlier_study(plan: Plan) -> None:
+    """Refuses a plan that lacks runs of the study that the folder holds.
+
+    Raises:
+      UserError: naming the runs that its tables would lose.
+    """
+    workdir = plan.runs[0].root
+    if not (workdir / FILE_NAME).exists():
+        return
+    planned = {run.folder for run in plan.runs}
+    lost = [run.workdir for run in load(workdir).runs if run.workdir not in planned]
+    if lost:
+        shown = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
+        raise UserError(
+            f"The study in {workdir} has runs that this one lacks, so its tables would lose them: "
+            f"{shown}; give its --methods, --seeds and --sweep and any more, or another --workdir."
+        )
 
 
 def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
@@ -101,11 +163,15 @@ def _evaluate(planned: Run, checkpoint_name: str) -> Summary:
 
 
 def _read_scores(planned: Run) -> RunScores | None:
-    """Reads the scores of a run if it was finished with this configuration."""
+    """Reads the scores of a run if it was finished with this configuration.
+
+    Raises:
+      UserError: if the folder holds a run of another configuration, or damaged scores.
+    """
+    config.check_workdir(planned.settings, planned.workdir)
     path = planned.workdir / SCORES_FILE
     if not path.exists():
         return None
-    config.check_same_run(planned.settings, config.load(planned.workdir), planned.workdir)
     classes.load_to_train(planned.workdir, planned.settings.data.label_set)  # Fails if changed.
     try:
         scores = RunScores.from_dict(json.loads(path.read_text()))

@@ -19,6 +19,7 @@ from alp_jax.settings import upgrade
 from alp_jax.workdir import files
 
 FILE_NAME = "study.json"
+STARTS = "starts"  # Folder of the runs that methods start from.
 
 # Type of `alp_jax.evaluation.results.Evaluation.summary`.
 Summary = dict[str, Any]
@@ -169,7 +170,7 @@ def load(workdir: pathlib.Path) -> Study:
     """Reads the study that `save` wrote.
 
     Raises:
-      UserError: if there is no study, or its file is damaged.
+      UserError: if there is no study, none of its runs is finished, or its file is damaged.
     """
     path = workdir / FILE_NAME
     try:
@@ -180,6 +181,11 @@ def load(workdir: pathlib.Path) -> Study:
         }
         return Study(About(**about), tuple(RunScores.from_dict(run) for run in fields["runs"]))
     except FileNotFoundError:
+        if any(workdir.glob("*/seed_*")) or (workdir / STARTS).is_dir():
+            raise UserError(
+                f"The study in {workdir} was interrupted before the first of its runs was "
+                "finished: expected scores to show; give its command again, which continues it."
+            ) from None
         raise UserError(
             f"No study in {workdir}: expected {path}; give the --workdir of a study that was run."
         ) from None

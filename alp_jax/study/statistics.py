@@ -60,7 +60,7 @@ def format_percent(values: Sequence[float | None], digits: int = 1) -> str:
     if not defined:
         return "-"
     mean, std = mean_and_std(defined)
-    text = f"{100 * mean:.{digits}f}"
+    text = f"{100 * mean:z.{digits}f}"  # z: no minus before a zero.
     return text if std is None else f"{text} ± {100 * std:.{digits}f}"
 
 
@@ -68,7 +68,7 @@ def format_interval(interval: Interval | None) -> str:
     """Formats an interval of differences in [-1, 1], in percent with signs."""
     if interval is None:
         return "one seed: none"
-    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+    return f"{100 * interval[0]:+z.2f} to {100 * interval[1]:+z.2f}"
 
 
 def paired_differences(study: Study, score: str = "mean_iou") -> list[PairedDifference]:

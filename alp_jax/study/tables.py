@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Callable
 
+from alp_jax.data.labels import CITYSCAPES_ID_BY_NAME, list_label_sets
 from alp_jax.evaluation import label_free
 from alp_jax.evaluation.metrics import MEAN_IOU, name_means
 from alp_jax.study import criteria, published_tables, selection, statistics
@@ -26,7 +27,7 @@ _DIFFERENCE_HEADS = [
     "seeds above 0",
 ]
 
-# Class name -> head of the column in the paper.
+# Class name of Cityscapes -> head of the column in the paper.
 _SHORT_NAMES = {
     "sidewalk": "SW",
     "building": "Build",
@@ -42,7 +43,8 @@ _SHORT_NAMES = {
 def to_csv(study: Study) -> str:
     """Formats one row for each run and kind of score, in percent: last, best, and last_10_mean.
 
-    `best` was chosen with target labels; `last_10_mean` is on the evaluation split.
+    `best` was chosen with target labels; `last_10_mean` is on the evaluation split, and is called
+    last_2_mean, say, in a run with fewer evaluations.
     """
     about = study.about
     names = about.classes
@@ -53,7 +55,8 @@ def to_csv(study: Study) -> str:
     writer.writerow([*head, *means, *names, *label_free.CRITERIA])
     for run in study.runs:
         value = "" if run.value is None else describe_value(run.value)
-        summaries = {"last": run.last, "best": run.best, "last_10_mean": _average(run)}
+        averaged = f"last_{count_averaged(run)}_mean"
+        summaries = {"last": run.last, "best": run.best, averaged: _average(run)}
         for kind, summary in summaries.items():
             if summary is None:
                 continue
@@ -73,6 +76,11 @@ def _means(study: Study) -> dict[str, str]:
     shown = (MEAN_IOU, *study.about.reports)
     named = name_means(key for key in study.runs[0].last if key in shown)
     return {key: name.replace("mean IoU", "mIoU") for key, name in named.items()}
+
+
+def count_averaged(run: RunScores) -> int:
+    """Counts the last evaluations of a run that are averaged: LAST_EVALUATIONS, or all it has."""
+    return len(run.history(LAST_EVALUATIONS))
 
 
 def _average(run: RunScores) -> Summary | None:
@@ -114,7 +122,7 @@ def score_table(
       (heads, rows) of text: mean ± standard deviation over seeds, in percent.
     """
     names, means = study.about.classes, _means(study)
-    heads = ["method", "seeds", *means.values(), *(_short_name(name) for name in names)]
+    heads = ["method", "seeds", *means.values(), *_class_heads(study)]
     rows = []
     for setting, runs in study.by_setting().items():
         summaries = [summary for run in runs if (summary := pick(run)) is not None]
@@ -165,8 +173,12 @@ def _subtract(ours: float | None, other: float | None) -> float | None:
     return None if ours is None or other is None else ours - other
 
 
-def _short_name(name: str) -> str:
-    return _SHORT_NAMES.get(name, name[0].upper() + name[1:])
+def _class_heads(study: Study) -> list[str]:
+    """Names the columns of the classes: as in the paper, or as the user's label set does."""
+    names = study.about.classes
+    if study.about.label_set in list_label_sets() and set(names) <= set(CITYSCAPES_ID_BY_NAME):
+        return [_SHORT_NAMES.get(name, name.capitalize()) for name in names]
+    return list(names)
 
 
 def difference_table(study: Study) -> tuple[list[str], Rows]:
@@ -228,7 +240,7 @@ def _plus_minus(value: tuple[float, float | None] | None, scale: int) -> str:
     if value is None:
         return "-"
     mean, std = value
-    text = f"{scale * mean:.2f}"
+    text = f"{scale * mean:z.2f}"
     return text if std is None else f"{text} ± {scale * std:.2f}"
 
 
@@ -244,4 +256,4 @@ def published_table(study: Study) -> tuple[list[str], Rows]:
         numbers = [row.mean_iou, row.mean_iou_13, *(row.iou_per_class[name] for name in names)]
         cells = ["-" if number is None else f"{number:g}" for number in numbers]
         rows.append([str(row.table), row.method, *cells])
-    return ["table", "method", "mIoU", "mIoU-13", *(_short_name(name) for name in names)], rows
+    return ["table", "method", "mIoU", "mIoU-13", *_class_heads(study)], rows

@@ -137,9 +137,14 @@ def test_binary_scores_and_pictures(binary, capsys):
     results.print_scores({**summary, "dataset": "walls", "split": "train", "num_images": 1,
                           "step": 1})  # fmt: skip
     assert "crack" in capsys.readouterr().out
-    np.testing.assert_array_equal(label_set.colourise(label)[..., 0], np.where(label == 1, 255, 0))
+    # The background is black, so pixels to ignore are grey.
+    red = np.select([label == 1, label == IGNORE_LABEL], [255, 128], 0)
+    np.testing.assert_array_equal(label_set.colourise(label)[..., 0], red)
     handles = figures.class_handles(label_set, not_evaluated=True)
     assert [handle.get_label() for handle in handles] == ["background", "crack", "not evaluated"]
+    assert handles[-1].get_facecolor()[:3] == pytest.approx([128 / 255] * 3)
+    sheet = figures.draw_sheet([{"label": label_set.colourise(label)}], handles)
+    assert sheet.get_figheight() < 0.3 + 3.2 * SIZE[0] / SIZE[1] + 0.5  # No band above the legend.
     evaluator.save_prediction(root / "masks", "wall", np.eye(5, dtype=np.uint8), label_set)
     written = np.asarray(Image.open(root / "masks" / "wall.png"))
     np.testing.assert_array_equal(written, 255 * np.eye(5))
@@ -342,7 +347,7 @@ def test_tables_and_report_of_three_classes(three_example):
     study = three_example.root / "study"
     heads, _, row = (study / "study.md").read_text().partition("| method")[2].splitlines()[:3]
     assert [cell.strip() for cell in heads.split("|")[2:-1]] == [
-        "mIoU", "mIoU-objects", "Ground", "People", "Surroundings",
+        "mIoU", "mIoU-objects", "ground", "people", "surroundings",
     ]  # fmt: skip
     rows = list(csv.DictReader((study / "study.csv").read_text().splitlines()))
     scored = read_scores(three_example, 2)["iou_per_class"]
