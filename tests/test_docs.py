@@ -12,13 +12,17 @@ from PIL import Image
 
 import alp_jax
 import docs_hooks
+from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import describe
 from alp_jax.workdir.settings import build_settings
-from configs import default
+from configs import default, domain_shift
 from tests import tiny
 from tests.commands import ROOT
 
 DOCS = ROOT / "docs"
+FIELD = re.compile(r"(?<![\w./])(?:--)?(config(?:\.[A-Za-z_]\w*)+)")
+# Attributes of a configuration, examples of mistakes, and a field of a file in docs/own_parts.md.
+NO_FIELDS = {"config.json", "config.FIELD", "config.sed", "config.model.backbone.width"}
 MARKDOWN_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -54,6 +58,23 @@ def test_every_field_is_described(site):
     for row in describe(build_settings(default.get_config())):
         assert f"<code>{row.name.split('.')[-1]}</code>" in text
         assert row.sentence.endswith((".", ".)")), row
+
+
+def test_fields_in_the_pages_exist():
+    found = [default.get_config(method) for method in default.list_methods()]
+    names = [name for config in (*found, domain_shift.get_config()) for name in flatten(config)]
+    known = {"config"}
+    for name in names:
+        parts = name.split(".")
+        known |= {".".join(["config", *parts[:end]]) for end in range(1, len(parts) + 1)}
+    readmes = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data_prep" / "README.md"]
+    for path in (*readmes, *DOCS.glob("*.md")):
+        text = path.read_text()
+        own = tuple(re.findall(r"^ *(config\.(?:terms|views)\.\w+) = ", text, re.MULTILINE))
+        for name in FIELD.findall(text):
+            field = name.removesuffix(".unlocked")
+            is_own = any(f"{field}.".startswith(f"{block}.") for block in own)
+            assert field in known | NO_FIELDS or is_own, (path.name, name)
 
 
 def test_links_of_the_readmes_lead_somewhere():
