@@ -138,6 +138,25 @@ def test_the_examples_in_python_run(data_dir, tmp_path, monkeypatch):
         assert f"alp_jax.{name}" in used, f"docs/python.md has no example of {name}"
 
 
+def test_runs_of_own_classes_start_from_weights_of_the_same_classes(tmp_path, monkeypatch):
+    page = (DOCS / "own_data.md").read_text()
+    names = ("own.py", "three.py", "cracks.py")
+    texts = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for name, text in zip(names, texts, strict=True):
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    label_sets = []
+    for name in names:
+        path = str(tmp_path / name)
+        warmup, run = (build_settings(alp_jax.read_config(path, v)) for v in ("warmup", "alp_gi"))
+        assert not warmup.init_from
+        assert f"--config={name}:warmup --workdir={run.init_from}\n" in page
+        assert run.data.label_set == warmup.data.label_set
+        label_sets.append(run.data.label_set)
+    assert label_sets == ["cityscapes_16", "my_classes.yaml", "cracks.yaml"]
+    monkeypatch.delitem(sys.modules, "own")
+
+
 def test_importing_the_package_is_cheap():
     script = (
         "import sys, alp_jax\n"
