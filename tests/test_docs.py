@@ -12,13 +12,17 @@ from PIL import Image
 
 import alp_jax
 import docs_hooks
+from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import describe
 from alp_jax.workdir.settings import build_settings
-from configs import default
+from configs import default, domain_shift
 from tests import tiny
 from tests.commands import ROOT
 
 DOCS = ROOT / "docs"
+FIELD = re.compile(r"(?<![\w./])(?:--)?(config(?:\.[A-Za-z_]\w*)+)")
+# Attributes of a configuration, examples of mistakes, and a field of a file in docs/own_parts.md.
+NO_FIELDS = {"config.json", "config.FIELD", "config.sed", "config.model.backbone.width"}
 MARKDOWN_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -54,6 +58,23 @@ def test_every_field_is_described(site):
     for row in describe(build_settings(default.get_config())):
         assert f"<code>{row.name.split('.')[-1]}</code>" in text
         assert row.sentence.endswith((".", ".)")), row
+
+
+def test_fields_in_the_pages_exist():
+    found = [default.get_config(method) for method in default.list_methods()]
+    names = [name for config in (*found, domain_shift.get_config()) for name in flatten(config)]
+    known = {"config"}
+    for name in names:
+        parts = name.split(".")
+        known |= {".".join(["config", *parts[:end]]) for end in range(1, len(parts) + 1)}
+    readmes = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data_prep" / "README.md"]
+    for path in (*readmes, *DOCS.glob("*.md")):
+        text = path.read_text()
+        own = tuple(re.findall(r"^ *(config\.(?:terms|views)\.\w+) = ", text, re.MULTILINE))
+        for name in FIELD.findall(text):
+            field = name.removesuffix(".unlocked")
+            is_own = any(f"{field}.".startswith(f"{block}.") for block in own)
+            assert field in known | NO_FIELDS or is_own, (path.name, name)
 
 
 def test_links_of_the_readmes_lead_somewhere():
@@ -115,6 +136,25 @@ def test_the_examples_in_python_run(data_dir, tmp_path, monkeypatch):
     used = "\n".join(blocks)
     for name in set(alp_jax.__all__) - {"Prediction"}:
         assert f"alp_jax.{name}" in used, f"docs/python.md has no example of {name}"
+
+
+def test_runs_of_own_classes_start_from_weights_of_the_same_classes(tmp_path, monkeypatch):
+    page = (DOCS / "own_data.md").read_text()
+    names = ("own.py", "three.py", "cracks.py")
+    texts = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for name, text in zip(names, texts, strict=True):
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    label_sets = []
+    for name in names:
+        path = str(tmp_path / name)
+        warmup, run = (build_settings(alp_jax.read_config(path, v)) for v in ("warmup", "alp_gi"))
+        assert not warmup.init_from
+        assert f"--config={name}:warmup --workdir={run.init_from}\n" in page
+        assert run.data.label_set == warmup.data.label_set
+        label_sets.append(run.data.label_set)
+    assert label_sets == ["cityscapes_16", "my_classes.yaml", "cracks.yaml"]
+    monkeypatch.delitem(sys.modules, "own")
 
 
 def test_importing_the_package_is_cheap():

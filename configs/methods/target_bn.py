@@ -1,7 +1,7 @@
 """Target batch norm: source-only training, with target images in the batch-norm statistics.
 
 Not in the paper. Target images pass through the network and move the running statistics of batch
-norm; nothing is aligned. It needs model.batch_norm_mode "running" or "batch".
+norm; nothing is aligned. It needs model.backbone.batch_norm_mode "running" or "batch".
 """
 
 import ml_collections
