@@ -173,7 +173,10 @@ def describe_unknown(name: str, key: Any, known: Collection[str], kind: Any = No
     hint = f" (did you mean {close[0]}?)" if close else ""
     shown = key if str(key).isidentifier() else repr(key)
     owner = f"{name}, of the kind {kind!r}," if kind else name
-    return f"Unknown field {name}.{shown}{hint}: {owner} has {', '.join(sorted(known)) or 'none'}."
+    has = f"{owner} has {', '.join(sorted(known)) or 'none'}"
+    if kind and not hint:
+        has += "; where a kind changes, replace the whole block (docs/own_parts.md)"
+    return f"Unknown field {name}.{shown}{hint}: {has}."
 
 
 def to_config(settings: Any) -> ConfigDict:

@@ -288,7 +288,7 @@ TERM_WORDS = "expected one of alignment, entropy, or the path of a .py file of y
         (
             {"kind": "alignment", "weight": 1, "patch": 1, "name": "t"},
             "Unknown field config.terms.t.name: config.terms.t, of the kind 'alignment', has "
-            "patch, weight.",
+            "patch, weight; where a kind changes, replace the whole block (docs/own_parts.md).",
         ),
     ],
 )
