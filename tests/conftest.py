@@ -1,4 +1,5 @@
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -34,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from alp_jax.command import cli
 
     cli.set_environment()  # As commands do before they import anything.
+    # PyTorch for CUDA brings triton, which ends the process if it is imported after TensorFlow.
+    if importlib.util.find_spec("triton"):
+        importlib.import_module("triton")
     import jax
 
     # What runs once is not worth optimising; one test of test_cli compiles as users do.
