@@ -450,6 +450,9 @@ RUN_CASES = {
         finished(flags("--config.num_steps=5")),
         "is at step 6, and config.num_steps is 5: give at least 6, or another --workdir",
     ),
+    "weights of an ensemble of one": Case(
+        finished(evaluate("--ensemble_weights=1")), "Weights of an ensemble are given, and no other"
+    ),
     "a scale that is no number": Case(
         finished(evaluate("--scales=1,big")), "--scales is '1,big': expected numbers"
     ),

@@ -83,6 +83,15 @@ def test_links_of_the_readmes_lead_somewhere():
             assert (path.parent / target).exists(), (path, target)
 
 
+def test_files_that_the_pages_name_are_there():
+    folders = "alp_jax|benchmarks|configs|data_prep|docs|notebooks|tests"
+    path = re.compile(rf"(?<![\w/.])(?:{folders})/[\w/.-]+\.(?:py|ya?ml|md|json|ipynb)\b")
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), ROOT / "data_prep" / "README.md"]
+    named = {name for page in pages for name in path.findall(page.read_text())}
+    assert len(named) > 20
+    assert not [name for name in sorted(named) if not (ROOT / name).exists()]
+
+
 def test_messages_of_the_troubleshooting_page_are_in_the_code():
     sources = [path.read_text() for name in ("alp_jax", "data_prep", "configs")
                for path in (ROOT / name).rglob("*.py")]  # fmt: skip

@@ -129,10 +129,14 @@ def load_ensemble(
         member = _load_member(pathlib.Path(folder).expanduser(), step or checkpoint, None)
         _check_agrees(member, first)
         members.append(member)
+    if weights and not others:
+        raise UserError(
+            "Weights of an ensemble are given, and no other run: give both, or neither."
+        )
     if weights and (len(weights) != len(members) or min(weights) < 0 or not sum(weights) > 0):
         raise UserError(
             f"The weights of the ensemble are {', '.join(map(str, weights))}: expected "
-            f"{len(members)} numbers, one for each member, none below 0."
+            f"{len(members)} numbers, one for each member, none below 0 and not all 0."
         )
     segmenters = tuple(member.segmenter for member in members)
     size = first.settings.data.target_size
