@@ -387,7 +387,7 @@ def test_predictions_and_export_are_masks_again(binary_example, tmp_path):
     ids = np.asarray(Image.open(output / "label_ids" / "0.png"))
     assert set(np.unique(ids)) <= {0, 255}
     painted = np.asarray(Image.open(output / "colour" / "0.png"))
-    np.testing.assert_array_equal(painted[..., 0], ids)
+    np.testing.assert_array_equal(painted[..., 0], np.where(ids == 255, 255, 64))
     assert not painted[..., 1:].any()
     with np.load(output / "probabilities" / "0.npz") as held:
         assert held["names"].tolist() == ["background", "crack"]
