@@ -387,8 +387,8 @@ def test_predictions_and_export_are_masks_again(binary_example, tmp_path):
     ids = np.asarray(Image.open(output / "label_ids" / "0.png"))
     assert set(np.unique(ids)) <= {0, 255}
     painted = np.asarray(Image.open(output / "colour" / "0.png"))
-    np.testing.assert_array_equal(painted[..., 0], np.where(ids == 255, 255, 64))
-    assert not painted[..., 1:].any()
+    np.testing.assert_array_equal(painted[ids == 255], [[255, 0, 0]] * (ids == 255).sum())
+    np.testing.assert_array_equal(painted[ids == 0], [[64, 64, 64]] * (ids == 0).sum())
     with np.load(output / "probabilities" / "0.npz") as held:
         assert held["names"].tolist() == ["background", "crack"]
         assert held["label_ids"].tolist() == [0, 255]
