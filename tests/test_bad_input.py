@@ -462,7 +462,7 @@ RUN_CASES = {
     "no split to evaluate": Case(finished(evaluate("--split=no")), "has no split 'no'"),
     "predictions into a file": Case(
         finished(lambda place: [*evaluate()(place), f"--predictions={place.workdir}/config.json"]),
-        "Cannot write",
+        "is a file: give a new or an empty folder",
     ),
     "no run to start from": Case(flags("--config.init_from=/nowhere"), "where no run is"),
     "a start of another network": Case(

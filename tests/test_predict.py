@@ -1,6 +1,7 @@
 """Prediction of images of any size, as arrays and as files, in the process and by command."""
 
 import json
+import os
 import pathlib
 
 import cv2
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import alp_jax
 from alp_jax.data import frames, pipeline
 from alp_jax.data.labels import CITYSCAPES_TABLE, load_label_set
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator, folders
 from alp_jax.evaluation.segmenter import load_segmenter
 from alp_jax.objective import maps, patches
+from alp_jax.workdir import outputs
 from tests import tiny
 from tests.commands import call
 
@@ -269,3 +272,51 @@ def test_an_output_inside_the_input_is_refused(segmenter, mixed):
     with pytest.raises(UserError, match=r"lies in the input .*: give a folder beside it"):
         folders.predict_to_folder(segmenter, mixed, mixed / "out")
     assert not (mixed / "out").exists()
+
+
+def write_images(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(folder / f"{name}.png")
+    return {path: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["colour", "overlay", "entropy", "label_ids"])
+@pytest.mark.parametrize("given", ["folder", "file", "pattern", "link", "relative"])
+def test_images_are_never_replaced_by_predictions(segmenter, tmp_path, monkeypatch, kind, given):
+    images = tmp_path / "scene" / kind
+    before = write_images(images)
+    (tmp_path / "link").symlink_to(images)
+    monkeypatch.chdir(images)
+    given_as = {
+        "folder": images,
+        "file": images / "a.png",
+        "pattern": f"{images}/*.png",
+        "link": tmp_path / "link",
+        "relative": "../" + kind,
+    }[given]
+    with pytest.raises(UserError, match=r"in the output .*, where outputs might replace it"):
+        alp_jax.predict_to_folder(segmenter, given_as, tmp_path / "scene")
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
+    assert os.listdir(tmp_path / "scene") == [kind]
+
+
+def test_an_output_with_files_of_others_is_refused(segmenter, tmp_path):
+    write_images(tmp_path / "images")
+    kept = write_images(tmp_path / "scene" / "overlay")
+    with pytest.raises(UserError, match=r"holds 'overlay', and is no folder of predictions of"):
+        alp_jax.predict_to_folder(segmenter, tmp_path / "images", tmp_path / "scene")
+    assert all(path.read_bytes() == data for path, data in kept.items())
+    with pytest.raises(UserError, match=r"a\.png is a file: give a new or an empty folder"):
+        alp_jax.predict_to_folder(segmenter, tmp_path / "images", tmp_path / "scene/overlay/a.png")
+
+
+def test_a_folder_of_predictions_takes_predictions_again(segmenter, tmp_path):
+    write_images(tmp_path / "images")
+    output = tmp_path / "predictions"
+    for _ in range(2):
+        alp_jax.predict_to_folder(segmenter, tmp_path / "images", output)
+    (output / outputs.MARK).unlink()  # As of an earlier version.
+    alp_jax.predict_to_folder(segmenter, tmp_path / "images", output)
+    with pytest.raises(UserError, match="is no folder of exported segmenter of this package"):
+        alp_jax.export_segmenter(segmenter, output)

@@ -21,13 +21,13 @@ from PIL import Image
 
 from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
-from alp_jax.devices import mesh
+from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures, label_free, metrics, results
 from alp_jax.evaluation.ensemble import load_ensemble
 from alp_jax.evaluation.eval_step import eval_step
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
-from alp_jax.workdir import classes, config
+from alp_jax.workdir import classes, config, outputs
 from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
 
@@ -210,7 +210,8 @@ def evaluate_checkpoint(
       checkpoint_name: "latest", "best" or the number of a step.
       split: to evaluate; None takes that of the configuration. Another dataset or split than the
         run's own gives its name to the files.
-      predictions_dir: where to write every prediction, or None.
+      predictions_dir: where to write every prediction, or None; a folder that is new or empty, or
+        that holds predictions of a split.
       recipe: passes that are averaged; None is a single one, whose scores training reports.
       others, weights: further members of an ensemble (`load_segmenter`). An averaged prediction
         gives its name to the files, and is described in them.
@@ -219,6 +220,9 @@ def evaluate_checkpoint(
     """
     workdir = pathlib.Path(workdir).expanduser()
     saved = config.load(workdir)
+    if predictions_dir is not None:
+        folder = predictions_dir
+        processes.from_primary(lambda: outputs.claim(folder, "predictions of a split"))
     settings = saved if run_config is None else build_settings(run_config)
     config.check_same_run(settings, saved, workdir)
     if split:

@@ -30,7 +30,7 @@ from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
 from alp_jax.evaluation.segmenter import FittedImage, Prediction, TrainedSegmenter
-from alp_jax.workdir import files
+from alp_jax.workdir import files, outputs
 
 SUMMARY = "predictions.json"
 LEGEND = "legend.png"
@@ -81,17 +81,19 @@ def predict_to_folder(
     Args:
       segmenter: that predicts.
       images: a folder, an image, a video, or a pattern of files.
-      output: folder; files in it are replaced.
+      output: folder, new or empty or of earlier predictions, which are replaced.
       with_probabilities: whether to write those of all classes, too: large files.
     Raises:
-      UserError: if there is no image, the output lies in the input, or cannot be written.
+      UserError: if there is no image, the output lies in the input or the input in the output, or
+        the output holds other files or cannot be written.
     """
     folder = pathlib.Path(output).expanduser()
     _check_apart(images, folder)
     frames = find_frames(images)
+    outputs.check_inputs_outside(frames.files, folder)
+    outputs.claim(folder, "predictions", is_earlier=_has_summary)
     result = PredictedFolder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _save_legend(folder / LEGEND, segmenter.label_set)
         with ThreadPoolExecutor(_THREADS) as pool, count("predicting", frames.total) as advance:
             predictions = _predict(segmenter, frames, pool, result, with_probabilities)
@@ -106,6 +108,15 @@ def predict_to_folder(
             "folder that you may write to, with enough space."
         ) from error
     return result
+
+
+def _has_summary(folder: pathlib.Path) -> bool:
+    """Returns whether a folder has a summary of predictions; earlier versions left no mark."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and {"input", "label_ids", "images"} <= summary.keys()
 
 
 def _check_apart(images: str | os.PathLike[str], folder: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from alp_jax.command import versions
 from alp_jax.errors import UserError
 from alp_jax.evaluation.segmenter import TrainedSegmenter
 from alp_jax.objective import maps, patches
-from alp_jax.workdir import files
+from alp_jax.workdir import files, outputs
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, DESCRIPTION, EXAMPLE = "segmenter.jax", "segmenter.json", "predict.py"
@@ -48,14 +48,15 @@ def export_segmenter(
 
     Args:
       segmenter: segmenter to export.
-      output: folder, created if missing.
+      output: folder, new or empty or of an earlier export, which is replaced.
       label_size: (height, width) of the label maps, pixels; None: the network's size.
     Returns:
       the path of the program.
     Raises:
-      UserError: if the folder cannot be written.
+      UserError: if the folder holds other files or cannot be written to.
     """
     folder = pathlib.Path(output).expanduser()
+    outputs.claim(folder, "exported segmenter", is_earlier=lambda held: (held / PROGRAM).is_file())
     size = label_size or segmenter.size
     program = export_program(segmenter, size).serialize()
     example = _EXAMPLE.format(
@@ -65,7 +66,6 @@ def export_segmenter(
         resampling=segmenter.settings.data.image_resize.upper(),
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         files.write_bytes(folder / PROGRAM, bytes(program))
         files.write_text(folder / DESCRIPTION, json.dumps(_describe(segmenter, size), indent=1))
         files.write_text(folder / EXAMPLE, example)
