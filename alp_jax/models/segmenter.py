@@ -73,12 +73,22 @@ class Network(nn.Module):
         if self.input_order == "bgr":
             images = images[..., ::-1]
         images = (images - jnp.array(self.input_mean)) / jnp.array(self.input_std)
-        features = tuple(self.backbone(images, train=train))
+        features = _check_features(self.backbone(images, train=train))
         logits = {
             head: decoder(features[: len(features) + stage + 1], train=train)
             for head, decoder, stage in zip(self.heads, self.decoders, self.stages, strict=True)
         }
         return Outputs(logits, features)
+
+
+def _check_features(features: Any) -> tuple[jax.Array, ...]:
+    """Returns the features of all stages as a tuple."""
+    if not isinstance(features, list | tuple) or any(jnp.ndim(stage) != 4 for stage in features):
+        raise UserError(
+            f"The backbone returns {getattr(features, 'shape', type(features).__name__)}: expected "
+            "a list with the features [B, h, w, channels] of each stage."
+        )
+    return tuple(features)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +136,8 @@ class Segmenter:
         """
         variables = {"params": params, **model_state}
         if not train:
-            return cast(Outputs, self.module.apply(variables, images, train=False)), model_state
+            outputs = self.module.apply(variables, images, train=False)
+            return self._check(cast(Outputs, outputs)), model_state
         outputs, new_model_state = self.module.apply(
             variables,
             images,
@@ -134,7 +145,26 @@ class Segmenter:
             mutable=list(model_state),
             rngs=None if key is None else {"dropout": key},
         )
-        return cast(Outputs, outputs), new_model_state
+        return self._check(cast(Outputs, outputs)), new_model_state
+
+    def _check(self, outputs: Outputs) -> Outputs:
+        """Refuses outputs of other channels than the parts of the network declare."""
+        backbone = dict(self.parts).get("backbone")
+        if isinstance(backbone, Backbone):
+            found = tuple(feature.shape[-1] for feature in outputs.features)
+            if found != tuple(backbone.stage_channels):
+                raise UserError(
+                    f"The backbone {type(backbone).__name__} returns features of {found} channels "
+                    f"and declares stage_channels {tuple(backbone.stage_channels)}: mend one."
+                )
+        for head, logits in outputs.logits.items():
+            shape = getattr(logits, "shape", type(logits).__name__)
+            if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != self.num_classes:
+                raise UserError(
+                    f"The decoder of the head {head} returns {shape}: expected logits "
+                    f"[B, h, w, {self.num_classes}]."
+                )
+        return outputs
 
     def groups(self, params: PyTree) -> PyTree:
         """Labels every parameter for the optimizer, by the `group` methods of the network's parts.
@@ -157,12 +187,12 @@ class Segmenter:
                     f"{', '.join(parts)}."
                 )
             group = parts[part].group(tuple(below))
-            if group is None:
+            if not isinstance(group, Group):
                 owner = type(parts[part])
                 raise UserError(
                     f"The parameter {'/'.join((part, *below))} belongs to no group: expected "
-                    f"{owner.__name__}.group to label {'/'.join(below)}; mend that method in the "
-                    "file of the network."
+                    f"{owner.__name__}.group to return a Group for {'/'.join(below)}, and it "
+                    f"returns {group!r}; mend that method in the file of the network."
                 )
             return group
 

@@ -87,7 +87,7 @@ def check_objective(
         refuse(f"{name}.terms", {}, "at least one term, such as cross_entropy")
     domains = Surroundings(dict(sizes), tuple(heads), frozenset({SOURCE}))
     described = {
-        view_name: found.describe(f"{name}.views.{view_name}", domains)
+        view_name: _describe(found, f"{name}.views.{view_name}", domains)
         for view_name, found in views.items()
     }
     surroundings = Surroundings(
@@ -97,6 +97,13 @@ def check_objective(
     )
     for term_name, found in terms.items():
         full = f"{name}.terms.{term_name}"
+        for attribute in ("views", "heads"):
+            if not isinstance(getattr(found, attribute), tuple):
+                raise UserError(
+                    f"{type(found).__name__}.{attribute} of {full} is "
+                    f"{getattr(found, attribute)!r}: expected a tuple of names, such as "
+                    "('target',)."
+                )
         for view_name in found.views:
             if view_name not in views:
                 raise UserError(
@@ -149,3 +156,15 @@ def _check_all_used(
 
 def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
+
+
+def _describe(view: View, name: str, surroundings: Surroundings) -> tuple[Size, bool]:
+    """Returns (size of the view's images, whether they have labels)."""
+    match view.describe(name, surroundings):
+        case ((int() as height, int() as width), bool() as has_labels):
+            return (height, width), has_labels
+        case found:
+            raise UserError(
+                f"The describe of {name} returns {found!r}: expected ((height, width), whether the "
+                "images have labels)."
+            )

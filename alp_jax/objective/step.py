@@ -115,7 +115,7 @@ def _make_view_loss(
         for term in setup.objective.terms_of(view.name):
             own = owned[term.key] if term.owns_parameters else None
             seen = Seen(view.name, outputs, sample, term_key, params, own, state.step)
-            part = _check_type(term.loss(seen), Contribution, f"loss of config.terms.{term.name}")
+            part = _check_contribution(term.loss(seen), f"config.terms.{term.name}")
             if part.loss is not None:
                 loss += term.weight * part.loss
             scalars |= part.scalars
@@ -125,11 +125,32 @@ def _make_view_loss(
     return view_loss
 
 
+def _describe_type(value: Any) -> str:
+    return "an array" if isinstance(value, jax.Array) else type(value).__name__
+
+
+def _check_contribution(value: Any, name: str) -> Contribution:
+    """Returns what a user's own term contributes if all of it are numbers."""
+    part = _check_type(value, Contribution, f"loss of {name}")
+    numbers = {f"the scalar {key}": scalar for key, scalar in part.scalars.items()}
+    if part.loss is not None:
+        numbers["the loss"] = part.loss
+    for what, number in numbers.items():
+        shape = getattr(number, "shape", None)
+        if shape != ():
+            found = f"an array of shape {shape}" if shape else type(number).__name__
+            raise UserError(
+                f"In the Contribution of {name}, {what} is {found}: expected one number, an array "
+                "of shape (), such as a jnp.mean."
+            )
+    return part
+
+
 def _check_type(value: Any, expected: type[T], what: str) -> T:
     """Returns the result of a user's own view or term if it has the right type."""
     if not isinstance(value, expected):
         raise UserError(
-            f"The {what} returns {type(value).__name__}: expected {expected.__name__} of "
+            f"The {what} returns {_describe_type(value)}: expected {expected.__name__} of "
             f"{expected.__module__}."
         )
     return value

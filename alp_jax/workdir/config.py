@@ -17,7 +17,7 @@ from alp_jax.models.segmenter import name_decoder
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
-from alp_jax.workdir import classes, files, own_files
+from alp_jax.workdir import checkpoint, classes, files, own_files
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 FILE_NAME = "config.json"
@@ -83,7 +83,9 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
       UserError: as `check_same_run`, or if a file of the user's own code was changed.
     """
     if (workdir / FILE_NAME).exists():
-        own_files.check_unchanged(to_config(settings).to_dict(), workdir)
+        has_checkpoint = any(p.name.isdigit() for p in (workdir / checkpoint.FOLDER).glob("*"))
+        fields = to_config(settings).to_dict()
+        own_files.check_unchanged(fields, workdir, has_checkpoint=has_checkpoint)
         check_same_run(settings, load(workdir), workdir)
 
 

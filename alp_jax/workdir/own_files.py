@@ -3,7 +3,7 @@
 Synopsis:
 
   save(fields, workdir)               # own_files/: a copy of each file
-  check_unchanged(fields, workdir)    # or refuse a file that was changed since the start
+  check_unchanged(fields, workdir, has_checkpoint=True)    # or refuse a file that was changed
   fields = take_copies(fields, workdir)   # to evaluate, predict, export: what the run trained with
 
 `fields` is a configuration as in config.json: nested dictionaries, in which a block's `kind` is the
@@ -46,8 +46,13 @@ def save(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
             ) from error
 
 
-def check_unchanged(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def check_unchanged(
+    fields: Mapping[str, Any], workdir: pathlib.Path, *, has_checkpoint: bool
+) -> None:
     """Refuses to continue a run with another content of the user's files.
+
+    Without a checkpoint there is nothing to continue: copies of files that were changed are
+    removed, so that `save` takes them anew.
 
     Raises:
       UserError: naming the file that was changed since the run was started.
@@ -55,6 +60,9 @@ def check_unchanged(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
     for kind in _list_files(fields):
         copy = _find_copy(kind, workdir)
         if copy and not _are_equal(kind, copy):
+            if not has_checkpoint:
+                copy.unlink()
+                continue
             raise UserError(
                 f"{kind} was changed since the run in {workdir} was started: expected what {copy} "
                 "holds; give another --workdir, or restore the file."
