@@ -196,7 +196,7 @@ def main() -> int:
             "Predicting needs --input, images, and --output, a folder: for example "
             "--input=frames --output=predictions."
         )
-    _check_modes()
+    cli.check_flags_of_mode(_MODE.value, _MODES)
     inference = _parse_inference()
     # Imported here so that --help and errors in flags appear at once.
     from alp_jax.devices import processes
@@ -224,20 +224,6 @@ def main() -> int:
             return _report(workdir)
         case _:
             return _replay(workdir)
-
-
-def _check_modes() -> None:
-    """Refuses flags that the mode would ignore.
-
-    Raises:
-      UserError: naming the flag and the modes that read it.
-    """
-    for name, modes in _MODES.items():
-        if flags.FLAGS[name].present and _MODE.value not in modes:
-            raise UserError(
-                f"--{name} is given with --mode={_MODE.value}: expected "
-                f"{' or '.join(f'--mode={mode}' for mode in modes)}."
-            )
 
 
 def _parse_inference() -> dict[str, Any]:

@@ -223,7 +223,5 @@ def test_a_view_that_describes_nothing_is_one_sentence(tmp_path):
     run_config = tiny.get_config(pathlib.Path("unused"))
     with run_config.unlocked():
         run_config.views.mine = view(str(path))
-    with pytest.raises(
-        UserError, match="describe of config.views.mine returns None: expected"
-    ):
+    with pytest.raises(UserError, match=r"describe of config.views.mine returns None: expected"):
         build_settings(run_config)

@@ -134,8 +134,8 @@ def test_studies_of_several_targets_may_share_their_starts():
             {"overrides": ["--config.model.backbone.batch_norm_mod=x"]},
             "none of alp_gi has (did you mean --config.model.backbone.batch_norm_mode?)",
         ),
-        ({"methods": ()}, "--methods is '': expected variants"),
-        ({"methods": ("alp_gi", "")}, "--methods is 'alp_gi,': expected variants"),
+        ({"methods": ()}, "--methods is '': expected different variants"),
+        ({"methods": ("alp_gi", "")}, "--methods is 'alp_gi,': expected different variants"),
         ({"sweep": ""}, "expected FIELD:VALUE,VALUE"),
         ({"sweep": "patch_size:32,"}, "--sweep is 'patch_size:32,', where a value is empty"),
         ({"methods": ("mine.py",)}, "The method is 'mine.py': no such file"),
@@ -379,6 +379,14 @@ def test_the_command_writes_tables_a_sweep_and_a_report(config_file, tmp_path):
     ("arguments", "message"),
     [
         ([], "Give --workdir"),
+        (
+            ["--workdir=runs/x", f"--config={TOY}", "--methods=alp_gi,alp_gi"],
+            "--methods is 'alp_gi,alp_gi': expected different variants",
+        ),
+        (
+            ["--workdir=runs/x", "--mode=report", "--seeds=3"],
+            "--seeds is given with --mode=report: expected --mode=run.",
+        ),
         (["--workdir=", f"--config={TOY}"], "Give --workdir"),
         (["--workdir=runs/x"], "A study needs --config"),
         (["--workdir=runs/x", f"--config={TOY}:alp_gi"], "takes the variants from --methods"),

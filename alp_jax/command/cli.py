@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
@@ -219,6 +219,21 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise UserError(_describe_unknown_field(config, overrides, error)) from error
     except Exception as error:  # The config file is the user's own code.
         raise UserError(_describe_broken_file(_config_path(argv), error)) from error
+
+
+def check_flags_of_mode(mode: str, modes_of_flags: Mapping[str, Collection[str]]) -> None:
+    """Refuses flags that a mode would ignore.
+
+    Args:
+      mode: value of --mode.
+      modes_of_flags: flag -> the modes that read it; flags that are not listed are read by all.
+    Raises:
+      UserError: naming the flag and the modes that read it.
+    """
+    for name, modes in modes_of_flags.items():
+        if flags.FLAGS[name].present and mode not in modes:
+            expected = " or ".join(f"--mode={each}" for each in modes)
+            raise UserError(f"--{name} is given with --mode={mode}: expected {expected}.")
 
 
 def parse_numbers(

@@ -66,6 +66,11 @@ _STARTS = flags.DEFINE_string(
 _STUDIES = flags.DEFINE_list(
     "studies", [], "With --mode=compare: folders of studies; all are compared with the first."
 )
+# Flag -> the modes that read it; flags that are not listed are read by all.
+_MODES = {
+    **dict.fromkeys(("config", "methods", "seeds", "sweep", "starts"), ("run",)),
+    "studies": ("compare",),
+}
 
 
 def main() -> None:
@@ -74,6 +79,7 @@ def main() -> None:
         raise UserError(
             "Give --workdir, the folder of the study: for example --workdir=runs/study."
         )
+    cli.check_flags_of_mode(_MODE.value, _MODES)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     {"run": _run, "report": _report, "compare": _compare}[_MODE.value](workdir)
 

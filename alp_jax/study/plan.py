@@ -101,10 +101,10 @@ def create_plan(
     Raises:
       UserError: for an unknown method, field or value, or a list that is empty.
     """
-    if not methods or "" in methods:
+    if not methods or "" in methods or len(set(methods)) < len(methods):
         raise UserError(
-            f"--methods is {','.join(methods)!r}: expected variants of the configuration separated "
-            "by commas, such as source_only,alp_gi."
+            f"--methods is {','.join(methods)!r}: expected different variants of the configuration "
+            "separated by commas, such as source_only,alp_gi."
         )
     names = _name_methods(methods)
     fields_of = {method: flatten(cli.read_config(config_path, method, [])) for method in names}
