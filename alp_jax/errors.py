@@ -1,7 +1,8 @@
-"""Exceptions whose messages are written for the user."""
+"""Exceptions whose messages are written for the user, and parts of such messages."""
 
 import os
 import re
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -33,3 +34,9 @@ def describe(error: BaseException) -> str:
     text = inner.args[0] if isinstance(inner, KeyError) and inner.args else error
     message = str(text).strip().splitlines()
     return f"{type(error).__name__}: {message[0][:200]}" if message else type(error).__name__
+
+
+def shorten(texts: Sequence[str], limit: int = 5) -> str:
+    """Joins the first `limit` texts for a message, and says how many more there are."""
+    more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more

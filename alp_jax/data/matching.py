@@ -6,7 +6,7 @@ Synopsis:
   for line in describe_unmatched("mine:train", table, label_set): logger.info(line)
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from alp_jax.data.class_names import find_near
 from alp_jax.data.labels import (
@@ -16,7 +16,7 @@ from alp_jax.data.labels import (
     list_label_sets,
     load_label_set,
 )
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 
 _LISTED = 12
 
@@ -37,10 +37,10 @@ def check_shared(title: str, table: LabelTable, label_set: LabelSet) -> None:
     near = {name: find_near(name, ours) for name in table.class_names}
     hints = [f"{theirs!r} is nearly {found!r}" for theirs, found in near.items() if found]
     hint = f" ({'; '.join(hints[:3])})" if hints else ""
-    what = "Cityscapes label ids" if table == CITYSCAPES_TABLE else f"classes {_list(list(near))}"
+    what = "Cityscapes label ids" if table == CITYSCAPES_TABLE else f"classes {_list(near)}"
     raise UserError(
         f"Dataset {title} has the {what}, of which the label set {label_set.name} names none"
-        f"{hint}: expected at least one of {_list(list(ours))}; name the dataset's classes in "
+        f"{hint}: expected at least one of {_list(ours)}; name the dataset's classes in "
         "config.data.label_set, or prepare it again with a --label_map that uses these names."
     )
 
@@ -81,6 +81,5 @@ def describe_unmatched(title: str, table: LabelTable, label_set: LabelSet) -> li
     return lines
 
 
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(list(names)[:_LISTED]) + more
+def _list(names: Collection[str]) -> str:
+    return shorten(list(names), _LISTED)

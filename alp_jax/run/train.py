@@ -15,7 +15,7 @@ from alp_jax.data import pipeline
 from alp_jax.data.labels import LabelSet
 from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
@@ -225,7 +225,6 @@ def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.Tr
     train_state, step = _start(run)
     examples = pipeline.name_examples(run.settings.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
-    more = f" and {len(terms) - 3} more" if len(terms) > 3 else ""
     if jax.process_count() > 1:  # Each process holds only a part of the batch.
         look = "run it in one process, which leaves a file to look at that step alone"
     else:
@@ -240,7 +239,7 @@ def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.Tr
             look = f"there is no replay file, as writing it failed ({fault})"
     kept = f"the checkpoint of step {step} is kept" if step else "no checkpoint was due before"
     return UserError(
-        f"{', '.join(terms[:3])}{more} at step {error.step} ({'; '.join(examples)}): expected "
+        f"{shorten(terms, 3)} at step {error.step} ({'; '.join(examples)}): expected "
         f"finite numbers; lower the learning rates or the weights of terms, and {look}; {kept}."
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 
 from alp_jax.command import progress
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
 from alp_jax.study.plan import Plan, Run
@@ -80,30 +80,25 @@ def _check_lengths(plan: Plan) -> None:
     Raises:
       UserError: naming the run that is furthest.
     """
-    steps = {planned.workdir: _last_step(planned) for planned in (*plan.starts, *plan.runs)}
-    for planned in sorted(plan.runs, key=lambda planned: steps[planned.workdir], reverse=True):
-        step, asked = steps[planned.workdir], planned.config.num_steps
-        if step > asked:
-            raise UserError(
-                f"The run {planned.workdir} is at step {step} already, and the study asks for "
-                f"config.num_steps {asked}: give --config.num_steps={step} or more, so that all "
-                "runs of the study are equally long, or another --workdir."
-            )
-    for planned in plan.starts:
-        step, asked = steps[planned.workdir], planned.config.num_steps
-        if step > asked:
+    for planned in (*sorted(plan.runs, key=_last_step, reverse=True), *plan.starts):
+        step, asked = _last_step(planned), planned.config.num_steps
+        if step <= asked:
+            continue
+        if planned in plan.starts:
             raise UserError(
                 f"The start {planned.workdir} is at step {step} already, and its configuration "
                 f"asks for num_steps {asked}: give the configuration that it was trained with, or "
                 "another folder as --starts."
             )
+        raise UserError(
+            f"The run {planned.workdir} is at step {step} already, and the study asks for "
+            f"config.num_steps {asked}: give --config.num_steps={step} or more, so that all runs "
+            "of the study are equally long, or another --workdir."
+        )
 
 
 def _last_step(planned: Run) -> int:
-    if not (planned.workdir / checkpoint.FOLDER).is_dir():
-        return 0
-    with checkpoint.Checkpoints(planned.workdir, read_only=True) as checkpoints:
-        return max(checkpoints.steps(), default=0)
+    return max(checkpoint.list_steps(planned.workdir), default=0)
 
 
 def _check_earlier_study(plan: Plan) -> None:
@@ -118,10 +113,10 @@ def _check_earlier_study(plan: Plan) -> None:
     planned = {run.folder for run in plan.runs}
     lost = [run.workdir for run in load(workdir).runs if run.workdir not in planned]
     if lost:
-        shown = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
         raise UserError(
             f"The study in {workdir} has runs that this one lacks, so its tables would lose them: "
-            f"{shown}; give its --methods, --seeds and --sweep and any more, or another --workdir."
+            f"{shorten(lost, 4)}; give its --methods, --seeds and --sweep and any more, or another "
+            "--workdir."
         )
 
 

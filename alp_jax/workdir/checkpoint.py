@@ -47,6 +47,11 @@ class CheckpointSettings:
     )
 
 
+def list_steps(workdir: pathlib.Path) -> list[int]:
+    """Lists the steps that have a checkpoint in a workdir, in order."""
+    return sorted(int(path.name) for path in (workdir / FOLDER).glob("*") if path.name.isdigit())
+
+
 class Checkpoints:
     """Manages the checkpoints of one workdir, under `checkpoints/STEP`.
 
@@ -84,7 +89,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Lists the steps that have a checkpoint, in order."""
-        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
+        return list_steps(self.workdir)
 
     def latest_whole_step(self) -> int | None:
         """Returns the last step with an undamaged checkpoint; None if there is no checkpoint.

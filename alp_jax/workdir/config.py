@@ -83,7 +83,7 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
       UserError: as `check_same_run`, or if a file of the user's own code was changed.
     """
     if (workdir / FILE_NAME).exists():
-        has_checkpoint = any(p.name.isdigit() for p in (workdir / checkpoint.FOLDER).glob("*"))
+        has_checkpoint = bool(checkpoint.list_steps(workdir))
         fields = to_config(settings).to_dict()
         own_files.check_unchanged(fields, workdir, has_checkpoint=has_checkpoint)
         check_same_run(settings, load(workdir), workdir)

@@ -8,12 +8,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def shorten(texts: Sequence[str], limit: int = 5) -> str:
-    """Joins the first `limit` texts, and says how many more there are."""
-    more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more
-
-
 def print_lines(lines: Sequence[str], limit: int, hint: str = "") -> None:
     """Prints the first `limit` lines, indented, and how many more there are, with a hint."""
     for line in lines[:limit]:

@@ -16,7 +16,7 @@ import jax
 import ml_collections
 
 from alp_jax.data.labels import load_label_set
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 from alp_jax.models.parts import Backbone
 from alp_jax.models.published import Layout
 from alp_jax.models.segmenter import MAIN
@@ -26,7 +26,6 @@ from alp_jax.settings import upgrade
 from alp_jax.settings.schema import build, to_config
 from alp_jax.workdir.settings import build_settings
 from configs import default
-from data_prep.common.text import shorten
 from data_prep.convert_weights import trees
 from data_prep.convert_weights.layouts import (
     COUNTER_REASON,

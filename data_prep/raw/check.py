@@ -5,8 +5,9 @@ import itertools
 import os
 from collections.abc import Sequence
 
+from alp_jax.errors import shorten
 from data_prep.common import command
-from data_prep.common.text import count, print_lines, shorten
+from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from alp_jax.data.labels import LabelTable
-from alp_jax.errors import UserError
-from data_prep.common.text import count, shorten
+from alp_jax.errors import UserError, shorten
+from data_prep.common.text import count
 from data_prep.raw.files import RawFile, RawFiles
 
 # The bytes of a label file -> [H, W] uint8 stored values; raises FaultError.
