@@ -220,9 +220,6 @@ def evaluate_checkpoint(
     """
     workdir = pathlib.Path(workdir).expanduser()
     saved = config.load(workdir)
-    if predictions_dir is not None:
-        folder = predictions_dir
-        processes.from_primary(lambda: outputs.claim(folder, "predictions of a split"))
     settings = saved if run_config is None else build_settings(run_config)
     config.check_same_run(settings, saved, workdir)
     if split:
@@ -239,6 +236,9 @@ def evaluate_checkpoint(
     )
     suffix = _suffix(settings.evaluation, saved.evaluation) + ensemble.suffix()
     evaluator = Evaluator(settings, ensemble.predictor, label_set, suffix=suffix)
+    if predictions_dir is not None:
+        folder = predictions_dir
+        processes.from_primary(lambda: outputs.claim(folder, "predictions of a split"))
     return evaluator.evaluate(
         ensemble.variables,
         step=ensemble.members[0].step,
