@@ -17,24 +17,22 @@ import numpy as np
 
 
 class Criterion(NamedTuple):
-    """Describes a label-free criterion: its name for people, its unit, and which values are good.
+    """Describes a label-free criterion, and which of its values are good.
 
     Attributes:
-      title: name in tables and figures.
-      unit: unit or range.
+      title: name and unit, for tables and figures.
       sign: 1 if higher is better, -1 if lower is.
     """
 
     title: str
-    unit: str
     sign: int
 
 
 # Name in an evaluation's summary -> the criterion.
 CRITERIA = {
-    "mean_entropy": Criterion("mean entropy", "0 to 1", -1),
-    "soft_neighbourhood_density": Criterion("soft neighbourhood density", "nats", 1),
-    "information_maximisation": Criterion("information maximisation", "0 to 1", 1),
+    "mean_entropy": Criterion("mean entropy (0 to 1)", -1),
+    "soft_neighbourhood_density": Criterion("soft neighbourhood density (nats)", 1),
+    "information_maximisation": Criterion("information maximisation (0 to 1)", 1),
 }
 SIGNS = {name: criterion.sign for name, criterion in CRITERIA.items()}
 TEMPERATURE = 0.05  # As in Saito et al.

@@ -15,10 +15,7 @@ _Pick = Callable[[dict[str, Any]], float | None]
 
 _EVALUATIONS = (
     Curve("mean IoU (%), uses labels", ("mean_iou",), scale=100),
-    *(
-        Curve(f"{criterion.title} ({criterion.unit})", (name,))
-        for name, criterion in label_free.CRITERIA.items()
-    ),
+    *(Curve(criterion.title, (name,)) for name, criterion in label_free.CRITERIA.items()),
 )
 _COLUMNS = 4
 

@@ -94,8 +94,7 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
         for name, score in scores.items():
             rows.setdefault(name, []).append("-" if score is None else f"{100 * score:.2f}")
         for name, criterion in label_free.CRITERIA.items():
-            head = f"{criterion.title} ({criterion.unit})"
-            rows.setdefault(head, []).append(f"{summary[name]:.4f}")
+            rows.setdefault(criterion.title, []).append(f"{summary[name]:.4f}")
         rows.setdefault("step", []).append(str(summary["step"]))
         if not summary["num_pixels"]:
             continue

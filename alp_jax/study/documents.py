@@ -69,7 +69,7 @@ def describe_choices(study: Study) -> str:
 
 def to_markdown(study: Study) -> str:
     """Formats all tables with their descriptions."""
-    about = study.about
+    about, averaged = study.about, _describe_averaged(study)
     heads, rows = tables.score_table(study)
     relative = tables.relative_row(study)
     parts = [
@@ -79,8 +79,8 @@ def to_markdown(study: Study) -> str:
         "## Paired differences",
         DIFFERENCES_NOTE,
         markup.markdown_table(*tables.difference_table(study)),
-        f"## The last {_describe_averaged(study)}",
-        f"Mean of each run's last {_describe_averaged(study)}, on {about.evaluation_split}; and "
+        f"## The last {averaged}",
+        f"Mean of each run's last {averaged}, on {about.evaluation_split}; and "
         "the standard deviation of mIoU over them, averaged over seeds.",
         markup.markdown_table(*tables.history_table(study)),
         "## Best checkpoint, chosen with target labels",
