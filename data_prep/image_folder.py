@@ -5,89 +5,37 @@ Synopsis:
   python -m data_prep.image_folder --name=my_camera --images=frames --data_dir=datasets
   python -m data_prep.image_folder --name=my_camera_labelled --split=validation \\
       --images=frames --labels=masks --label_map=map.json
+  python -m data_prep.image_folder --name=my_drive --images=drive.mp4 --every=10
 
 The label map names your own classes, and the dataset stores them (docs/own_data.md).
 """
 
-import dataclasses
 import pathlib
 import re
 
 from absl import flags
 
-from alp_jax.data.class_names import find_near
-from alp_jax.data.labels import LabelTable, load_label_set
+from alp_jax.data.frames import is_video
+from alp_jax.data.intensity import CHOICES, parse_intensity
 from alp_jax.errors import UserError
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder
-from data_prep.raw.files import RawFile, RawFiles
+from data_prep.raw.files import RawFiles
+from data_prep.raw.folder_layout import FolderLayout
 from data_prep.raw.label_map import CITYSCAPES_IDS, load_label_map
-from data_prep.raw.layout import Layout, Selection, Split, match
+from data_prep.raw.labelme import BACKGROUND, load_shape_map
+from data_prep.raw.layout import Decoding, Layout, MapReader
+from data_prep.raw.name_pairs import (
+    EXAMPLES,
+    SAME_NAMES,
+    SAME_NAMES_SHAPES,
+    SHAPES,
+    PairRule,
+    parse_pairs,
+)
+from data_prep.raw.pair_proposals import propose_for_one_folder
 
-_FILE = r"(?P<name>.+)\.(?i:png|jpe?g|bmp|tiff?|webp)"
 _EXPECTED = "PNG, JPEG, BMP, TIFF or WebP images"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FolderLayout(Layout):
-    """Takes every image of a folder, in one split; its name is its path without the ending.
-
-    Attributes:
-        split: split of all images.
-        labels_dir: folder of the labels; a label has the path of its image, except for the ending.
-            None for images only.
-    """
-
-    split: str
-    labels_dir: pathlib.Path | None = None
-
-    def select(self, files: RawFiles) -> Selection:
-        """Finds the images and their labels.
-
-        Raises:
-            UserError: if there is no image or no label, or two files have the same name.
-        """
-        images = _by_name(files)
-        labels = None
-        if self.labels_dir is not None:
-            label_files = RawFiles(self.labels_dir)
-            labels = _by_name(label_files)
-            if not labels:
-                raise self.nothing_found(label_files)
-        pairs, faults = match(images, labels)
-        size = Split().describe_count(self.split, [pair.name for pair in pairs])
-        notes = [] if self.table is None else _describe_classes(self.table)
-        selection = Selection({self.split: pairs}, faults, [size, *notes])
-        if not pairs:
-            selection.check_partners()
-            raise self.nothing_found(files)
-        return selection
-
-
-def _describe_classes(table: LabelTable) -> list[str]:
-    """Describes the classes of a label map, and lists names that are nearly Cityscapes' names."""
-    values = ", ".join(f"{name} ({value})" for value, name in sorted(table.names.items()))
-    notes = [f"its classes and the values that are stored for them are {values}"]
-    published = load_label_set("cityscapes_19").names
-    near = {name: find_near(name, published, similarity=0.85) for name in table.class_names}
-    differing = [f"{name} ({near[name]})" for name in near if near[name] not in (None, name)]
-    if differing:
-        notes.append(
-            f"{', '.join(differing)}: nearly the names of Cityscapes in brackets, which the label "
-            "sets cityscapes_19, _16 and _13 have; only names that are exactly the same match"
-        )
-    return notes
-
-
-def _by_name(files: RawFiles) -> dict[str, RawFile]:
-    found: dict[str, RawFile] = {}
-    for name, file in files.find_all(_FILE):
-        other = found.setdefault(name, file)
-        if other.path != file.path:
-            raise UserError(
-                f"{other} and {file} would have the same name, {name}: rename or remove one."
-            )
-    return dict(sorted(found.items()))
 
 
 class ImageFolder(RawBuilder):
@@ -103,16 +51,30 @@ class _Command(cli.Command):
     def define_flags(self, values: flags.FlagValues) -> None:
         for name, text in (
             ("name", "Name of the dataset; it is read as image_folder/NAME."),
-            ("images", "Folder of images, with its subfolders."),
-            ("labels", "Folder of label images that are named like the images. Default: none."),
-            ("label_map", "JSON or YAML file: label value or colour -> name of a class, your own "
-             "or one of Cityscapes', or ignore. Default: labels hold Cityscapes label ids."),
+            ("images", "Folder of images, with its subfolders, or a video."),
+            ("labels", "Folder of label images, or of labelme's JSON files, that are named like "
+             "the images. Default: none."),
+            ("label_map", "JSON or YAML file: label value, colour or label of shapes -> name of a "
+             "class, your own or one of Cityscapes', or ignore; or CVAT's labelmap.txt. Default: "
+             "labels hold Cityscapes label ids."),
+            ("pairs", "How the names of images and labels go together, IMAGE:LABEL, with * for "
+             f"what they share: {EXAMPLES}. Then both may lie in one folder. Default: the same "
+             "names."),
+            ("intensity", f"How images of more than 8 bits become 8: {CHOICES}. Default: only "
+             "images that lose nothing are taken."),
         ):  # fmt: skip
             flags.DEFINE_string(name, None, text, flag_values=values)
-        flags.DEFINE_enum(
-            "split", "train", ["train", "validation", "test"], "Split of all images.",
-            flag_values=values,
-        )  # fmt: skip
+        for name, choices, text in (
+            ("split", ["train", "validation", "test"], "Split of all images."),
+            ("label_orientation", ["upright", "stored"], "What labels fit where an image has an "
+             "EXIF orientation: the image as it is shown, or the pixels as they are stored. "
+             "Default: what their sizes tell."),
+        ):  # fmt: skip
+            default = "train" if name == "split" else None
+            flags.DEFINE_enum(name, default, choices, text, flag_values=values)
+        flags.DEFINE_integer(
+            "every", None, "Take every Nth frame of videos.", lower_bound=1, flag_values=values
+        )
 
     def choose(self, values: flags.FlagValues) -> tuple[str, list[Layout]]:
         name, images = cli.require(values, "name"), cli.require(values, "images")
@@ -120,30 +82,93 @@ class _Command(cli.Command):
             raise UserError(
                 f"name is {name!r}, but it must be made of letters, digits, dots, - and _."
             )
-        if values.label_map and not values.labels:
-            raise UserError("label_map is given without labels: give --labels=FOLDER, too.")
-        if values.labels:
-            _check_apart(images, values.labels)
-        label_map = load_label_map(values.label_map) if values.label_map else CITYSCAPES_IDS
+        _check_flags(values)
+        rule = _find_rule(values)
+        reader = _load_map(values, has_shapes=rule.label.endings == (SHAPES,))
         layout = FolderLayout(
             name=name,
-            expected=_EXPECTED,
-            read_label=label_map.read if values.labels else None,
-            table=label_map.table if values.labels else None,
-            upright=True,
+            expected=_EXPECTED if values.every is None else f"{_EXPECTED}, or videos",
+            read_label=reader,
+            table=None if reader is None else reader.table,
+            decoding=Decoding(
+                upright=True,
+                label_orientation=values.label_orientation,
+                intensity=parse_intensity(values.intensity),
+                any_proportions=False,
+            ),
             split=values.split,
             labels_dir=pathlib.Path(values.labels) if values.labels else None,
+            rule=rule,
+            every=values.every,
         )
         return images, [layout]
 
 
-def _check_apart(images: str, labels: str) -> None:
-    image_path, label_path = (pathlib.Path(p).expanduser().resolve() for p in (images, labels))
+def _check_flags(values: flags.FlagValues) -> None:
+    """Refuses flags that contradict each other."""
+    for flag in ("label_map", "pairs", "label_orientation"):
+        if getattr(values, flag) and not values.labels:
+            where = ", which may be that of the images" if flag == "pairs" else ""
+            raise UserError(f"{flag} is given without labels: give --labels=FOLDER, too{where}.")
+    path = pathlib.Path(values.images).expanduser()
+    if path.is_file() and is_video(path) and values.every is None:
+        raise UserError(
+            f"images is the video {path}: say with --every=N that every Nth frame is to be taken "
+            "(--every=1: all)."
+        )
+    if values.every is not None and values.labels:
+        raise UserError(
+            "labels is given with every, but frames of a video have no labels: leave out --labels, "
+            "or give a folder of images without --every."
+        )
+
+
+def _find_rule(values: flags.FlagValues) -> PairRule:
+    """Returns how names go together; labels may be JSON files if there are no label images."""
+    if not values.labels:
+        return SAME_NAMES
+    image_path, label_path = (
+        pathlib.Path(path).expanduser().resolve() for path in (values.images, values.labels)
+    )
+    if image_path == label_path:
+        return parse_pairs(values.pairs) if values.pairs else _refuse_one_folder(values)
     if image_path.is_relative_to(label_path) or label_path.is_relative_to(image_path):
         raise UserError(
-            f"images is {images} and labels is {labels}: one is inside the other, so that labels "
-            "would be taken for images; give two folders side by side."
+            f"images is {values.images} and labels is {values.labels}: one is inside the other, so "
+            "that labels would be taken for images; give two folders side by side, or the outer "
+            "one for both, and --pairs='IMAGES/*:LABELS/*'."
         )
+    if values.pairs:
+        return parse_pairs(values.pairs)
+    files = RawFiles(values.labels)
+    has_shapes = not SAME_NAMES.label.find(files) and SAME_NAMES_SHAPES.label.find(files)
+    return SAME_NAMES_SHAPES if has_shapes else SAME_NAMES
+
+
+def _refuse_one_folder(values: flags.FlagValues) -> PairRule:
+    files = RawFiles(values.images)
+    names = list(SAME_NAMES.image.find(files))
+    has_shapes = bool(SAME_NAMES_SHAPES.label.find(files))
+    proposals = propose_for_one_folder(names, has_shapes=has_shapes)
+    what = f"if they are: {' or '.join(proposals)}" if proposals else f"such as {EXAMPLES}"
+    raise UserError(
+        f"images and labels are both {values.images}: say by their names which files are labels, "
+        f"{what}."
+    )
+
+
+def _load_map(values: flags.FlagValues, *, has_shapes: bool) -> MapReader | None:
+    if not values.labels:
+        return None
+    if has_shapes:
+        if not values.label_map:
+            raise UserError(
+                f"{values.labels} holds shapes of labelme (.{SHAPES}): say with "
+                f"--label_map=map.yaml which class each label is, and {BACKGROUND}, the area "
+                "without a shape."
+            )
+        return load_shape_map(values.label_map)
+    return load_label_map(values.label_map) if values.label_map else CITYSCAPES_IDS
 
 
 COMMAND = _Command(builder=ImageFolder)

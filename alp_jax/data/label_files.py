@@ -27,11 +27,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import yaml  # type: ignore[import-untyped]
-
 from alp_jax.data.class_names import IGNORE, NAME_RULE, find_near, is_class_name
 from alp_jax.data.colours import choose_colours
-from alp_jax.data.yaml_text import parse_yaml
+from alp_jax.data.yaml_text import decode_text, format_yaml, parse_yaml
 from alp_jax.errors import UserError, describe
 
 Fields = dict[str, Any]
@@ -54,13 +52,13 @@ def read(path: pathlib.Path) -> Fields:
       UserError: if the file cannot be read or is not a label set; the message names the fault.
     """
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(decode_text(path.read_bytes()))
     except FileNotFoundError:
         raise UserError(
             f"There is no label set file {path} in {pathlib.Path.cwd()}: expected a YAML file with "
             "classes; give config.data.label_set a path from that folder, or an absolute one."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(
             f"The label set {path} cannot be read ({describe(error)}): expected a text file in "
             "YAML; give config.data.label_set another path."
@@ -74,8 +72,7 @@ def read(path: pathlib.Path) -> Fields:
 
 def write(fields: Fields) -> str:
     """Formats the fields of a label set as the text of a file."""
-    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    return text
+    return format_yaml(fields)
 
 
 class _Checker:

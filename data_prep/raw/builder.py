@@ -42,7 +42,7 @@ class RawConfig(tfds.core.BuilderConfig):
     def recipe(self, split: str) -> Recipe:
         """Returns the recipe of a split; labels to score on keep their size."""
         label_size = self.size if split == "train" else None
-        return Recipe(self.layout.read_label, self.layout.upright, self.size, label_size)
+        return Recipe(self.layout.read_label, self.layout.decoding, self.size, label_size)
 
 
 def make_config(layout: Layout, size: tuple[int, int] | None = None) -> RawConfig:
@@ -88,7 +88,8 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         self._skip_bad = skip_bad
         self._on_pair = on_pair
         self.faults: list[Fault] = []
-        self.mismatches: list[str] = []
+        self.remarks: list[tuple[str, str]] = []
+        self.keys: set[str] = set()
         kwargs.setdefault("file_format", FILE_FORMAT)
         super().__init__(**kwargs)
 
@@ -147,15 +148,16 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             if record.faults and not self._skip_bad:
                 fault = record.faults[0]
                 raise UserError(
-                    f"{fault.file} {fault.reason}: replace it, list everything that is wrong with "
-                    "--check, or leave out what is wrong with --skip_bad."
+                    f"{fault.file} {fault.reason}: {fault.remedy}, list everything that is wrong "
+                    "with --check, or leave out what is wrong with --skip_bad."
                 )
             self._on_pair()
             self.faults += record.faults
             if record.faults:
                 continue
-            if record.mismatch:
-                self.mismatches.append(record.mismatch)
+            if record.remark:
+                self.remarks.append(record.remark)
+            self.keys |= record.keys
             example: Example = {"name": record.name, "image": record.image}
             if record.label is not None:
                 example["label"] = record.label

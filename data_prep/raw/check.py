@@ -11,8 +11,14 @@ from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
-from data_prep.raw.layout import Fault, Pair
-from data_prep.raw.prepare import Selections, limit_workers, select
+from data_prep.raw.layout import REPLACE, Fault, Pair
+from data_prep.raw.prepare import (
+    Selections,
+    group_remarks,
+    limit_workers,
+    print_unmet_keys,
+    select,
+)
 from data_prep.raw.records import Recipe, Record, check_pair
 
 _LISTED = 100  # lines of each kind
@@ -48,16 +54,21 @@ def check(
 
     work = _unique_pairs(selections)
     faults = {(f.file, f.kind): f for _, selection in selections for f in selection.faults}
-    mismatches = []
+    remarks: list[tuple[str, str]] = []
+    keys: set[str] = set()
     with (
         command.progress(f"checking {builder_cls.name}", len(work)) as advance,
         WorkerPool(limit_workers(workers, len(work))) as pool,
     ):
         for record in pool.map(_check_work, work):
             faults |= {(fault.file, fault.kind): fault for fault in record.faults}
-            mismatches += [record.mismatch] if record.mismatch else []
+            remarks += [record.remark] if record.remark else []
+            keys |= record.keys
             advance()
-    _print_group("Labels that differ in size from their images, which is allowed", mismatches)
+    for heading, lines in group_remarks(remarks).items():
+        _print_group(heading, lines)
+    for config, _ in selections:
+        print_unmet_keys(config.layout, keys)
     return _print_faults(list(faults.values()))
 
 
@@ -84,6 +95,8 @@ def _print_faults(faults: Sequence[Fault]) -> int:
     for kind in dict.fromkeys(fault.kind for fault in faults):
         group = [fault for fault in faults if fault.kind == kind]
         _print_group(kind.capitalize(), [f"{fault.file} {fault.reason}" for fault in group])
+        for remedy in dict.fromkeys(fault.remedy for fault in group if fault.remedy != REPLACE):
+            print(f"    {remedy[0].upper()}{remedy[1:]}.")
         pixels: collections.Counter[str] = collections.Counter()
         holders: collections.Counter[str] = collections.Counter()
         for fault in group:

@@ -14,6 +14,7 @@ import pathlib
 import re
 import zipfile
 
+from alp_jax.data.frames import is_video
 from alp_jax.errors import UserError
 
 # More than the largest image file; a zip file can claim, and unpack to, any size.
@@ -66,10 +67,17 @@ class RawFiles:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """Lists the folder and the zip files in it; plain files come before files in zip files.
 
+        A video counts as a folder that holds nothing else.
+
         Raises:
             UserError: if the folder does not exist, or a zip file in it is damaged.
         """
         self.root = pathlib.Path(root).expanduser()
+        self._useful: set[RawFile] = set()
+        if self.root.is_file() and is_video(self.root):
+            video, self.root = self.root, self.root.parent
+            self._files = [RawFile(self.root, "", video.name, video.stat().st_size)]
+            return
         if not self.root.is_dir():
             raise UserError(
                 f"{self.root} is not a folder: give the folder that holds the raw dataset, "
@@ -86,7 +94,6 @@ class RawFiles:
                 damaged.append(f"{self.root / archive.path} ({error})")
         if damaged:
             raise UserError(f"Not a whole zip file: {', '.join(damaged)}: download it again.")
-        self._useful: set[RawFile] = set()
 
     def find_all(self, pattern: str) -> list[tuple[str, RawFile]]:
         """Lists the files whose path ends in a pattern, as (match of the group `name`, file)."""

@@ -7,7 +7,7 @@ from alp_jax.data import images
 from alp_jax.data.images import PNG_GREY, PNG_PALETTE, PNG_RGB, describe_png
 from alp_jax.data.pipeline import RESAMPLING, resize
 from data_prep.common.png import encode_png
-from data_prep.raw.layout import FaultError
+from data_prep.raw.layout import Decoding, FaultError
 
 __all__ = ["PNG_GREY", "PNG_PALETTE", "PNG_RGB", "describe_png", "open_image"]
 
@@ -27,25 +27,28 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def to_rgb_file(
-    data: bytes, size: tuple[int, int] | None, *, upright: bool
+    data: bytes, size: tuple[int, int] | None, decoding: Decoding
 ) -> tuple[bytes, tuple[int, int]]:
     """Converts an image file to an 8-bit RGB file; keeps it as it is if nothing has to change.
 
     Args:
         data: content of the file.
         size: (height, width) to resize to, as training does; None keeps the size.
-        upright: whether to rotate the image by its EXIF orientation.
+        decoding: whether to rotate the image, and how 16 bits become 8.
     Returns:
         (file, (height, width) of the image before resizing).
     Raises:
-        FaultError: if the image cannot be decoded, or has 32 bits per channel.
+        FaultError: if the image cannot be decoded, or cannot become 8 bits without a choice.
     """
     image = open_image(data)
-    plain = images.is_plain_rgb(data, image, upright=upright)
+    plain = images.is_plain_rgb(data, image, upright=decoding.upright)
     if plain and size in (None, (image.height, image.width)):
         return data, (image.height, image.width)
     try:
-        pixels = images.to_rgb(data, image, upright=upright)
+        pixels = images.to_rgb(data, image, upright=decoding.upright, intensity=decoding.intensity)
+    except images.ImageIntensityError as error:
+        kind = "images of more than 8 bits"
+        raise FaultError(kind, error.reason, remedy=error.remedy) from error
     except images.ImageError as error:
         raise FaultError("images of a wrong format", str(error)) from error
     original = (pixels.shape[0], pixels.shape[1])

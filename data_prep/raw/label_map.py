@@ -11,32 +11,38 @@ the files are. So the value 255 of a file may be a class.
 """
 
 import dataclasses
-import json
+import functools
 import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from alp_jax.data.class_names import IGNORE, NAME_RULE, find_near, is_class_name
 from alp_jax.data.label_files import MAX_CLASSES
 from alp_jax.data.labels import IGNORE_LABEL, LabelTable
-from alp_jax.data.yaml_text import parse_yaml
+from alp_jax.data.yaml_text import decode_text, parse_yaml
 from alp_jax.errors import UserError
-from data_prep.raw.images import PNG_GREY, describe_png, open_image
+from data_prep.common.json_text import parse_json
+from data_prep.raw.cvat import parse_labelmap
+from data_prep.raw.label_pixels import Values, open_label, read_colours, read_values
 from data_prep.raw.labels import WRONG_FORMAT, check_values
-from data_prep.raw.layout import FaultError
+from data_prep.raw.layout import FaultError, MapReader
 from data_prep.raw.tables import CITYSCAPES
 
-_DEFAULT = "default"
-_EXACT_FORMATS = ("PNG", "TIFF", "BMP")
+DEFAULT = "default"
 _MAX_VALUE = 65_535
+_PARSERS = {".json": parse_json, ".yaml": parse_yaml, ".yml": parse_yaml, ".txt": parse_labelmap}
+_WITHOUT_MAP = (
+    "say with --label_map=map.yaml what the values mean, as without it they are Cityscapes label "
+    "ids"
+)
+_NOT_IN_MAP = "add it to the label map, by itself or as default: ignore"
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelMap:
+class LabelMap(MapReader):
     """Meaning of the values or colours in a user's label files.
 
     Attributes:
@@ -51,114 +57,150 @@ class LabelMap:
     default: int | None = None
     table: LabelTable | None = None
 
-    def read(self, data: bytes) -> np.ndarray:
-        """Reads a label file.
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The values or colours that a user has named."""
+        return () if self.table is None else tuple(map(self._show, self.stored))
 
-        Returns:
-            [H, W] uint8 stored values.
+    def read(self, data: bytes) -> np.ndarray:
+        """Reads a label file: [H, W] uint8 stored values.
+
         Raises:
             FaultError: if it cannot be read exactly, or holds a value that is not in the map.
         """
-        image = open_image(data)
-        if image.format not in _EXACT_FORMATS:
-            raise FaultError(
-                WRONG_FORMAT,
-                f"is a {image.format} file, which may not keep values exactly: convert the "
-                f"original labels to PNG (or {', '.join(_EXACT_FORMATS[1:])})",
-            )
-        values = _colours(image, data) if self.is_colour else _values(image, data)
-        known = np.array(sorted(self.stored))
-        stored = np.array([self.stored[value] for value in sorted(self.stored)], np.uint8)
+        return self.read_with_keys(data)[0]
+
+    def read_with_keys(self, data: bytes) -> tuple[np.ndarray, frozenset[str]]:
+        """Reads a label file, as in MapReader."""
+        image = open_label(data)
+        if self.is_colour:
+            values = read_colours(data, image)
+        else:
+            found = read_values(data, image)
+            self._check_bits(found)
+            values = found.pixels
+        known, stored = self._sorted
         position = np.minimum(np.searchsorted(known, values), len(known) - 1)
         result, unknown = stored[position], known[position] != values
-        if self.default is None and unknown.any():
-            found, pixels = np.unique(values[unknown], return_counts=True)
-            counts = dict(zip(found.tolist(), pixels.tolist(), strict=True))
-            check_values(counts, lambda value: f"#{value:06x}" if self.is_colour else str(value))
-        elif self.default is not None:
+        if self.default is not None:
             result[unknown] = self.default
-        return result
+        elif unknown.any():
+            there, pixels = np.unique(values[unknown], return_counts=True)
+            counts = dict(zip(there.tolist(), pixels.tolist(), strict=True))
+            check_values(counts, self._show, _NOT_IN_MAP if self.table else _WITHOUT_MAP)
+        met = known[np.bincount(position[~unknown], minlength=len(known)) > 0]
+        return result, frozenset(self._show(value) for value in met.tolist())
+
+    @functools.cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The values of the map in ascending order, and their stored values."""
+        known = sorted(self.stored)
+        return np.array(known), np.array([self.stored[value] for value in known], np.uint8)
+
+    def _show(self, value: int) -> str:
+        return f"#{value:06x}" if self.is_colour else str(value)
+
+    def _check_bits(self, values: Values) -> None:
+        """Refuses fewer than 8 bits without a map, or with one for the values of other programs."""
+        if values.bits >= 8:
+            return
+        largest = 2**values.bits - 1
+        held = f"has {values.bits} bits per pixel, so values from 0 to {largest}"
+        if self.table is None:
+            raise FaultError(
+                WRONG_FORMAT, held, remedy=f"say with --label_map what 0 to {largest} mean"
+            )
+        for value in np.unique(values.pixels).tolist():
+            shown = value * (255 // largest)
+            if value not in self.stored and shown in self.stored:
+                raise FaultError(
+                    WRONG_FORMAT,
+                    f"{held}, and the label map has {shown}, which other programs show for {value}",
+                    remedy=f"write {value} for {shown} in the label map",
+                )
 
 
 # Map for labels that already hold Cityscapes label ids.
 CITYSCAPES_IDS = LabelMap(CITYSCAPES.stored)
 
 
-def _values(image: Image.Image, data: bytes) -> np.ndarray:
-    """Returns the values of a palette or grey image: [H, W] int32."""
-    bits, colour_type = describe_png(data) or (8, PNG_GREY)
-    if colour_type == PNG_GREY and (bits < 8 or image.mode == "1"):
-        raise FaultError(WRONG_FORMAT, "has fewer than 8 bits per pixel: convert it to 8 bits")
-    if image.mode not in ("L", "P") and not image.mode.startswith("I;16"):
-        raise FaultError(
-            WRONG_FORMAT,
-            f"has mode {image.mode}, but values are read from a palette or grey image of 8 or 16 "
-            "bits: for a colour image, write colours into the label map",
-        )
-    return np.asarray(image).astype(np.int32)
-
-
-def _colours(image: Image.Image, data: bytes) -> np.ndarray:
-    """Returns the colours of an image as 0xRRGGBB: [H, W] int32."""
-    bits, _ = describe_png(data) or (8, 0)
-    if bits > 8 or image.mode[0] in "IF":
-        raise FaultError(WRONG_FORMAT, "has more than 8 bits per channel")
-    image = image.convert("RGBA") if image.mode in ("P", "PA") else image
-    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), np.int32), 2, 0)
-    return red << 16 | green << 8 | blue
-
-
 def load_label_map(path: str) -> LabelMap:
-    """Reads a JSON or YAML file: value or colour -> class name, or "ignore".
+    """Reads a file: value or colour -> class name, or "ignore"; JSON, YAML or CVAT's labelmap.txt.
 
     Raises:
         UserError: if the file cannot be read, or has a wrong key or class.
     """
-    entries = _load(pathlib.Path(path).expanduser())
-    stored_by_name = _number_classes(path, entries)
+    entries = load_entries(path)
+    stored_by_name = number_classes(path, entries)
     stored: dict[int, int] = {}
+    first: dict[int, Any] = {}
     kinds: dict[bool, str] = {}
     for key, name in entries.items():
-        if not str(key).isprintable():
-            raise UserError(f"{path} has the key {key!r}: expected a value, a colour or default.")
-        if key == _DEFAULT:
+        if key == DEFAULT:
             continue
         value, is_colour = _parse_key(path, key)
         kinds.setdefault(is_colour, str(key))
-        if stored.setdefault(value, stored_by_name[name]) != stored_by_name[name]:
-            raise UserError(f"{path} has two classes for {key}: keep one of them.")
+        if first.setdefault(value, key) != key and len(kinds) == 1:
+            raise UserError(
+                f"{path} names one {'colour' if is_colour else 'value'} twice, as {first[value]!r} "
+                f"and {key!r}: keep one of them."
+            )
+        stored[value] = stored_by_name[name]
     if len(kinds) != 1:
         example = " and ".join(kinds.values()) if kinds else "no key but default"
         raise UserError(
             f"{path} has {example}: expected either values such as 7 or colours such as "
             '"#804080" as keys.'
         )
-    default = stored_by_name[entries[_DEFAULT]] if _DEFAULT in entries else None
-    names = {value: name for name, value in stored_by_name.items() if name != IGNORE}
-    return LabelMap(stored, next(iter(kinds)), default, LabelTable(names))
+    default = stored_by_name[entries[DEFAULT]] if DEFAULT in entries else None
+    return LabelMap(stored, next(iter(kinds)), default, make_table(stored_by_name))
 
 
-def _load(path: pathlib.Path) -> dict[Any, Any]:
-    if path.suffix not in (".json", ".yaml", ".yml"):
-        raise UserError(f"label_map is {path}, but it must be a .json or .yaml file.")
+def load_entries(path: str) -> dict[Any, Any]:
+    """Reads the entries of a label map file; a key that is written twice is an error.
+
+    Raises:
+        UserError: if it cannot be read, or holds no entry.
+    """
+    file = pathlib.Path(path).expanduser()
+    parse = _PARSERS.get(file.suffix)
+    if parse is None:
+        raise UserError(
+            f"label_map is {path}, but it must be a .json or .yaml file, or CVAT's labelmap.txt."
+        )
     try:
-        text = path.read_text(encoding="utf-8")
-        entries = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+        text = decode_text(file.read_bytes())
     except OSError as error:
         raise UserError(f"The label map {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"The label map {path} is not {path.suffix[1:]}: {message}.") from error
+    except ValueError as error:
+        raise UserError(f"The label map {path} cannot be read: {error}.") from error
+    try:
+        entries = parse(text)
+    except ValueError as error:
+        kind = "a labelmap.txt of CVAT" if file.suffix == ".txt" else file.suffix[1:]
+        raise UserError(f"The label map {path} is not {kind}: {error}.") from error
     if not isinstance(entries, dict) or not entries:
         raise UserError(
             f"{path} holds no label map: expected entries such as 7: road or "
             '"#804080": road (in YAML, a colour that begins with # needs its quotes).'
         )
+    for key in entries:
+        if not str(key).isprintable():
+            raise UserError(f"{path} has the key {key!r}: expected a value, a colour or default.")
     return entries
 
 
-def _number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
-    """Assigns stored values to the classes: 0, 1, ... in the order of the map; 255 to ignore."""
+def make_table(stored_by_name: Mapping[str, int]) -> LabelTable:
+    """Returns the classes of the stored values."""
+    return LabelTable({value: name for name, value in stored_by_name.items() if name != IGNORE})
+
+
+def number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
+    """Assigns stored values to the classes: 0, 1, ... in the order of the map; 255 to ignore.
+
+    Raises:
+        UserError: if a class has no allowed name, or there are none or too many.
+    """
     stored: dict[str, int] = {}
     for key, name in entries.items():
         if name == IGNORE:
@@ -166,9 +208,8 @@ def _number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
         if not is_class_name(name):
             ignore = find_near(name, [IGNORE]) if isinstance(name, str) else None
             hint = "did you mean ignore? " if ignore else ""
-            shown = key if str(key).isprintable() else repr(key)
             raise UserError(
-                f"{path} gives {shown} the class {name!r}: {hint}It must be ignore or a name of "
+                f"{path} gives {key} the class {name!r}: {hint}It must be ignore or a name of "
                 f"{NAME_RULE}; write another (in YAML, a name such as yes or 12 needs quotes)."
             )
         stored.setdefault(name, len(stored))
@@ -183,15 +224,15 @@ def _number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
 def _parse_key(path: str, key: Any) -> tuple[int, bool]:
     """Parses a key to (value, False) or (0xRRGGBB, True)."""
     text = "" if isinstance(key, bool) else str(key).strip()
-    if re.fullmatch(r"\d+", text) and int(text) <= _MAX_VALUE:
+    if re.fullmatch("0|[1-9][0-9]*", text) and int(text) <= _MAX_VALUE:
         return int(text), False
     if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
         return int(text[1:], 16), True
-    if re.fullmatch(r"\d+ *, *\d+ *, *\d+", text):
+    if re.fullmatch("[0-9]{1,3} *, *[0-9]{1,3} *, *[0-9]{1,3}", text):
         red, green, blue = (int(part) for part in text.split(","))
         if max(red, green, blue) <= 255:
             return red << 16 | green << 8 | blue, True
-    hint = "did you mean default? " if find_near(text, [_DEFAULT]) else ""
+    hint = "did you mean default? " if find_near(text, [DEFAULT]) else ""
     raise UserError(
         f"{path} has the key {key!r}: {hint}It must be a label value from 0 to {_MAX_VALUE}, a "
         'colour such as "#804080" or "128,64,128", or default.'

@@ -1,13 +1,16 @@
 """Converts label files of raw datasets to stored values; an unknown value is an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from data_prep.raw.images import PNG_GREY, PNG_PALETTE, PNG_RGB, describe_png, open_image
-from data_prep.raw.layout import FaultError
+from data_prep.raw.layout import REPLACE, FaultError
 from data_prep.raw.tables import RawTable
+
+T = TypeVar("T")
 
 WRONG_FORMAT = "labels of a wrong format"
 _COLOUR_TYPES = {PNG_GREY: "grey", PNG_RGB: "colour", 4: "grey with alpha", 6: "colour with alpha"}
@@ -58,12 +61,15 @@ def _to_stored(values: np.ndarray, table: RawTable) -> np.ndarray:
     return table.to_stored[values]
 
 
-def check_values(unknown: dict[int, int], describe: Callable[[int], str]) -> None:
+def check_values(
+    unknown: Mapping[T, int], describe: Callable[[T], str], remedy: str = REPLACE
+) -> None:
     """Refuses unknown label values.
 
     Args:
         unknown: value -> number of pixels.
         describe: formats a value.
+        remedy: what to do about them.
     Raises:
         FaultError: if there is an unknown value.
     """
@@ -74,4 +80,5 @@ def check_values(unknown: dict[int, int], describe: Callable[[int], str]) -> Non
             "labels with unknown values",
             f"holds {'the unknown value' if len(values) == 1 else 'unknown values'} {listed}",
             values,
+            remedy=remedy,
         )

@@ -14,11 +14,13 @@ Synopsis:
   selection.pairs["train"][0]    # Pair(name="00001", image=RawFile(...), label=RawFile(...))
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from alp_jax.data.intensity import Intensity
 from alp_jax.data.labels import LabelTable
 from alp_jax.errors import UserError, shorten
 from data_prep.common.text import count
@@ -26,6 +28,58 @@ from data_prep.raw.files import RawFile, RawFiles
 
 # The bytes of a label file -> [H, W] uint8 stored values; raises FaultError.
 LabelReader = Callable[[bytes], np.ndarray]
+
+
+class MapReader(abc.ABC):
+    """A LabelReader that goes by a user's label map, and tells which of its keys it has met.
+
+    Attributes:
+        table: classes of the stored values; None: they are Cityscapes label ids.
+    """
+
+    table: LabelTable | None
+
+    @property
+    @abc.abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """The values, colours or names of the map, as messages show them."""
+
+    @abc.abstractmethod
+    def read_with_keys(self, data: bytes) -> tuple[np.ndarray, frozenset[str]]:
+        """Reads a label file.
+
+        Returns:
+            ([H, W] uint8 stored values, the keys of the map that the file holds).
+        Raises:
+            FaultError: if it cannot be read exactly, or holds something that the map does not name.
+        """
+
+    def __call__(self, data: bytes) -> np.ndarray:
+        """Reads a label file: [H, W] uint8 stored values."""
+        return self.read_with_keys(data)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How image files are decoded, and how their labels must fit.
+
+    Attributes:
+        upright: whether to rotate images by their EXIF orientation. Images of published datasets
+            are not rotated, like their labels.
+        label_orientation: what labels without an own EXIF orientation fit: the "upright" image, or
+            the pixels that are "stored" in its file; None: only what the sizes tell.
+        intensity: how 16 bits become 8; None: they do only where nothing is lost.
+        any_proportions: whether a label may have other proportions than its image, as some
+            published ones have.
+    """
+
+    upright: bool = False
+    label_orientation: str | None = None
+    intensity: Intensity | None = None
+    any_proportions: bool = True
+
+
+REPLACE = "replace it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +100,33 @@ class Fault:
         file: the file.
         reason: completes a sentence that begins with the file.
         values: unknown label value -> number of pixels with it.
+        remedy: what to do, in words.
     """
 
     kind: str
     file: str
     reason: str
     values: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    remedy: str = REPLACE
 
 
 class FaultError(Exception):
-    """A file that is read has a fault; kind, reason and values are as in Fault."""
+    """A file that is read has a fault; kind, reason, values and remedy are as in Fault."""
 
-    def __init__(self, kind: str, reason: str, values: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        reason: str,
+        values: Mapping[str, int] | None = None,
+        *,
+        remedy: str = REPLACE,
+    ) -> None:
         super().__init__(f"{kind}: {reason}")
-        self.kind, self.reason, self.values = kind, reason, values or {}
+        self.kind, self.reason, self.values, self.remedy = kind, reason, values or {}, remedy
+
+    def of(self, file: object) -> Fault:
+        """Returns the fault of a file."""
+        return Fault(self.kind, str(file), self.reason, self.values, self.remedy)
 
 
 class NothingFoundError(UserError):
@@ -104,11 +171,13 @@ class Selection:
         pairs: split -> its pairs, in the order of their names; without missing splits.
         faults: images without label and labels without image.
         notes: messages for the user: the size of each split, splits that are left out.
+        remedy: what to do about the faults; by default, to add what is missing.
     """
 
     pairs: dict[str, list[Pair]]
     faults: list[Fault] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    remedy: str = "add what is missing"
 
     def check_partners(self) -> None:
         """Refuses images without label and labels without image.
@@ -123,8 +192,8 @@ class Selection:
                 files = [fault.file for fault in self.faults if fault.kind == kind]
                 texts.append(f"{kind}: {len(files):,} ({shorten(files)})")
             raise UserError(
-                f"There are {' and '.join(texts)}: add what is missing, list all with --check, or "
-                "leave these out with --skip_bad."
+                f"There are {' and '.join(texts)}: {self.remedy}, list all with --check, or leave "
+                "these out with --skip_bad."
             )
 
 
@@ -137,15 +206,14 @@ class Layout:
         expected: the files that a raw folder should hold, in words.
         read_label: reads a label file; None for a configuration of images only.
         table: classes of the stored values; None: they are Cityscapes label ids.
-        upright: whether to rotate images by their EXIF orientation. Images of published datasets
-            are not rotated, like their labels.
+        decoding: how images are decoded.
     """
 
     name: str
     expected: str
     read_label: LabelReader | None = None
     table: LabelTable | None = None
-    upright: bool = False
+    decoding: Decoding = Decoding()
 
     @property
     def has_label(self) -> bool:

@@ -6,17 +6,17 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import tensorflow_datasets as tfds
 
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 from data_prep.common import command, datasets
 from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
-from data_prep.raw.layout import NothingFoundError, Selection
+from data_prep.raw.layout import Layout, MapReader, NothingFoundError, Selection
 
 _LISTED = 20  # lines of faults and of mismatches after a preparation
 _HINT = ": --check lists all"
@@ -132,13 +132,30 @@ def _report(builder: RawBuilder, seconds: float, workers: int) -> None:
         f"{builder.name}/{builder.builder_config.name} is in {builder.data_path}: "
         f"{_describe(counts)} ({seconds:.1f} s, {rate:.1f} images a second with {processes})."
     )
-    if builder.mismatches:
-        print(f"  {count(len(builder.mismatches), 'pair')} of image and label differ in size:")
-        print_lines(builder.mismatches, _LISTED, hint=_HINT)
+    for heading, lines in group_remarks(builder.remarks).items():
+        print(f"  {heading}: {len(lines):,}")
+        print_lines(lines, _LISTED, hint=_HINT)
+    print_unmet_keys(builder.builder_config.layout, builder.keys)
     if builder.faults:
         print(f"  {count(len(builder.faults), 'bad file')}, left out with their partners:")
         lines = [f"{fault.file} {fault.reason}" for fault in builder.faults]
         print_lines(lines, _LISTED, hint=_HINT)
+
+
+def group_remarks(remarks: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Groups remarks about pairs by their heading."""
+    grouped: dict[str, list[str]] = {}
+    for heading, line in remarks:
+        grouped.setdefault(heading, []).append(line)
+    return grouped
+
+
+def print_unmet_keys(layout: Layout, met: Collection[str]) -> None:
+    """Prints the values, colours or names of the user's label map that no label held."""
+    keys = layout.read_label.keys if isinstance(layout.read_label, MapReader) else ()
+    unmet = [key for key in keys if key not in met]
+    if unmet:
+        print(f"  In the label map, but in no label: {shorten(unmet, _LISTED)}.")
 
 
 def _describe(counts: dict[str, int]) -> str:

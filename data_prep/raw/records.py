@@ -8,8 +8,9 @@ from PIL import Image
 from alp_jax.data.pipeline import resize
 from data_prep.common.png import encode_png
 from data_prep.raw.files import RawFile
+from data_prep.raw.geometry import OTHER_SIZE, fit_label
 from data_prep.raw.images import to_rgb_file
-from data_prep.raw.layout import Fault, FaultError, LabelReader, Pair
+from data_prep.raw.layout import Decoding, Fault, FaultError, LabelReader, MapReader, Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +19,12 @@ class Recipe:
 
     Attributes:
         read_label: reads a label file.
-        upright: whether to rotate images by their EXIF orientation.
+        decoding: how images are decoded, and how labels must fit.
         image_size, label_size: (height, width) to resize to; None keeps the size.
     """
 
     read_label: LabelReader | None
-    upright: bool
+    decoding: Decoding
     image_size: tuple[int, int] | None = None
     label_size: tuple[int, int] | None = None
 
@@ -37,38 +38,53 @@ class Record:
         image: PNG or JPEG file, 8-bit RGB.
         label: PNG file, 8-bit grey, with stored values; None for a pair without label.
         faults: faults of the files.
-        mismatch: a sentence if image and label differ in size, which is allowed; else "".
+        remark: heading and sentence of a remark about the pair; None if there is none.
+        keys: keys of a user's label map that the label holds.
     """
 
     name: str
     image: bytes
     label: bytes | None
     faults: tuple[Fault, ...] = ()
-    mismatch: str = ""
+    remark: tuple[str, str] | None = None
+    keys: frozenset[str] = frozenset()
 
 
 def make_record(recipe: Recipe, pair: Pair) -> Record:
     """Converts a pair to a record; faults of the files are listed in it, and never raised."""
     faults: list[Fault] = []
-    image, image_size = b"", None
-    label, label_size = None, None
+    image, image_data, image_size = b"", b"", None
     try:
-        data = _read(pair.image)
-        image, image_size = to_rgb_file(data, recipe.image_size, upright=recipe.upright)
+        image_data = _read(pair.image)
+        image, image_size = to_rgb_file(image_data, recipe.image_size, recipe.decoding)
     except FaultError as error:
-        faults.append(Fault(error.kind, str(pair.image), error.reason, error.values))
+        faults.append(error.of(pair.image))
+    label, remark, keys = None, None, frozenset[str]()
     if pair.label is not None:
-        assert recipe.read_label is not None
         try:
-            ids = recipe.read_label(_read(pair.label))
-            label, label_size = _encode_label(ids, recipe.label_size), ids.shape
+            data = _read(pair.label)
+            ids, keys = _read_label(recipe, data)
+            if image_size is not None:
+                ids, heading = fit_label(ids, data, image_data, image_size, recipe.decoding)
+                remark = (heading, _remark(heading, pair, image_size, ids)) if heading else None
+            label = _encode_label(ids, recipe.label_size)
         except FaultError as error:
-            faults.append(Fault(error.kind, str(pair.label), error.reason, error.values))
-    mismatch = ""
-    if image_size and label_size and image_size != label_size:
-        sizes = ["x".join(map(str, size)) for size in (image_size, label_size)]
-        mismatch = f"{pair.image} is {sizes[0]} (height x width), its label {sizes[1]}"
-    return Record(pair.name, image, label, tuple(faults), mismatch)
+            faults.append(error.of(pair.label))
+    return Record(pair.name, image, label, tuple(faults), remark, keys)
+
+
+def _read_label(recipe: Recipe, data: bytes) -> tuple[np.ndarray, frozenset[str]]:
+    assert recipe.read_label is not None
+    if isinstance(recipe.read_label, MapReader):
+        return recipe.read_label.read_with_keys(data)
+    return recipe.read_label(data), frozenset()
+
+
+def _remark(heading: str, pair: Pair, image_size: tuple[int, int], ids: np.ndarray) -> str:
+    if heading != OTHER_SIZE:
+        return str(pair.label)
+    image, label = ("x".join(map(str, size)) for size in (image_size, ids.shape))
+    return f"{pair.image} is {image} (height x width), its label {label}"
 
 
 def check_pair(recipe: Recipe, pair: Pair) -> Record:

@@ -59,7 +59,10 @@ def test_classes_are_numbered_as_they_come_and_255_may_be_one(tmp_path):
         ('{"1,2,256": "car"}', "has the key '1,2,256'"),
         ('{"defualt": "car"}', "did you mean default?"),
         ('{"1": "car", "#804080": "road"}', "has 1 and #804080: expected either values"),
-        ('{"#804080": "road", "128,64,128": "car"}', "has two classes for 128,64,128"),
+        (
+            '{"#804080": "road", "128,64,128": "car"}',
+            "names one colour twice, as '#804080' and '128,64,128'",
+        ),
         ('{"default": "road"}', "has no key but default"),
         ("{}", "holds no label map"),
         ('["road"]', "holds no label map"),
@@ -77,11 +80,12 @@ def test_wrong_maps(tmp_path, text, words):
     ("text", "words"),
     [
         ("#804080: road\n", "a colour that begins with # needs its quotes"),
-        ("yes: road\n", "has the key True"),
+        ("yes: road\n", "line 1: YAML reads yes as true: put it in quotes"),
         ("1: [road\n", "is not yaml: "),
         ("!!python/object:os.system {}\n", "is not yaml: "),
         ("1: road\n1: car\n", "the key 1 is there twice"),
-        ("1: no\n", "gives 1 the class False"),
+        ("1: no\n", "line 1: YAML reads no as false: put it in quotes"),
+        ("true: road\n", "has the key True"),
     ],
 )
 def test_wrong_yaml_maps(tmp_path, text, words):
@@ -91,7 +95,7 @@ def test_wrong_yaml_maps(tmp_path, text, words):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(UserError, match=r"must be a \.json or \.yaml file"):
-        load(tmp_path, "{}", "map.txt")
+    with pytest.raises(UserError, match=r"must be a \.json or \.yaml file, or CVAT's"):
+        load(tmp_path, "{}", "map.csv")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         load_label_map(str(tmp_path / "map.json"))

@@ -1,0 +1,128 @@
+"""Finds a user's own images, with labels or without, or frames of videos."""
+
+import dataclasses
+import pathlib
+
+from alp_jax.data.class_names import find_near
+from alp_jax.data.labels import LabelTable, load_label_set
+from alp_jax.errors import UserError, shorten
+from data_prep.raw import videos
+from data_prep.raw.files import RawFiles
+from data_prep.raw.layout import Layout, Pair, Selection, Split
+from data_prep.raw.name_pairs import (
+    EXAMPLES,
+    SAME_NAMES,
+    SAME_NAMES_SHAPES,
+    SHAPES,
+    Paired,
+    PairRule,
+)
+from data_prep.raw.pair_proposals import propose
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderLayout(Layout):
+    """Takes every image of a folder, in one split; its name is its path without the ending.
+
+    Attributes:
+        split: split of all images.
+        labels_dir: folder of the labels, which may be that of the images. None for images only.
+        rule: how the names of images and labels go together.
+        every: which frames of videos to take: every Nth. None: videos are not read.
+    """
+
+    split: str
+    labels_dir: pathlib.Path | None = None
+    rule: PairRule = SAME_NAMES
+    every: int | None = None
+
+    def select(self, files: RawFiles) -> Selection:
+        """Finds the images and their labels.
+
+        Raises:
+            UserError: if there is no image or no label, or two files have the same name.
+        """
+        labels = None
+        if self.labels_dir is not None:
+            root = self.labels_dir.expanduser()
+            labels = files if root.resolve() == files.root.resolve() else RawFiles(root)
+        paired = self.rule.pair(files, labels)
+        if labels is not None and not paired.labels:
+            raise self.nothing_found(labels)
+        selection = Selection({}, paired.faults)
+        pairs = paired.pairs
+        if self.every is not None:
+            pairs = self._add_frames(files, selection, pairs)
+        if selection.faults and labels is not None:
+            selection.remedy = self._find_remedy(paired)
+        if not pairs:
+            selection.check_partners()
+            raise self.nothing_found(files)
+        selection.pairs[self.split] = pairs
+        size = Split().describe_count(self.split, [pair.name for pair in pairs])
+        selection.notes += [size, *self._describe_others(files, labels)]
+        if selection.faults and labels is not None:
+            selection.notes.append(selection.remedy)
+        selection.notes += [] if self.table is None else describe_classes(self.table)
+        return selection
+
+    def _add_frames(self, files: RawFiles, selection: Selection, pairs: list[Pair]) -> list[Pair]:
+        assert self.every is not None
+        frames, faults = videos.find_frames(files, self.every)
+        for pair in pairs:
+            if pair.name in frames:
+                raise UserError(
+                    f"{pair.image} and {frames[pair.name]} would have the same name, {pair.name}: "
+                    "rename or remove one."
+                )
+        selection.faults += faults
+        selection.remedy = "take whole videos"
+        found = [*pairs, *(Pair(name, frame, None) for name, frame in frames.items())]
+        return sorted(found, key=lambda pair: pair.name)
+
+    def _find_remedy(self, paired: Paired) -> str:
+        """Says what to do about images and labels without partner."""
+        if self.rule not in (SAME_NAMES, SAME_NAMES_SHAPES):
+            return "mend --pairs or add what is missing"
+        whole = {pair.name for pair in paired.pairs}
+        images, labels = (
+            [name for name in names if name not in whole]
+            for names in (paired.images, paired.labels)
+        )
+        ending = "" if self.rule == SAME_NAMES else f".{SHAPES}"
+        proposals = propose(images, labels, ending) if images and labels else []
+        if proposals:
+            return f"give {' or '.join(proposals)}, if that is how their names go together"
+        if images and labels:
+            return f"say how their names go together, such as {EXAMPLES}, or add what is missing"
+        return "add what is missing"
+
+    def _describe_others(self, files: RawFiles, labels: RawFiles | None) -> list[str]:
+        """Lists files that are neither image nor label, where a user might think otherwise."""
+        notes = []
+        folders = [] if labels is None or labels is files else [labels]
+        for folder in [*([files] if self.rule != SAME_NAMES else []), *folders]:
+            others = [str(file) for file in folder.others()]
+            if others:
+                notes.append(
+                    f"other files in {folder.root}, which are not read: {len(others):,} "
+                    f"({shorten(others, 3)})"
+                )
+        if self.every is None and labels is None and videos.is_listed(files):
+            notes.append("its videos are not read: --every=N takes every Nth frame of them")
+        return notes
+
+
+def describe_classes(table: LabelTable) -> list[str]:
+    """Describes the classes of a label map, and lists names that are nearly Cityscapes' names."""
+    values = ", ".join(f"{name} ({value})" for value, name in sorted(table.names.items()))
+    notes = [f"its classes and the values that are stored for them are {values}"]
+    published = load_label_set("cityscapes_19").names
+    near = {name: find_near(name, published, similarity=0.85) for name in table.class_names}
+    differing = [f"{name} ({near[name]})" for name in near if near[name] not in (None, name)]
+    if differing:
+        notes.append(
+            f"{', '.join(differing)}: nearly the names of Cityscapes in brackets, which the label "
+            "sets cityscapes_19, _16 and _13 have; only names that are exactly the same match"
+        )
+    return notes
