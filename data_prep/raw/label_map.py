@@ -25,6 +25,7 @@ from alp_jax.data.labels import IGNORE_LABEL, LabelTable
 from alp_jax.data.yaml_text import decode_text, parse_yaml
 from alp_jax.errors import UserError
 from data_prep.common.json_text import parse_json
+from data_prep.common.text import count
 from data_prep.raw.cvat import parse_labelmap
 from data_prep.raw.label_pixels import Values, open_label, read_colours, read_values
 from data_prep.raw.labels import WRONG_FORMAT, check_values
@@ -105,7 +106,7 @@ class LabelMap(MapReader):
         if values.bits >= 8:
             return
         largest = 2**values.bits - 1
-        held = f"has {values.bits} bits per pixel, so values from 0 to {largest}"
+        held = f"has {count(values.bits, 'bit')} per pixel, so values from 0 to {largest}"
         if self.table is None:
             raise FaultError(
                 WRONG_FORMAT, held, remedy=f"say with --label_map what 0 to {largest} mean"

@@ -134,3 +134,8 @@ class _Reader:
 def _open(path: pathlib.Path) -> _Reader:
     """Opens a video; each process has its own handles."""
     return _Reader(path)
+
+
+def close() -> None:
+    """Forgets the open videos of this process."""
+    _open.cache_clear()
