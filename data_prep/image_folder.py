@@ -58,8 +58,8 @@ class _Command(cli.Command):
              "class, your own or one of Cityscapes', or ignore; or CVAT's labelmap.txt. Default: "
              "labels hold Cityscapes label ids."),
             ("pairs", "How the names of images and labels go together, IMAGE:LABEL, with * for "
-             f"what they share: {EXAMPLES}. Then both may lie in one folder. Default: the same "
-             "names."),
+             f"what they share: {EXAMPLES}. Then both may lie in one folder. Without --labels, "
+             "IMAGE is enough. Default: the same names."),
             ("intensity", f"How images of more than 8 bits become 8: {CHOICES}. Default: only "
              "images that lose nothing are taken."),
         ):  # fmt: skip
@@ -84,7 +84,8 @@ class _Command(cli.Command):
             )
         _check_flags(values)
         rule = _find_rule(values)
-        reader = _load_map(values, has_shapes=rule.label.endings == (SHAPES,))
+        has_shapes = rule.label is not None and rule.label.endings == (SHAPES,)
+        reader = _load_map(values, has_shapes=has_shapes)
         layout = FolderLayout(
             name=name,
             expected=_EXPECTED if values.every is None else f"{_EXPECTED}, or videos",
@@ -106,10 +107,9 @@ class _Command(cli.Command):
 
 def _check_flags(values: flags.FlagValues) -> None:
     """Refuses flags that contradict each other."""
-    for flag in ("label_map", "pairs", "label_orientation"):
+    for flag in ("label_map", "label_orientation"):
         if getattr(values, flag) and not values.labels:
-            where = ", which may be that of the images" if flag == "pairs" else ""
-            raise UserError(f"{flag} is given without labels: give --labels=FOLDER, too{where}.")
+            raise UserError(f"{flag} is given without labels: give --labels=FOLDER, too.")
     path = pathlib.Path(values.images).expanduser()
     if path.is_file() and is_video(path) and values.every is None:
         raise UserError(
@@ -126,7 +126,7 @@ def _check_flags(values: flags.FlagValues) -> None:
 def _find_rule(values: flags.FlagValues) -> PairRule:
     """Returns how names go together; labels may be JSON files if there are no label images."""
     if not values.labels:
-        return SAME_NAMES
+        return parse_pairs(values.pairs, with_labels=False) if values.pairs else SAME_NAMES
     image_path, label_path = (
         pathlib.Path(path).expanduser().resolve() for path in (values.images, values.labels)
     )
@@ -141,15 +141,19 @@ def _find_rule(values: flags.FlagValues) -> PairRule:
     if values.pairs:
         return parse_pairs(values.pairs)
     files = RawFiles(values.labels)
-    has_shapes = not SAME_NAMES.label.find(files) and SAME_NAMES_SHAPES.label.find(files)
-    return SAME_NAMES_SHAPES if has_shapes else SAME_NAMES
+    if SAME_NAMES.image.find(files) or not _has_shapes(files):
+        return SAME_NAMES
+    return SAME_NAMES_SHAPES
+
+
+def _has_shapes(files: RawFiles) -> bool:
+    return bool(files.find_all(rf"(?P<name>.+)\.(?i:{SHAPES})"))
 
 
 def _refuse_one_folder(values: flags.FlagValues) -> PairRule:
     files = RawFiles(values.images)
     names = list(SAME_NAMES.image.find(files))
-    has_shapes = bool(SAME_NAMES_SHAPES.label.find(files))
-    proposals = propose_for_one_folder(names, has_shapes=has_shapes)
+    proposals = propose_for_one_folder(names, has_shapes=_has_shapes(files))
     what = f"if they are: {' or '.join(proposals)}" if proposals else f"such as {EXAMPLES}"
     raise UserError(
         f"images and labels are both {values.images}: say by their names which files are labels, "

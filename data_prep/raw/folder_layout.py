@@ -47,8 +47,7 @@ class FolderLayout(Layout):
             root = self.labels_dir.expanduser()
             labels = files if root.resolve() == files.root.resolve() else RawFiles(root)
         paired = self.rule.pair(files, labels)
-        if labels is not None and not paired.labels:
-            raise self.nothing_found(labels)
+        self._check_found(paired, files, labels)
         selection = Selection({}, paired.faults)
         pairs = paired.pairs
         if self.every is not None:
@@ -61,13 +60,43 @@ class FolderLayout(Layout):
         selection.pairs[self.split] = pairs
         size = Split().describe_count(self.split, [pair.name for pair in pairs])
         selection.notes += [size, *self._describe_others(files, labels)]
+        if labels is None and paired.labels:
+            selection.notes.append(
+                f"labels, which are not read without --labels: {len(paired.labels):,}"
+            )
         if selection.faults and labels is not None:
             selection.notes.append(selection.remedy)
         selection.notes += [] if self.table is None else describe_classes(self.table)
         return selection
 
+    def _check_found(self, paired: Paired, files: RawFiles, labels: RawFiles | None) -> None:
+        """Refuses folders in which nothing is an image, or nothing a label.
+
+        Raises:
+            UserError: if that is so.
+        """
+        sides = [("image", str(self.rule.image), paired.images, files)]
+        if labels is not None:
+            sides.append(("label", str(self.rule.label), paired.labels, labels))
+        for side, pattern, found, folder in sides:
+            if found or (side == "image" and self.every is not None):
+                continue
+            if self.rule in (SAME_NAMES, SAME_NAMES_SHAPES):
+                raise self.nothing_found(folder)
+            others = [str(file) for file in folder.others()]
+            there = f"it has {shorten(others, 3)}" if others else "all its files are of the other"
+            raise UserError(
+                f"No file in {folder.root} fits the {side} side of --pairs, {pattern}: {there}; "
+                f"write patterns such as {EXAMPLES}."
+            )
+
     def _add_frames(self, files: RawFiles, selection: Selection, pairs: list[Pair]) -> list[Pair]:
         assert self.every is not None
+        if not videos.is_listed(files):
+            raise UserError(
+                f"every is {self.every}, but {files.root} has no video: leave it out, or give "
+                "--images a video or a folder with videos."
+            )
         frames, faults = videos.find_frames(files, self.every)
         for pair in pairs:
             if pair.name in frames:

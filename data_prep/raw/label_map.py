@@ -14,8 +14,8 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from data_prep.raw.label_pixels import Values, open_label, read_colours, read_va
 from data_prep.raw.labels import WRONG_FORMAT, check_values
 from data_prep.raw.layout import FaultError, MapReader
 from data_prep.raw.tables import CITYSCAPES
+
+T = TypeVar("T")
 
 DEFAULT = "default"
 _MAX_VALUE = 65_535
@@ -59,9 +61,13 @@ class LabelMap(MapReader):
     table: LabelTable | None = None
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """The values or colours that a user has named."""
-        return () if self.table is None else tuple(map(self._show, self.stored))
+    def meanings(self) -> Mapping[str, str]:
+        """Value or colour -> class, as in MapReader; nothing for Cityscapes label ids."""
+        return (
+            {}
+            if self.table is None
+            else describe(self.stored, self.default, self.table, self._show)
+        )
 
     def read(self, data: bytes) -> np.ndarray:
         """Reads a label file: [H, W] uint8 stored values.
@@ -189,6 +195,18 @@ def load_entries(path: str) -> dict[Any, Any]:
         if not str(key).isprintable():
             raise UserError(f"{path} has the key {key!r}: expected a value, a colour or default.")
     return entries
+
+
+def describe(
+    stored: Mapping[T, int],
+    default: int | None,
+    table: LabelTable,
+    show: Callable[[T], str] = str,
+) -> dict[str, str]:
+    """Returns the meanings of a map, as in MapReader."""
+    entries = {show(key): value for key, value in stored.items()}
+    entries |= {} if default is None else {DEFAULT: default}
+    return {key: table.names.get(value, IGNORE) for key, value in entries.items()}
 
 
 def make_table(stored_by_name: Mapping[str, int]) -> LabelTable:

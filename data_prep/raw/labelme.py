@@ -25,7 +25,7 @@ from alp_jax.data.labels import LabelTable
 from alp_jax.data.yaml_text import decode_text
 from alp_jax.errors import UserError
 from data_prep.common.json_text import parse_json
-from data_prep.raw.label_map import DEFAULT, load_entries, make_table, number_classes
+from data_prep.raw.label_map import DEFAULT, describe, load_entries, make_table, number_classes
 from data_prep.raw.labels import WRONG_FORMAT, check_values
 from data_prep.raw.layout import FaultError, MapReader
 
@@ -50,9 +50,9 @@ class ShapeMap(MapReader):
     table: LabelTable
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """The labels that the user has named."""
-        return tuple(self.stored)
+    def meanings(self) -> Mapping[str, str]:
+        """Label of a shape -> class, as in MapReader."""
+        return describe(self.stored, self.default, self.table)
 
     def read_with_keys(self, data: bytes) -> tuple[np.ndarray, frozenset[str]]:
         """Draws the shapes of a file, as in MapReader."""

@@ -41,8 +41,8 @@ class MapReader(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def keys(self) -> tuple[str, ...]:
-        """The values, colours or names of the map, as messages show them."""
+    def meanings(self) -> Mapping[str, str]:
+        """Value, colour or name, or "default" -> class or "ignore", as the user's map says."""
 
     @abc.abstractmethod
     def read_with_keys(self, data: bytes) -> tuple[np.ndarray, frozenset[str]]:

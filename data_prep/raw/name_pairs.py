@@ -38,6 +38,9 @@ class NamePattern:
     stem: str
     endings: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return self.stem if len(self.endings) > 1 else f"{self.stem}.{self.endings[0]}"
+
     @property
     def num_stars(self) -> int:
         """Number of `*`."""
@@ -61,7 +64,8 @@ class NamePattern:
             if other.path != file.path:
                 raise UserError(
                     f"{other} and {file} would have the same name, {name}: rename or remove one, "
-                    "or say with --pairs which ending is meant, such as --pairs='*.png:*.png'."
+                    "or say with --pairs which ending is meant, such as --pairs='*.png' for images "
+                    "and --pairs='*.jpg:*.png' with labels."
                 )
         return dict(sorted(found.items()))
 
@@ -101,28 +105,33 @@ class Paired:
 
 @dataclasses.dataclass(frozen=True)
 class PairRule:
-    """Which image and which label are a pair."""
+    """Which image and which label are a pair.
+
+    Attributes:
+        image: pattern of images.
+        label: pattern of labels; None: it was not given, which is enough for images only.
+    """
 
     image: NamePattern
-    label: NamePattern
+    label: NamePattern | None = None
 
     def pair(self, images: RawFiles, labels: RawFiles | None) -> Paired:
         """Pairs all files that fit.
 
         Args:
             images: folder of the images.
-            labels: folder of the labels: the same object if they lie in one folder. None: images
-                have no labels.
+            labels: folder of the labels: the same object if they lie in one folder. None: only
+                the images are wanted.
         Raises:
             UserError: if a file could be the image or the label, or one of two pairs.
         """
         image_names = self.image.find(images)
+        label_names = {} if self.label is None else self.label.find(labels or images)
+        if labels is images or (labels is None and self != SAME_NAMES):
+            image_names, label_names = self._separate(image_names, label_names)
         if labels is None:
             pairs = [Pair(name, file, None) for name, file in image_names.items()]
-            return Paired(pairs, [], image_names, {})
-        label_names = self.label.find(labels)
-        if labels is images:
-            image_names, label_names = self._separate(image_names, label_names)
+            return Paired(pairs, [], image_names, label_names if self != SAME_NAMES else {})
         pairs, faults = [], []
         owners: dict[str, RawFile] = {}
         for name, image in image_names.items():
@@ -146,7 +155,7 @@ class PairRule:
     def partner(self, name: str) -> str | None:
         """Returns the name of the label of an image; None if the image does not fit."""
         texts = self.image.split(name)
-        return None if texts is None else self.label.fill(texts)
+        return None if texts is None or self.label is None else self.label.fill(texts)
 
     def _separate(
         self, images: dict[str, RawFile], labels: dict[str, RawFile]
@@ -154,7 +163,9 @@ class PairRule:
         """Decides for each file of one folder whether it is an image or a label."""
         is_label = {file.path for file in labels.values()}
         both = [file for file in images.values() if file.path in is_label]
-        if both and self.image.weight == self.label.weight:
+        if not both or self.label is None:
+            return images, labels
+        if self.image.weight == self.label.weight:
             raise UserError(
                 f"{both[0]} fits both sides of --pairs, so it could be an image or a label: write "
                 f"more of the names into one side, such as {EXAMPLES}."
@@ -165,43 +176,44 @@ class PairRule:
         return {n: file for n, file in images.items() if file.path not in taken}, labels
 
 
-def parse_pairs(text: str) -> PairRule:
+def parse_pairs(text: str, *, with_labels: bool = True) -> PairRule:
     """Parses the value of the flag --pairs, "IMAGE:LABEL".
 
+    Args:
+        text: the value.
+        with_labels: whether there are labels; without them "IMAGE" is enough.
     Raises:
         UserError: if it has another form.
     """
     sides = text.split(":")
-    if len(sides) != 2 or not all(sides):
+    if not all(sides) or len(sides) not in ((2,) if with_labels else (1, 2)):
         raise UserError(
             f"pairs is {text!r}: expected the names of images and labels with a colon between "
             f"them, and * for what they share; write, for example, {EXAMPLES}."
         )
-    image, label = (_parse_side(side) for side in sides)
-    rule = PairRule(
-        NamePattern(image[0], image[1] or ENDINGS), NamePattern(label[0], label[1] or ENDINGS)
-    )
-    if image[1] == (SHAPES,):
+    patterns = [_parse_side(side) for side in sides]
+    if patterns[0].endings == (SHAPES,):
         raise UserError(f"pairs is {text!r}, but images have no ending .{SHAPES}: leave it out.")
-    if not rule.image.num_stars or rule.image.num_stars != rule.label.num_stars:
+    stars = {pattern.num_stars for pattern in patterns}
+    if len(stars) != 1 or 0 in stars:
         raise UserError(
             f"pairs is {text!r}: expected as many * on both sides, and at least one, as they stand "
             f"for the same texts; write, for example, {EXAMPLES}."
         )
-    if "**" in text or text.startswith("/") or ":/" in text:
+    if "**" in text or any(side.startswith("/") for side in sides):
         raise UserError(
             f"pairs is {text!r}: expected paths below the folders, where one * stands for any text "
             f"with its folders; write, for example, {EXAMPLES}."
         )
-    return rule
+    return PairRule(*patterns)
 
 
-def _parse_side(side: str) -> tuple[str, tuple[str, ...]]:
+def _parse_side(side: str) -> NamePattern:
     """Splits a pattern into its stem and its ending, which may be missing."""
     stem, dot, ending = side.rpartition(".")
     if stem and _ENDING.fullmatch(dot + ending):
-        return stem, (ending.lower(),)
-    return side, ()
+        return NamePattern(stem, (ending.lower(),))
+    return NamePattern(side, ENDINGS)
 
 
 SAME_NAMES = parse_pairs("*:*")

@@ -16,6 +16,7 @@ from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
+from data_prep.raw.label_map import DEFAULT
 from data_prep.raw.layout import Layout, MapReader, NothingFoundError, Selection
 
 _LISTED = 20  # lines of faults and of mismatches after a preparation
@@ -152,8 +153,8 @@ def group_remarks(remarks: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def print_unmet_keys(layout: Layout, met: Collection[str]) -> None:
     """Prints the values, colours or names of the user's label map that no label held."""
-    keys = layout.read_label.keys if isinstance(layout.read_label, MapReader) else ()
-    unmet = [key for key in keys if key not in met]
+    keys = layout.read_label.meanings if isinstance(layout.read_label, MapReader) else {}
+    unmet = [key for key in keys if key not in met and key != DEFAULT]
     if unmet:
         print(f"  In the label map, but in no label: {shorten(unmet, _LISTED)}.")
 

@@ -136,7 +136,7 @@ def test_some_names_do_not_match(tmp_path, capsys):
     assert "images without label: 1 (c.png) and labels without image: 1 (d.png)" in message
     assert "such as --pairs='*:*_mask'" in message
     assert run(tmp_path, *arguments, "--pairs=*:*_L") == 2
-    assert "has nothing for configuration mine" in error_of(capsys)
+    assert "fits the label side of --pairs, *_L: it has a.png, b.png" in error_of(capsys)
     assert run(tmp_path, *arguments, "--skip_bad") == 0
     assert list(raw.read(tmp_path / "datasets", "image_folder/mine", "train")) == ["a", "b"]
 
@@ -182,14 +182,48 @@ def test_an_ending_decides_between_labels(tmp_path, capsys):
     raw.write(tmp_path / "labels", {"a.png": raw.png(np.full((38, 70), 7)), "a.bmp": b""})
     folders = (tmp_path / "images", tmp_path / "labels")
     assert run(tmp_path, *folders) == 2
-    assert "such as --pairs='*.png:*.png'" in error_of(capsys)
+    assert "such as --pairs='*.png' for images and --pairs='*.jpg:*.png' with" in error_of(capsys)
     assert run(tmp_path, *folders, "--pairs=*.png:*.png") == 0
 
 
-def test_pairs_need_labels(tmp_path, capsys):
-    raw.write(tmp_path / "images", {"a.png": raw.png(raw.rgb(0))})
-    assert run(tmp_path, tmp_path / "images", "", "--pairs=*:*_L") == 2
-    assert "pairs is given without labels: give --labels=FOLDER, too, which may" in error_of(capsys)
+# The image side alone of the last one would take the masks, too.
+@pytest.mark.parametrize(
+    ("name", "with_label_side"),
+    [
+        (name, side)
+        for name in DATASETS
+        for side in (True, False)
+        if (name, side) != ("masks", False)
+    ],
+)
+def test_images_alone(tmp_path, capsys, name, with_label_side):
+    """A target without labels, of which a rule picks the images."""
+    rule, images, labels, _ = DATASETS[name]
+    folder(tmp_path, name)
+    rule = rule if with_label_side else rule.partition(":")[0]
+    arguments = (
+        "image_folder", "--workers=1", "--name=mine", f"--images={tmp_path / 'images'}",
+        f"--data_dir={tmp_path / 'datasets'}", f"--pairs={rule}",
+    )  # fmt: skip
+    assert COMMAND.main(arguments) == 0
+    examples = raw.read(tmp_path / "datasets", "image_folder/mine", "train", labelled=False)
+    assert list(examples) == sorted(x.partition("/")[2].rpartition(".")[0] for x in images)
+    unread = f"labels, which are not read without --labels: {len(labels)}"
+    assert (unread in capsys.readouterr().out) == (name == "masks")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ("*_a:*_b", "No file in {root}/images fits the image side of --pairs, *_a: it has x.png"),
+        ("*:*_b.png", "fits the label side of --pairs, *_b.png: it has y.png; write patterns"),
+        ("*", "pairs is '*': expected the names of images and labels with a colon"),
+    ],
+)
+def test_a_rule_that_nothing_fits(tmp_path, capsys, pairs, words):
+    raw.write(tmp_path, {"images/x.png": raw.png(raw.rgb(0)), "labels/y.png": b""})
+    assert run(tmp_path, tmp_path / "images", tmp_path / "labels", f"--pairs={pairs}") == 2
+    assert words.format(root=tmp_path) in error_of(capsys)
 
 
 NAMES = st.text(st.sampled_from("ab_L/."), min_size=1, max_size=6)

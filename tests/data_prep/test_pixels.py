@@ -402,6 +402,7 @@ def test_a_video_that_ends_early_is_told(tmp_path, capsys):
         ({"a.mp4": b"no video"}, ["--every=2"], "files that cannot be decoded: 1 (a.mp4)"),
         ({"drive.avi": None}, ["--every=9"], "videos without a frame to take: 1 (drive.avi)"),
         ({"drive.avi": None}, ["--every=0"], "every"),
+        ({"a.png": b""}, ["--every=2", "--images={root}"], "every is 2, but {root} has no video"),
         ({"drive.avi": None}, ["--every=2", "--labels=."], "frames of a video have no labels"),
         ({"drive.avi": None}, [], "say with --every=N that every Nth frame is to be taken"),
     ],
@@ -412,8 +413,10 @@ def test_videos_that_cannot_be_taken(tmp_path, capsys, files, more, words):
             write_video(tmp_path / "raw" / name, 3)
         else:
             raw.write(tmp_path / "raw", {name: data})
+    root = str(tmp_path / "raw")
+    more = [flag.format(root=root) for flag in more]
     assert prepare_video(tmp_path, tmp_path / "raw" / name, *more) == 2
-    assert words in capsys.readouterr().err
+    assert words.format(root=root) in capsys.readouterr().err
     assert not (tmp_path / "datasets").exists()
 
 
