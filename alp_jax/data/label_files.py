@@ -52,17 +52,20 @@ def read(path: pathlib.Path) -> Fields:
       UserError: if the file cannot be read or is not a label set; the message names the fault.
     """
     try:
-        content = parse_yaml(decode_text(path.read_bytes()))
+        text = decode_text(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"There is no label set file {path} in {pathlib.Path.cwd()}: expected a YAML file with "
             "classes; give config.data.label_set a path from that folder, or an absolute one."
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = describe(error) if isinstance(error, OSError) else error
         raise UserError(
-            f"The label set {path} cannot be read ({describe(error)}): expected a text file in "
-            "YAML; give config.data.label_set another path."
+            f"The label set {path} cannot be read ({reason}): expected a text file in YAML; give "
+            "config.data.label_set another path."
         ) from error
+    try:
+        content = parse_yaml(text)
     except ValueError as error:
         raise UserError(
             f"The label set {path} is not YAML ({error}): expected keys such as classes; mend it."

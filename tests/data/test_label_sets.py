@@ -125,7 +125,8 @@ FAULTS = {
     "classes: [a, b]\nreport: 1": "did you mean reports?",
     "classes: [a, {name: b, color: [1, 2, 3]}]": "has the key 'color' in class number 2",
     "classes: [a, 7]": "has 7 as class number 2: expected a name, or name with colour and id",
-    "classes: [yes, a]": "has True as class number 1",
+    "classes: [yes, a]": "is not YAML (line 1: YAML reads yes as true: put it in quotes)",
+    "classes: [true, a]": "has True as class number 1",
     "classes: [a, {id: 3}]": "has {'id': 3} as class number 2",
     "classes: [a, {name: 7}]": "has 7 as name in class number 2: expected letters, digits",
     "classes: [a, _b]": "has '_b' as name in class number 2",
@@ -186,7 +187,7 @@ def test_a_label_set_that_is_nowhere_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"folder.yaml cannot be read \(Is a directory\)"):
         load_label_set("folder.yaml")
     (tmp_path / "latin.yml").write_bytes("classes: [a, caf\xe9]".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin.yml cannot be read \(UnicodeDecodeError"):
+    with pytest.raises(UserError, match=r"latin.yml cannot be read \(line 1: byte 0xe9 is not"):
         load_label_set("latin.yml")
     assert not is_label_set_name("mine")
     assert not is_label_set_name(19)

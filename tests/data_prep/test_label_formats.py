@@ -143,7 +143,7 @@ def test_other_encodings_are_refused_in_one_sentence(tmp_path, data, words):
     assert words in refusal(lambda: load_label_map(str(tmp_path / "map.yaml")))
     (tmp_path / "set.yaml").write_bytes(data)
     message = refusal(lambda: load_label_set(tmp_path / "set.yaml"))
-    assert "set.yaml is not YAML (" in message
+    assert "set.yaml cannot be read (" in message
     assert "save it as UTF-8" in message
 
 
