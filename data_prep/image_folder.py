@@ -12,6 +12,7 @@ The label map names your own classes, and the dataset stores them (docs/own_data
 
 import pathlib
 import re
+import shlex
 
 from absl import flags
 
@@ -132,12 +133,16 @@ def _find_rule(values: flags.FlagValues) -> PairRule:
     )
     if image_path == label_path:
         return parse_pairs(values.pairs) if values.pairs else _refuse_one_folder(values)
-    if image_path.is_relative_to(label_path) or label_path.is_relative_to(image_path):
-        raise UserError(
-            f"images is {values.images} and labels is {values.labels}: one is inside the other, so "
-            "that labels would be taken for images; give two folders side by side, or the outer "
-            "one for both, and --pairs='IMAGES/*:LABELS/*'."
-        )
+    for outer, inner, form in (
+        (image_path, label_path, "*:{}/*"), (label_path, image_path, "{}/*:*")
+    ):  # fmt: skip
+        if inner.is_relative_to(outer):
+            pairs = form.format(inner.relative_to(outer).as_posix())
+            raise UserError(
+                f"images is {values.images} and labels is {values.labels}: one is inside the "
+                "other, so that labels would be taken for images; give two folders side by side, "
+                f"or both in one: --images={outer} --labels={outer} --pairs={shlex.quote(pairs)}."
+            )
     if values.pairs:
         return parse_pairs(values.pairs)
     files = RawFiles(values.labels)

@@ -24,21 +24,23 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageError(ValueError):
-    """A file cannot be read as an image; the message completes "FILE ..."."""
-
-
-class ImageIntensityError(ImageError):
-    """An image has more values than 8 bits hold, and nobody said how they become 8 bits.
+    """A file cannot be read as an image.
 
     Attributes:
       reason: completes "FILE ...".
-      remedy: what to do.
+      remedy: what to do; empty if it is not known. The message has both.
     """
 
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        self.reason, self.remedy = reason, remedy
+        super().__init__(f"{reason}: {remedy}" if remedy else reason)
+
+
+class ImageIntensityError(ImageError):
+    """An image has more values than 8 bits hold, and nobody said how they become 8 bits."""
+
     def __init__(self, reason: str) -> None:
-        self.reason = reason
-        self.remedy = f"say how 16 bits become 8 with --intensity: {CHOICES}"
-        super().__init__(f"{self.reason}: {self.remedy}")
+        super().__init__(reason, f"say how 16 bits become 8 with --intensity: {CHOICES}")
 
 
 def describe_png(data: bytes) -> tuple[int, int] | None:
@@ -111,8 +113,8 @@ def to_rgb(
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         raise ImageError(
-            "holds 32-bit values, but 8 or 16 bits per channel are read: convert it to a 16-bit "
-            "PNG or TIFF file"
+            "holds 32-bit values, but 8 or 16 bits per channel are read",
+            "convert it to a 16-bit PNG or TIFF file",
         )
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # Pillow's way for palettes with transparency.
@@ -144,7 +146,8 @@ def read_16_bits(data: bytes, image: Image.Image) -> np.ndarray:
     if decoded is None or not known or sizes != (np.uint16, image.height, image.width):
         raise ImageError(
             f"holds more than 8 bits per channel in the mode {image.mode} or an encoding that is "
-            "not read: convert it to a 16-bit PNG file of grey values or RGB"
+            "not read",
+            "convert it to a 16-bit PNG file of grey values or RGB",
         )
     if decoded.ndim == 2 or image.mode in ("L", "LA"):
         return decoded if decoded.ndim == 2 else np.ascontiguousarray(decoded[:, :, 0])

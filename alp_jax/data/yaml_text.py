@@ -135,7 +135,11 @@ def _check_plain(node: yaml.ScalarNode) -> None:
         _refuse(node.start_mark, f"{text} is no text for YAML but a {kind}: put it in quotes")
     elif not _CLEAR[kind].fullmatch(text):
         value = str(yaml.safe_load(text)).lower()
-        remedy = "put it in quotes" if kind == "bool" else f"write {value}, or a text in quotes"
+        remedy = (
+            "put it in quotes"
+            if kind == "bool"
+            else f"write {value} if that is meant, or put a text in quotes"
+        )
         _refuse(node.start_mark, f"YAML reads {text} as {value}: {remedy}")
 
 

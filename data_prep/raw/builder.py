@@ -148,8 +148,8 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             if record.faults and not self._skip_bad:
                 fault = record.faults[0]
                 raise UserError(
-                    f"{fault.file} {fault.reason}: {fault.remedy}, list everything that is wrong "
-                    "with --check, or leave out what is wrong with --skip_bad."
+                    f"{fault.file} {fault.reason}: {fault.remedy}; --check lists everything that "
+                    "is wrong, and --skip_bad leaves it out."
                 )
             self._on_pair()
             self.faults += record.faults

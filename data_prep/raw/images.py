@@ -7,7 +7,7 @@ from alp_jax.data import images
 from alp_jax.data.images import PNG_GREY, PNG_PALETTE, PNG_RGB, describe_png
 from alp_jax.data.pipeline import RESAMPLING, resize
 from data_prep.common.png import encode_png
-from data_prep.raw.layout import Decoding, FaultError
+from data_prep.raw.layout import REPLACE, Decoding, FaultError
 
 __all__ = ["PNG_GREY", "PNG_PALETTE", "PNG_RGB", "describe_png", "open_image"]
 
@@ -23,7 +23,12 @@ def open_image(data: bytes) -> Image.Image:
     try:
         return images.open_image(data)
     except images.ImageError as error:
-        raise FaultError("files that cannot be decoded", str(error)) from error
+        raise refuse("files that cannot be decoded", error) from error
+
+
+def refuse(kind: str, error: images.ImageError) -> FaultError:
+    """Creates the fault of a file that cannot be read as an image."""
+    return FaultError(kind, error.reason, remedy=error.remedy or REPLACE)
 
 
 def to_rgb_file(
@@ -47,10 +52,9 @@ def to_rgb_file(
     try:
         pixels = images.to_rgb(data, image, upright=decoding.upright, intensity=decoding.intensity)
     except images.ImageIntensityError as error:
-        kind = "images of more than 8 bits"
-        raise FaultError(kind, error.reason, remedy=error.remedy) from error
+        raise refuse("images of more than 8 bits", error) from error
     except images.ImageError as error:
-        raise FaultError("images of a wrong format", str(error)) from error
+        raise refuse("images of a wrong format", error) from error
     original = (pixels.shape[0], pixels.shape[1])
     if size is not None:
         pixels = resize(np.ascontiguousarray(pixels), size, RESAMPLING[RESIZING_FILTER])

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from alp_jax.data import images
-from data_prep.raw.images import PNG_GREY, describe_png, open_image
+from data_prep.raw.images import PNG_GREY, describe_png, open_image, refuse
 from data_prep.raw.labels import WRONG_FORMAT
 from data_prep.raw.layout import FaultError
 
@@ -104,7 +104,7 @@ def _read_equal_channels(data: bytes, image: Image.Image) -> np.ndarray:
         try:
             channels = np.atleast_3d(images.read_16_bits(data, image))
         except images.ImageError as error:
-            raise FaultError(WRONG_FORMAT, str(error)) from error
+            raise refuse(WRONG_FORMAT, error) from error
     if (channels != channels[:, :, :1]).any():
         raise FaultError(
             WRONG_FORMAT,

@@ -192,8 +192,8 @@ class Selection:
                 files = [fault.file for fault in self.faults if fault.kind == kind]
                 texts.append(f"{kind}: {len(files):,} ({shorten(files)})")
             raise UserError(
-                f"There are {' and '.join(texts)}: {self.remedy}, list all with --check, or leave "
-                "these out with --skip_bad."
+                f"There are {' and '.join(texts)}: {self.remedy}; --check lists all, and "
+                "--skip_bad leaves these out."
             )
 
 

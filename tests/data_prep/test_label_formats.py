@@ -69,7 +69,7 @@ def train_id(name):
         ('"#804080": road\n"128,64,128": road\n', "names one colour twice, as '#804080' and"),
         ('"#abcdef": road\n"#ABCDEF": car\n', "names one colour twice"),
         ("default: road\ndefault: car\n1: sky\n", "line 2: the key 'default' is there twice"),
-        ("010: road\n", "line 1: YAML reads 010 as 8: write 8, or a text in quotes"),
+        ("010: road\n", "line 1: YAML reads 010 as 8: write 8 if that is meant, or"),
         ("'010': road\n", "has the key '010': It must be a label value"),
         ("0x10: road\n", "line 1: YAML reads 0x10 as 16"),
         ("0b11: road\n", "line 1: YAML reads 0b11 as 3"),

@@ -172,7 +172,9 @@ def test_folders_inside_each_other(tmp_path, capsys):
         np.full((38, 70), 7))})  # fmt: skip
     data = tmp_path / "data"
     assert run(tmp_path, data, data / "gt") == 2
-    assert "--pairs='IMAGES/*:LABELS/*'" in error_of(capsys)
+    assert f"--images={data} --labels={data} --pairs='*:gt/*'." in error_of(capsys)
+    assert run(tmp_path, data / "rgb", data) == 2
+    assert "--pairs='rgb/*:*'." in error_of(capsys)
     assert run(tmp_path, data, f"{data}/../data", "--pairs=rgb/*:gt/*") == 0
     assert list(raw.read(tmp_path / "datasets", "image_folder/mine", "train")) == ["rgb/a"]
 
