@@ -13,42 +13,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from alp_jax.data import orientation
-from alp_jax.data.intensity import CHOICES, Intensity, LossError, reduce
+from alp_jax.data.image_files import PNG_RGB, ImageError, describe_png
+from alp_jax.data.intensity import Intensity, has_16_bits, read_16_bits, reduce
 
 # File endings that count as images when a folder is read.
 ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
-PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
-
-_BITS_PER_SAMPLE = 258  # A tag of TIFF.
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-class ImageError(ValueError):
-    """A file cannot be read as an image.
-
-    Attributes:
-      reason: completes "FILE ...".
-      remedy: what to do; empty if it is not known. The message has both.
-    """
-
-    def __init__(self, reason: str, remedy: str = "") -> None:
-        self.reason, self.remedy = reason, remedy
-        super().__init__(f"{reason}: {remedy}" if remedy else reason)
-
-
-class ImageIntensityError(ImageError):
-    """An image has more values than 8 bits hold, and nobody said how they become 8 bits."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, f"say how 16 bits become 8 with --intensity: {CHOICES}")
-
-
-def describe_png(data: bytes) -> tuple[int, int] | None:
-    """Returns (bits per channel, colour type) of a PNG file; None for any other file.
-
-    Pillow silently reduces 16 bits to 8, and stretches fewer than 8.
-    """
-    return (data[24], data[25]) if data.startswith(_PNG_SIGNATURE) and len(data) > 25 else None
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -93,7 +62,7 @@ def to_rgb(
     bits become 8.
 
     Raises:
-      ImageIntensityError: if 8 bits would lose values, and `intensity` is not given.
+      LossError: if 8 bits would lose values, and `intensity` is not given.
       ImageError: if the image has 32 bits per channel.
     """
     if image.format == "JPEG" and is_plain_rgb(data, image, upright=upright):
@@ -102,10 +71,7 @@ def to_rgb(
         assert decoded is not None
         return np.ascontiguousarray(decoded[:, :, ::-1])
     if has_16_bits(data, image):
-        try:
-            pixels = reduce(read_16_bits(data, image), intensity)
-        except LossError as error:
-            raise ImageIntensityError(str(error)) from error
+        pixels = reduce(read_16_bits(data, image), intensity)
         if upright:
             pixels = orientation.turn(pixels, image.getexif().get(orientation.TAG, 1))
         return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
@@ -119,39 +85,6 @@ def to_rgb(
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # Pillow's way for palettes with transparency.
     return np.asarray(image.convert("RGB"))
-
-
-def has_16_bits(data: bytes, image: Image.Image) -> bool:
-    """Returns whether a decoded file has 9 to 16 bits per channel; Pillow reduces colours to 8."""
-    png = describe_png(data)
-    if png is not None:
-        return png[0] == 16
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ())
-    return image.mode.startswith("I;16") or (image.mode not in "IF" and max(bits, default=8) > 8)
-
-
-def read_16_bits(data: bytes, image: Image.Image) -> np.ndarray:
-    """Reads the values of a file with 16 bits per channel, without transparency.
-
-    Returns:
-      [H, W] or, for colours, [H, W, 3] (RGB) uint16, not turned by an EXIF orientation.
-    Raises:
-      ImageError: if they cannot be read.
-    """
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    known = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX")
-    sizes = None if decoded is None else (decoded.dtype, *decoded.shape[:2])
-    if decoded is None or not known or sizes != (np.uint16, image.height, image.width):
-        raise ImageError(
-            f"holds more than 8 bits per channel in the mode {image.mode} or an encoding that is "
-            "not read",
-            "convert it to a 16-bit PNG file of grey values or RGB",
-        )
-    if decoded.ndim == 2 or image.mode in ("L", "LA"):
-        return decoded if decoded.ndim == 2 else np.ascontiguousarray(decoded[:, :, 0])
-    return np.ascontiguousarray(decoded[:, :, 2::-1])
 
 
 def decode_rgb(data: bytes, intensity: Intensity | None = None) -> np.ndarray:

@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 from alp_jax.data import images
-from alp_jax.data.images import PNG_GREY, PNG_PALETTE, PNG_RGB, describe_png
+from alp_jax.data.image_files import PNG_GREY, PNG_PALETTE, PNG_RGB, ImageError, describe_png
+from alp_jax.data.intensity import LossError
 from alp_jax.data.pipeline import RESAMPLING, resize
 from data_prep.common.png import encode_png
 from data_prep.raw.layout import REPLACE, Decoding, FaultError
@@ -22,11 +23,11 @@ def open_image(data: bytes) -> Image.Image:
     """
     try:
         return images.open_image(data)
-    except images.ImageError as error:
+    except ImageError as error:
         raise refuse("files that cannot be decoded", error) from error
 
 
-def refuse(kind: str, error: images.ImageError) -> FaultError:
+def refuse(kind: str, error: ImageError) -> FaultError:
     """Creates the fault of a file that cannot be read as an image."""
     return FaultError(kind, error.reason, remedy=error.remedy or REPLACE)
 
@@ -51,9 +52,9 @@ def to_rgb_file(
         return data, (image.height, image.width)
     try:
         pixels = images.to_rgb(data, image, upright=decoding.upright, intensity=decoding.intensity)
-    except images.ImageIntensityError as error:
+    except LossError as error:
         raise refuse("images of more than 8 bits", error) from error
-    except images.ImageError as error:
+    except ImageError as error:
         raise refuse("images of a wrong format", error) from error
     original = (pixels.shape[0], pixels.shape[1])
     if size is not None:

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from alp_jax.data import images
+from alp_jax.data.image_files import ImageError
+from alp_jax.data.intensity import has_16_bits, read_16_bits
 from data_prep.raw.images import PNG_GREY, describe_png, open_image, refuse
 from data_prep.raw.labels import WRONG_FORMAT
 from data_prep.raw.layout import FaultError
@@ -73,7 +74,7 @@ def read_colours(data: bytes, image: Image.Image) -> np.ndarray:
     Raises:
         FaultError: if the file has more than 8 bits per channel.
     """
-    if image.mode[0] in "IF" or images.has_16_bits(data, image):
+    if image.mode[0] in "IF" or has_16_bits(data, image):
         raise FaultError(
             WRONG_FORMAT,
             "has more than 8 bits per channel, but the label map has colours of 8",
@@ -100,10 +101,10 @@ def _read_equal_channels(data: bytes, image: Image.Image) -> np.ndarray:
             WRONG_FORMAT, "has transparent pixels", remedy="save it without transparency"
         )
     channels = channels[:, :, :num_colours]
-    if images.has_16_bits(data, image):
+    if has_16_bits(data, image):
         try:
-            channels = np.atleast_3d(images.read_16_bits(data, image))
-        except images.ImageError as error:
+            channels = np.atleast_3d(read_16_bits(data, image))
+        except ImageError as error:
             raise refuse(WRONG_FORMAT, error) from error
     if (channels != channels[:, :, :1]).any():
         raise FaultError(
