@@ -46,7 +46,7 @@ def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:
       image: the decoded file.
       upright: whether images are rotated by their EXIF orientation.
     """
-    if upright and image.getexif().get(orientation.TAG, 1) != 1:
+    if upright and orientation.find_tag(image) != orientation.UPRIGHT:
         return False
     if image.format == "JPEG":
         return image.mode == "RGB"
@@ -73,7 +73,7 @@ def to_rgb(
     if has_16_bits(data, image):
         pixels = reduce(read_16_bits(data, image), intensity)
         if upright:
-            pixels = orientation.turn(pixels, image.getexif().get(orientation.TAG, 1))
+            pixels = orientation.turn(pixels, orientation.find_tag(image))
         return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     if upright:
         image = ImageOps.exif_transpose(image)

@@ -2,30 +2,24 @@
 
 Synopsis:
 
-  upright = turn(pixels, read_tag(data))    # as the image is shown
+  upright = turn(pixels, find_tag(image))    # as the image is shown
 
 1 is upright; 2 to 4 are mirrored or upside down; 5 to 8 have height and width exchanged.
 """
-
-import io
-import warnings
 
 import numpy as np
 from PIL import Image
 
 UPRIGHT = 1
-TAG = 0x0112
+_TAG = 0x0112
 
 
-def read_tag(data: bytes) -> int:
-    """Returns the EXIF orientation of an image file, 1 to 8; 1 if it has none or is no image."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Only the header: once its pixels are decoded, a TIFF file has no tag any more.
-            tag = Image.open(io.BytesIO(data)).getexif().get(TAG, UPRIGHT)
-    except Exception:  # Codecs raise many types; whoever decodes the pixels says what is wrong.
-        return UPRIGHT
+def find_tag(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an image, 1 to 8; 1 if it has none.
+
+    Once the pixels of a TIFF file are decoded, Pillow has turned them, and it has none any more.
+    """
+    tag = image.getexif().get(_TAG, UPRIGHT)
     return tag if tag in range(1, 9) else UPRIGHT
 
 

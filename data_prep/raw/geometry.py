@@ -5,7 +5,11 @@ Synopsis:
   ids, remark = fit_label(ids, label_data, image_data, image_size, decoding)
 """
 
+import io
+import warnings
+
 import numpy as np
+from PIL import Image
 
 from alp_jax.data import orientation
 from alp_jax.data.orientation import UPRIGHT
@@ -37,7 +41,7 @@ def fit_label(
     """
     turned = ids
     if decoding.upright:
-        turned = _turn(ids, label_data, orientation.read_tag(image_data), image_size, decoding)
+        turned = _turn(ids, label_data, _read_tag(image_data), image_size, decoding)
     _check_size(turned.shape, image_size, decoding)
     if turned is not ids and decoding.label_orientation is None:
         return turned, TURNED
@@ -47,7 +51,7 @@ def fit_label(
 def _turn(
     ids: np.ndarray, label_data: bytes, image_tag: int, image_size: Size, decoding: Decoding
 ) -> np.ndarray:
-    label_tag = orientation.read_tag(label_data)
+    label_tag = _read_tag(label_data)
     if label_tag != UPRIGHT:
         if label_tag != image_tag:
             raise FaultError(
@@ -61,6 +65,16 @@ def _turn(
         return ids
     fits = decoding.label_orientation or _find_view(ids.shape, image_tag, image_size)
     return ids if fits == "upright" else orientation.turn(ids, image_tag)
+
+
+def _read_tag(data: bytes) -> int:
+    """Returns the EXIF orientation in the header of a file; upright for files of shapes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return orientation.find_tag(Image.open(io.BytesIO(data)))
+    except Exception:  # Codecs raise many types; the pixels of both files were decoded before.
+        return UPRIGHT
 
 
 def _find_view(label_size: Size, image_tag: int, image_size: Size) -> str:
