@@ -91,7 +91,7 @@ def predict_to_folder(
     _check_apart(images, folder)
     frames = find_frames(images)
     outputs.check_inputs_outside(frames.files, folder)
-    outputs.claim(folder, "predictions", is_earlier=_has_summary)
+    outputs.claim(folder, _OUTPUTS)
     result = PredictedFolder(folder)
     try:
         _save_legend(folder / LEGEND, segmenter.label_set)
@@ -117,6 +117,9 @@ def _has_summary(folder: pathlib.Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(summary, dict) and {"input", "label_ids", "images"} <= summary.keys()
+
+
+_OUTPUTS = outputs.Kind("predictions", is_earlier=_has_summary)
 
 
 def _check_apart(images: str | os.PathLike[str], folder: pathlib.Path) -> None:
