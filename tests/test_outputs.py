@@ -106,7 +106,7 @@ def test_a_folder_of_a_user_is_left_as_it_is(commands, tmp_path, name):
     os.symlink(mine, tmp_path / "link")
     error = read_error(call(*commands.arguments(name, tmp_path / "link")))
     assert f"{tmp_path / 'link'} holds 'comparison.md', and is no folder of" in error
-    assert error.endswith("so files of yours might be replaced: give a new or an empty folder.")
+    assert "so files of yours might be replaced: give a new or an empty folder as --" in error
     assert read(mine) == before
 
 
@@ -130,8 +130,8 @@ def test_nothing_is_written_where_a_link_leads(commands, tmp_path, name):
     kinds = {
         "predict": "predictions",
         "predictions of a split": "predictions of a split",
-        "export": "exported segmenter",
-        "domain_shift": "experiment",
+        "export": "an exported segmenter",
+        "domain_shift": "an experiment",
     }
     outputs.claim(made, outputs.Kind(kinds[name]))
     (made / "curves").mkdir()
@@ -146,7 +146,7 @@ def test_a_report_goes_into_no_folder_of_a_user(saved_run, tmp_path, monkeypatch
 
     monkeypatch.setattr(writing, "read_runs", lambda _: [object()])
     before = fill(tmp_path)
-    with pytest.raises(UserError, match="is no folder of report of this package"):
+    with pytest.raises(UserError, match="is no folder of a report of this package"):
         writing.write_report({"run": saved_run}, tmp_path, title="", split="train")
     assert read(tmp_path) == before
 
@@ -155,8 +155,8 @@ def test_a_comparison_goes_into_no_folder_of_a_user(tmp_path):
     from alp_jax.study import comparison
 
     before = fill(tmp_path)
-    with pytest.raises(UserError, match="is no folder of comparison of this package"):
-        comparison.save(None, tmp_path, "")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="is no folder of a comparison of this package"):
+        comparison.save(None, tmp_path, "")
     assert read(tmp_path) == before
 
 
@@ -176,7 +176,7 @@ def test_a_run_of_a_version_without_marks_goes_on(saved_run, tmp_path):
     folder.mkdir()
     (folder / config.FILE_NAME).write_bytes((saved_run / config.FILE_NAME).read_bytes())
     outputs.claim(folder, config.RUN)
-    assert (folder / outputs.MARK).read_text() == "run\n"
+    assert (folder / outputs.MARK).read_text() == "a run\n"
 
 
 def test_links_and_hard_links_of_the_same_name_are_replaced_and_not_followed(tmp_path):
@@ -198,7 +198,7 @@ KINDS: dict[str, Callable[[], outputs.Kind]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@hypothesis.given(held=st.dictionaries(NAMES, st.sampled_from([b"", b"run\n", b"{}", b"\xff"])))
+@hypothesis.given(held=st.dictionaries(NAMES, st.sampled_from([b"", b"a run\n", b"{}", b"\xff"])))
 def test_what_is_claimed_is_empty_or_marked(tmp_path_factory, kind, held):
     folder = tmp_path_factory.mktemp("output")
     for name, data in held.items():
@@ -211,7 +211,8 @@ def test_what_is_claimed_is_empty_or_marked(tmp_path_factory, kind, held):
     try:
         outputs.claim(folder, wanted)
     except UserError:
-        assert not (is_empty or is_marked)
+        assert not is_empty
+        assert not is_marked
         assert read(folder) == before
     else:
         assert is_empty or is_marked

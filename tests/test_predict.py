@@ -318,5 +318,5 @@ def test_a_folder_of_predictions_takes_predictions_again(segmenter, tmp_path):
         alp_jax.predict_to_folder(segmenter, tmp_path / "images", output)
     (output / outputs.MARK).unlink()  # As of an earlier version.
     alp_jax.predict_to_folder(segmenter, tmp_path / "images", output)
-    with pytest.raises(UserError, match="is no folder of exported segmenter of this package"):
+    with pytest.raises(UserError, match="is no folder of an exported segmenter of this package"):
         alp_jax.export_segmenter(segmenter, output)

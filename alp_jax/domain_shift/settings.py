@@ -139,7 +139,7 @@ def _is_unmarked(folder: pathlib.Path) -> bool:
     return isinstance(fields, dict) and fields.keys() >= {"patch_sizes", "num_runs", "data"}
 
 
-_OUTPUTS = outputs.Kind("experiment", is_earlier=_is_unmarked)
+_OUTPUTS = outputs.Kind("an experiment", is_earlier=_is_unmarked)
 
 
 def save(settings: ShiftSettings, output: pathlib.Path) -> None:

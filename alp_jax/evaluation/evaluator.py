@@ -32,7 +32,7 @@ from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 PyTree = Any
-PREDICTIONS = outputs.Kind("predictions of a split")
+PREDICTIONS = outputs.Kind("predictions of a split", flag="predictions")
 
 
 class Evaluator:

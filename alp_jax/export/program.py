@@ -38,7 +38,7 @@ Image.fromarray(np.asarray(label_ids[0])).save(sys.argv[2])
 '''
 
 _OUTPUTS = outputs.Kind(
-    "exported segmenter", is_earlier=lambda folder: (folder / PROGRAM).is_file()
+    "an exported segmenter", is_earlier=lambda folder: (folder / PROGRAM).is_file()
 )
 
 

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
 _OUTPUTS = outputs.Kind(
-    "report",
+    "a report",
+    flag="",
     is_earlier=lambda folder: all(
         (folder / name).is_file() for name in (FILE_NAME, "predictions.png")
     ),

@@ -30,7 +30,7 @@ from alp_jax.workdir import files, outputs
 
 STEM = "comparison"
 _OUTPUTS = outputs.Kind(
-    "comparison",
+    "a comparison",
     flag="workdir",
     is_earlier=lambda folder: all((folder / f"{STEM}.{end}").is_file() for end in ("md", "csv")),
 )

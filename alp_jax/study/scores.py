@@ -30,7 +30,7 @@ def _is_unmarked(folder: pathlib.Path) -> bool:
     return any(config.is_unmarked_run(run) for run in runs)
 
 
-STUDY = outputs.Kind("study", flag="workdir", is_earlier=_is_unmarked, may_hold_links=True)
+STUDY = outputs.Kind("a study", flag="workdir", is_earlier=_is_unmarked, may_hold_links=True)
 
 # Type of `alp_jax.evaluation.results.Evaluation.summary`.
 Summary = dict[str, Any]

@@ -36,7 +36,7 @@ def is_unmarked_run(folder: pathlib.Path) -> bool:
     return isinstance(fields, dict) and fields.keys() >= _EARLIER_FIELDS
 
 
-RUN = outputs.Kind("run", flag="workdir", is_earlier=is_unmarked_run, may_hold_links=True)
+RUN = outputs.Kind("a run", flag="workdir", is_earlier=is_unmarked_run, may_hold_links=True)
 
 
 def load(workdir: pathlib.Path) -> RunSettings:
@@ -82,7 +82,7 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
     check_workdir(settings, workdir)
     fields = {"format": FORMAT, **to_config(settings).to_dict()}
     try:
-        outputs.claim(workdir, RUN)
+        outputs.mark(workdir, RUN)  # Checked before the workdir was locked.
         own_files.save(fields, workdir)
         files.write_text(path, json.dumps(fields, indent=2) + "\n")
     except OSError as error:

@@ -23,7 +23,7 @@ class Kind:
 
     Attributes:
       name: what the folder holds, such as "predictions"; written into its mark.
-      flag: what messages call the folder.
+      flag: the flag that names the folder; "" if none does.
       is_earlier: whether a folder without a mark was made by a version that left none.
       may_hold_links: whether a user may replace a part of the folder by a link, for example to a
         larger disk; else nothing is written where a link leads.
@@ -33,6 +33,10 @@ class Kind:
     flag: str = "output"
     is_earlier: Callable[[pathlib.Path], bool] = lambda _: False
     may_hold_links: bool = False
+
+    def ask(self, what: str) -> str:
+        """Asks for another folder: give a new one as --output."""
+        return f"give {what} as --{self.flag}" if self.flag else f"give {what}"
 
 
 def check(folder: pathlib.Path, kind: Kind) -> None:
@@ -48,22 +52,20 @@ def check(folder: pathlib.Path, kind: Kind) -> None:
         held = sorted(n for n in os.listdir(folder) if not n.startswith("."))
         if held and not _is_own(folder, kind):
             raise UserError(
-                f"The {kind.flag} {folder} holds {held[0]!r}, and is no folder of {kind.name} of "
-                "this package, so files of yours might be replaced: give a new or an empty folder."
+                f"{folder} holds {held[0]!r}, and is no folder of {kind.name} of this package, so "
+                f"files of yours might be replaced: {kind.ask('a new or an empty folder')}."
             )
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise UserError(
-            f"The {kind.flag} {folder} is a file: give a new or an empty folder."
-        ) from None
+        raise UserError(f"{folder} is a file: {kind.ask('a new or an empty folder')}.") from None
     except OSError as error:
         raise cannot_write(folder, kind, error) from error
     link = None if kind.may_hold_links else _find_link(folder)
     if link is not None:
         raise UserError(
-            f"The {kind.flag} {folder} holds the link {link}, and files where it leads might be "
-            "replaced: remove the link, or give another folder."
+            f"{folder} holds the link {link}, and files where it leads might be replaced: remove "
+            f"the link, or {kind.ask('another folder')}."
         )
 
 
@@ -109,8 +111,8 @@ def check_inputs_outside(inputs: Iterable[pathlib.Path], folder: pathlib.Path) -
 def cannot_write(folder: pathlib.Path, kind: Kind, error: OSError) -> UserError:
     """Creates the error about a folder of outputs that cannot be written to."""
     return UserError(
-        f"Cannot write to the {kind.flag} {folder} ({describe(error)}): give a folder that you may "
-        "write to, with enough space."
+        f"Cannot write to {folder} ({describe(error)}): "
+        f"{kind.ask('a folder that you may write to, with enough space,')}."
     )
 
 

@@ -19,7 +19,7 @@ _FOLDERS: dict[str, tuple[Part, str, dict[str, str] | None]] = {
     "new_frames": (Part.TARGET, "test", None),
 }
 NAMES = tuple(_FOLDERS)
-_OUTPUTS = outputs.Kind("pictures of the built-in cities", flag="folder")
+_OUTPUTS = outputs.Kind("pictures of the built-in cities", flag="folders")
 
 
 def write_folders(
