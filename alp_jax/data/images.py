@@ -5,18 +5,30 @@ Synopsis:
   pixels = decode_rgb(path.read_bytes())    # [H, W, 3] uint8
 """
 
+import contextlib
 import io
+import math
+import struct
+import threading
 import warnings
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 # File endings that count as images when a folder is read.
-ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
+ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "avif")
+# Of raw files of cameras, of which Pillow would read the small preview.
+RAW_ENDINGS = ("dng", "nef", "nrw", "cr2", "cr3", "arw", "raf", "orf", "rw2", "pef", "srw")
+MAX_PIXELS = 89_478_485  # Pillow's own limit; a file of few bytes can unpack to any size.
 PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
 
+_limit = MAX_PIXELS
 _EXIF_ORIENTATION = 0x0112
+_TIFF_NEW_SUBFILE_TYPE = 254
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -32,22 +44,175 @@ def describe_png(data: bytes) -> tuple[int, int] | None:
     return (data[24], data[25]) if data.startswith(_PNG_SIGNATURE) and len(data) > 25 else None
 
 
-def open_image(data: bytes) -> Image.Image:
-    """Decodes a whole image file.
+def limit_pixels(number: int) -> None:
+    """Sets how many pixels an image may have in this process, where a call gives no limit."""
+    global _limit
+    _limit = number
+
+
+def pixel_limit() -> int:
+    """Returns how many pixels an image may have in this process."""
+    return _limit
+
+
+def open_image(data: bytes, *, max_pixels: int | None = None) -> Image.Image:
+    """Decodes a whole image file that holds one picture.
+
+    Args:
+      data: content of the file.
+      max_pixels: most pixels that are decoded; None: `pixel_limit()`.
+    Raises:
+      ImageError: if it is truncated, damaged, not an image, too large, or holds several pictures.
+    """
+    with _decoding():
+        image = open_header(io.BytesIO(data), max_pixels=max_pixels)
+        pictures, _ = list_pictures(image)
+        if len(pictures) > 1:
+            raise ImageError(
+                f"holds {len(pictures)} pictures, of which only one could be taken: save each as a "
+                "file of its own"
+            )
+        image.seek(pictures[0])
+        _check_size(image, max_pixels)
+        image.load()
+        return image
+
+
+def open_header(file: BinaryIO, *, max_pixels: int | None = None) -> Image.Image:
+    """Opens an image file and reads its size; pixels are decoded later.
+
+    It differs from Image.open in its limit: Pillow's is one for the whole process.
 
     Raises:
-      ImageError: if it is truncated, damaged, not an image, or too large to be decoded safely.
+      ImageError: as for `open_image`.
     """
+    with _decoding():
+        image = _identify(file)
+        _check_size(image, max_pixels)
+        return image
+
+
+def list_pictures(image: Image.Image) -> tuple[list[int], int]:
+    """Lists the frames of a file that are pictures of their own.
+
+    Returns:
+      (indices of such frames, number of all others): smaller copies and masks of another page of a
+      TIFF file, and the previews and gain maps that cameras put behind a JPEG picture.
+    Raises:
+      ImageError: if the file is damaged.
+    """
+    with _decoding():
+        number = getattr(image, "n_frames", 1)
+        if image.format == "MPO":
+            return [0], number - 1
+        frames = list(range(number))
+        if image.format == "TIFF" and number > 1:
+            frames = [frame for frame in frames if not _is_copy(image, frame)] or [0]
+            image.seek(0)
+        return frames, number - len(frames)
+
+
+def _is_copy(image: Image.Image, frame: int) -> bool:
+    image.seek(frame)
+    kind = image.tag_v2.get(_TIFF_NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
+    return bool(kind & 0b101)  # A smaller copy or a transparency mask.
+
+
+def decode_pictures(
+    data: bytes, pictures: Sequence[int], *, max_pixels: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yields pictures of a file that holds several as upright RGB, [H, W, 3] uint8.
+
+    Raises:
+      ImageError: at a picture that cannot be read.
+    """
+    image = open_header(io.BytesIO(data), max_pixels=max_pixels)
+    for index, picture in enumerate(pictures, start=1):
+        try:
+            with _decoding():
+                image.seek(picture)
+                _check_size(image, max_pixels)
+                image.load()
+                pixels = to_rgb(data, image, upright=True)
+        except ImageError as error:
+            raise ImageError(f"{error}, at picture {index} of {len(pictures)}") from error
+        yield pixels
+
+
+def _check_size(image: Image.Image, max_pixels: int | None) -> None:
+    limit = pixel_limit() if max_pixels is None else max_pixels
+    pixels = image.width * image.height
+    if pixels > limit:
+        raise ImageError(
+            f"is {image.height}x{image.width} (height x width), {_millions(pixels)} megapixels, "
+            f"more than the {_millions(limit)} that are read: give "
+            f"--max_megapixels={math.ceil(pixels / 1e6)} if that is right"
+        )
+
+
+def _identify(file: BinaryIO) -> Image.Image:
+    """Opens a file with the first of Pillow's formats that takes it, like Image.open."""
+    Image.init()
+    prefix = file.read(16)
+    for name in Image.ID:
+        create, accepts = Image.OPEN[name]
+        accepted = accepts is None or accepts(prefix)
+        if accepted and not isinstance(accepted, str):  # A text says that the format is missing.
+            file.seek(0)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return create(file, "")
+    raise ImageError(_explain_unknown(prefix))
+
+
+def _explain_unknown(prefix: bytes) -> str:
+    brand = prefix[8:12] if prefix[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS or brand == b"avif":
+        kind = "an AVIF" if brand == b"avif" else "a HEIC"
+        return f"is {kind} image, which is not read here: convert it to PNG or JPEG"
+    return "cannot be decoded (cannot identify image file)"
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Turns whatever a codec raises into an ImageError, and keeps its warnings quiet."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            image.load()
-            return image
+        with _QUIET:
+            yield
+    except ImageError:
+        raise
     except Exception as error:  # Codecs raise many types.
         message = str(error).split(" <_io")[0].splitlines() or [type(error).__name__]
         raise ImageError(f"cannot be decoded ({message[0].rstrip('.')})") from error
+
+
+class _Quiet:
+    """Ignores warnings while any thread is inside; catch_warnings itself is not for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._outer: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._outer = warnings.catch_warnings()
+                self._outer.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._outer is not None:
+                self._outer.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+def _millions(pixels: int) -> str:
+    return f"{pixels / 1e6:,.0f}" if pixels >= 1e6 else f"{pixels / 1e6:.3g}"
 
 
 def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:
@@ -90,10 +255,12 @@ def to_rgb(data: bytes, image: Image.Image, *, upright: bool) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def decode_rgb(data: bytes) -> np.ndarray:
+def decode_rgb(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
     """Decodes a file to upright RGB, [H, W, 3] uint8: the pixels that preparation would store.
+
+    Takes the arguments of `open_image`.
 
     Raises:
       ImageError: if the file cannot be read as an image.
     """
-    return to_rgb(data, open_image(data), upright=True)
+    return to_rgb(data, open_image(data, max_pixels=max_pixels), upright=True)
