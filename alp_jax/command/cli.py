@@ -56,6 +56,12 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def allow_pixels(number: int) -> None:
+    """Lets OpenCV decode images of so many pixels; call it before OpenCV is imported."""
+    name = "OPENCV_IO_MAX_IMAGE_PIXELS"
+    os.environ[name] = str(max(number, int(os.environ.get(name, _ENVIRONMENT[name]))))
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Parses the flags, runs `main` and exits.
 

@@ -25,6 +25,8 @@ import numpy as np
 from alp_jax.data import images, videos, walk
 from alp_jax.data.images import ImageError
 from alp_jax.data.patterns import split_pattern
+from alp_jax.data.videos import ENDINGS as VIDEO_ENDINGS
+from alp_jax.data.videos import is_video
 from alp_jax.data.walk import PassedOver
 from alp_jax.errors import UserError, describe, printable
 
@@ -34,7 +36,7 @@ FURTHER_PICTURES = "further pictures in files of which the main one is taken"
 NOT_SEARCHED = "folders that the pattern does not search"
 
 _TRIED_ENDINGS = (*images.ENDINGS, *images.RAW_ENDINGS, "heic", "heif")
-_EXPECTED = f"images ({', '.join(images.ENDINGS)}) or videos ({', '.join(videos.ENDINGS)})"
+_EXPECTED = f"images ({', '.join(images.ENDINGS)}) or videos ({', '.join(VIDEO_ENDINGS)})"
 _THREADS = 8  # That look into files; on a network drive each look waits.
 
 
@@ -156,7 +158,7 @@ def _search_folder(root: pathlib.Path, given: str) -> tuple[list[pathlib.Path], 
     found = []
     for file in sorted(listing.files, key=lambda file: file.parts):
         path = root / file.path
-        if path.suffix.lower().removeprefix(".") in _TRIED_ENDINGS or videos.is_video(path):
+        if path.suffix.lower().removeprefix(".") in _TRIED_ENDINGS or is_video(path):
             found.append(path)
         else:
             passed_over.append(PassedOver(file.path, OTHER_ENDING, "is no image or video"))
@@ -201,7 +203,7 @@ def _search_pattern(given: str) -> tuple[pathlib.Path, list[pathlib.Path], list[
 
 def _look(path: pathlib.Path) -> InputFile:
     """Finds out how many pictures a file has; whether they can be read is seen later."""
-    if videos.is_video(path):
+    if is_video(path):
         return InputFile(path, (), videos.count_frames(path))
     try:
         with path.open("rb") as file:

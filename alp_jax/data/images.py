@@ -27,7 +27,7 @@ PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
 
 _limit = MAX_PIXELS
 _EXIF_ORIENTATION = 0x0112
-_TIFF_NEW_SUBFILE_TYPE = 254
+_TIFF_NEW_SUBFILE_TYPE, _TIFF_BITS_PER_SAMPLE = 254, 258
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -132,11 +132,23 @@ def decode_pictures(
             with _decoding():
                 image.seek(picture)
                 _check_size(image, max_pixels)
+                _check_depth(data, image)
                 image.load()
                 pixels = to_rgb(data, image, upright=True)
         except ImageError as error:
             raise ImageError(f"{error}, at picture {index} of {len(pictures)}") from error
         yield pixels
+
+
+def _check_depth(data: bytes, image: Image.Image) -> None:
+    """Refuses 16-bit colours: Pillow reduces them, and OpenCV reads the first picture only."""
+    png = describe_png(data)
+    tags = getattr(image, "tag_v2", {})
+    bits = png[0] if png else max(tags.get(_TIFF_BITS_PER_SAMPLE, (8,)))
+    if bits > 8 and not image.mode.startswith(("I", "F")):
+        raise ImageError(
+            f"holds several pictures of {bits} bits per channel: save each as a file of its own"
+        )
 
 
 def _check_size(image: Image.Image, max_pixels: int | None) -> None:
@@ -263,4 +275,6 @@ def decode_rgb(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
     Raises:
       ImageError: if the file cannot be read as an image.
     """
-    return to_rgb(data, open_image(data, max_pixels=max_pixels), upright=True)
+    image = open_image(data, max_pixels=max_pixels)
+    with _decoding():
+        return to_rgb(data, image, upright=True)

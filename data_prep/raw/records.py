@@ -53,6 +53,7 @@ def make_record(recipe: Recipe, pair: Pair) -> Record:
     image, image_size = b"", None
     label, label_size = None, None
     try:
+        _check_name(pair.name)
         data = _read(pair.image)
         image, image_size = to_rgb_file(data, recipe.image_size, upright=recipe.upright)
     except FaultError as error:
@@ -75,6 +76,15 @@ def check_pair(recipe: Recipe, pair: Pair) -> Record:
     """Converts a pair only to find its faults, and drops image and label."""
     record = make_record(recipe, pair)
     return dataclasses.replace(record, image=b"", label=None)
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise FaultError(
+            "names that are not UTF-8", "has a name that is not UTF-8, as a record needs: rename it"
+        ) from error
 
 
 def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:
