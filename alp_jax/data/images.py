@@ -25,7 +25,7 @@ RAW_ENDINGS = ("dng", "nef", "nrw", "cr2", "cr3", "arw", "raf", "orf", "rw2", "p
 MAX_PIXELS = 89_478_485  # Pillow's own limit; a file of few bytes can unpack to any size.
 PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
 
-_limit = MAX_PIXELS
+_limit: int | None = None
 _EXIF_ORIENTATION = 0x0112
 _TIFF_NEW_SUBFILE_TYPE, _TIFF_BITS_PER_SAMPLE = 254, 258
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
@@ -44,15 +44,21 @@ def describe_png(data: bytes) -> tuple[int, int] | None:
     return (data[24], data[25]) if data.startswith(_PNG_SIGNATURE) and len(data) > 25 else None
 
 
-def limit_pixels(number: int) -> None:
-    """Sets how many pixels an image may have in this process, where a call gives no limit."""
+@contextlib.contextmanager
+def limiting_pixels(number: int | None) -> Iterator[None]:
+    """Sets how many pixels an image may have where a call gives no limit; None changes nothing."""
     global _limit
-    _limit = number
+    outer = _limit
+    _limit = outer if number is None else number
+    try:
+        yield
+    finally:
+        _limit = outer
 
 
 def pixel_limit() -> int:
-    """Returns how many pixels an image may have in this process."""
-    return _limit
+    """Returns how many pixels an image may have where a call gives no limit."""
+    return MAX_PIXELS if _limit is None else _limit
 
 
 def open_image(data: bytes, *, max_pixels: int | None = None) -> Image.Image:
@@ -168,10 +174,10 @@ def _identify(file: BinaryIO) -> Image.Image:
     prefix = file.read(16)
     for name in Image.ID:
         create, accepts = Image.OPEN[name]
-        accepted = accepts is None or accepts(prefix)
-        if accepted and not isinstance(accepted, str):  # A text says that the format is missing.
-            file.seek(0)
-            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+            accepted = accepts is None or accepts(prefix)
+            if accepted and not isinstance(accepted, str):  # A text: the format is missing.
+                file.seek(0)
                 return create(file, "")
     raise ImageError(_explain_unknown(prefix))
 

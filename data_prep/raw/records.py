@@ -83,7 +83,7 @@ def _check_name(name: str) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raise FaultError(
-            "names that are not UTF-8", "has a name that is not UTF-8, as a record needs: rename it"
+            "names that no record can hold", "has a name that is not UTF-8: rename it"
         ) from error
 
 
