@@ -1,4 +1,4 @@
-"""Which files are taken: the walker, patterns, names of any bytes, hidden copies, identical files."""
+"""Which files are taken: the walker, patterns, names of any bytes, hidden and identical copies."""
 
 import os
 import pathlib
@@ -120,7 +120,7 @@ def test_hidden_copies_are_not_taken_by_any_command(tmp_path, capsys):
     assert found == ["b.png", "day/a.png"]
     pattern = [frame.name for frame in find_frames(f"{tmp_path}/in/**/*.png")]
     assert pattern == ["b", "day/a"]
-    raw.write_zip(tmp_path / "in" / "more.zip", {name: PNG for name in [*HIDDEN, "c/d.png"]})
+    raw.write_zip(tmp_path / "in" / "more.zip", dict.fromkeys([*HIDDEN, "c/d.png"], PNG))
     listed = {str(file) for _, file in RawFiles(tmp_path / "in").find_all(r"(?P<name>.+)\.png")}
     assert listed == {"b.png", "day/a.png", "more.zip:c/d.png"}
     arguments = [f"--images={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}", "--workers=1"]

@@ -8,7 +8,6 @@ Synopsis:
 import contextlib
 import io
 import math
-import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # File endings that count as images when a folder is read.
 ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "avif")
@@ -78,22 +77,25 @@ def open_image(data: bytes, *, max_pixels: int | None = None) -> Image.Image:
                 f"holds {len(pictures)} pictures, of which only one could be taken: save each as a "
                 "file of its own"
             )
-        image.seek(pictures[0])
+        _seek(image, pictures[0])
         _check_size(image, max_pixels)
-        image.load()
+        _load(image)
         return image
 
 
 def open_header(file: BinaryIO, *, max_pixels: int | None = None) -> Image.Image:
     """Opens an image file and reads its size; pixels are decoded later.
 
-    It differs from Image.open in its limit: Pillow's is one for the whole process.
-
     Raises:
       ImageError: as for `open_image`.
     """
     with _decoding():
-        image = _identify(file)
+        prefix = file.read(16)
+        try:
+            with _without_pillows_limit():
+                image = Image.open(file)
+        except UnidentifiedImageError as error:
+            raise ImageError(_explain_unknown(prefix)) from error
         _check_size(image, max_pixels)
         return image
 
@@ -114,12 +116,26 @@ def list_pictures(image: Image.Image) -> tuple[list[int], int]:
         frames = list(range(number))
         if image.format == "TIFF" and number > 1:
             frames = [frame for frame in frames if not _is_copy(image, frame)] or [0]
-            image.seek(0)
+            _seek(image, 0)
         return frames, number - len(frames)
 
 
+def _load(image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        assert isinstance(image, ImageFile.ImageFile)
+        with _without_pillows_limit():  # Of TIFF files, Pillow compares the tiles once more.
+            image.load_prepare()
+    image.load()
+
+
+def _seek(image: Image.Image, frame: int) -> None:
+    with _without_pillows_limit():
+        image.seek(frame)
+
+
 def _is_copy(image: Image.Image, frame: int) -> bool:
-    image.seek(frame)
+    _seek(image, frame)
     kind = image.tag_v2.get(_TIFF_NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
     return bool(kind & 0b101)  # A smaller copy or a transparency mask.
 
@@ -136,10 +152,10 @@ def decode_pictures(
     for index, picture in enumerate(pictures, start=1):
         try:
             with _decoding():
-                image.seek(picture)
+                _seek(image, picture)
                 _check_size(image, max_pixels)
                 _check_depth(data, image)
-                image.load()
+                _load(image)
                 pixels = to_rgb(data, image, upright=True)
         except ImageError as error:
             raise ImageError(f"{error}, at picture {index} of {len(pictures)}") from error
@@ -168,18 +184,18 @@ def _check_size(image: Image.Image, max_pixels: int | None) -> None:
         )
 
 
-def _identify(file: BinaryIO) -> Image.Image:
-    """Opens a file with the first of Pillow's formats that takes it, like Image.open."""
-    Image.init()
-    prefix = file.read(16)
-    for name in Image.ID:
-        create, accepts = Image.OPEN[name]
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-            accepted = accepts is None or accepts(prefix)
-            if accepted and not isinstance(accepted, str):  # A text: the format is missing.
-                file.seek(0)
-                return create(file, "")
-    raise ImageError(_explain_unknown(prefix))
+@contextlib.contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Lifts Pillow's limit of pixels, which the whole process has, while a header is read.
+
+    An image that Pillow refuses has no size to compare or to tell.
+    """
+    with _HEADER_LOCK:
+        outer, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = outer
 
 
 def _explain_unknown(prefix: bytes) -> str:
@@ -227,6 +243,7 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
+_HEADER_LOCK = threading.Lock()
 
 
 def _millions(pixels: int) -> str:

@@ -107,8 +107,8 @@ def predict_to_folder(
 
 
 def _check_apart(images: str | os.PathLike[str], folder: pathlib.Path) -> None:
-    source = pathlib.Path(images).expanduser()
-    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+    source = pathlib.Path(os.path.expanduser(images))
+    if os.path.isdir(source) and folder.resolve().is_relative_to(source.resolve()):
         raise UserError(
             f"The output {folder} lies in the input {source}, so that the next time predictions "
             "would be taken for images: give a folder beside it."

@@ -54,9 +54,9 @@ class PredictionFiles:
         """
         self._folder = folder
         self._lock = threading.Lock()
-        self._journal: BinaryIO | None = None
         summary = read_summary(folder)
-        self._earlier = list(summary.get("images", {})) if summary else []
+        names = summary["images"] if summary else ()
+        self._earlier = [name for name in names if "\0" not in name]
         self._check_unchanged()
         self._earlier += _read_journal(folder / UNFINISHED)
 
@@ -73,7 +73,7 @@ class PredictionFiles:
                 parents.add(path.parent)
         for parent in sorted(parents, key=lambda path: len(path.parts), reverse=True):
             self._remove_empty(parent)
-        self._journal = journal.open("wb")
+        journal.write_bytes(b"")
 
     def write(self, name: str, prediction: Prediction) -> str | None:
         """Writes the files of one image.
@@ -108,8 +108,6 @@ class PredictionFiles:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Writes the summary, which says that the prediction is complete."""
-        if self._journal is not None:
-            self._journal.close()
         files.write_text(self._folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
         (self._folder / UNFINISHED).unlink(missing_ok=True)
 
@@ -123,10 +121,8 @@ class PredictionFiles:
         return file
 
     def _note(self, name: str) -> None:
-        with self._lock:
-            assert self._journal is not None
-            self._journal.write(_line(name))
-            self._journal.flush()
+        with self._lock, (self._folder / UNFINISHED).open("ab") as journal:
+            journal.write(_line(name))
 
     def _check_unchanged(self) -> None:
         if not self._earlier:

@@ -12,6 +12,7 @@ the windows of a few rows are kept, so memory does not grow with the image's hei
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,10 +41,7 @@ class Windows:
         self._variables = variables
         self._batch_size = batch_size
         self._cell = half(predictor.size)
-        # Windows that may overlap a cell, on each axis; one more ends at the border.
-        self._slots = [
-            (side - 1) // step + 2 for side, step in zip(predictor.size, self._cell, strict=True)
-        ]
+        self._num_slots = math.prod(map(count_slots, predictor.size))
         self.apply = jax.jit(predictor.apply)
         self._decide = jax.jit(
             functools.partial(_decide_cell, predictor=predictor),
@@ -124,7 +122,7 @@ class Windows:
         covers = [self._cover(start) for start, _ in windows]
         taken = [take_grids(grids, start, self._cell) for start, _ in windows]
         logits = [coarse for _, coarse in windows]
-        unused = self._slots[0] * self._slots[1] - len(windows)
+        unused = self._num_slots - len(windows)
         covers += [jax.tree.map(np.zeros_like, covers[0])] * unused
         taken += [taken[0]] * unused
         logits += [first] * unused
@@ -150,6 +148,11 @@ class Windows:
             ((place >= 0) & (place < side)).astype(np.float32)
             for place, side in zip(places, self._predictor.size, strict=True)
         )
+
+
+def count_slots(side: int) -> int:
+    """Returns how many windows may overlap a cell on one axis; one of them ends at the border."""
+    return (side - 1) // max(1, side // 2) + 2
 
 
 def _decide_cell(
