@@ -22,8 +22,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from alp_jax.data import images, videos, walk
-from alp_jax.data.images import ImageError
+from alp_jax.data import image_files, images, videos, walk
+from alp_jax.data.image_files import ImageError
 from alp_jax.data.patterns import split_pattern
 from alp_jax.data.videos import ENDINGS as VIDEO_ENDINGS
 from alp_jax.data.videos import is_video
@@ -80,7 +80,7 @@ class Frames:
       root: folder that names are relative to.
       files: images and videos.
       passed_over: what is in the input and is not among the files.
-      max_pixels: most pixels that an image may have; None: `images.pixel_limit()`.
+      max_pixels: most pixels that an image may have; None: `pixel_limit()`.
     """
 
     root: pathlib.Path
@@ -119,7 +119,7 @@ def find_frames(pattern: str | os.PathLike[str], *, max_pixels: int | None = Non
     Args:
       pattern: a folder, searched for images and videos with its subfolders; an image; a video; or a
         pattern of images and videos (`*`, `?`, `**`).
-      max_pixels: most pixels that an image may have; None: `images.pixel_limit()`.
+      max_pixels: most pixels that an image may have; None: `pixel_limit()`.
     Raises:
       UserError: if there is no image.
     """
@@ -207,8 +207,8 @@ def _look(path: pathlib.Path) -> InputFile:
         return InputFile(path, (), videos.count_frames(path))
     try:
         with path.open("rb") as file:
-            image = images.open_header(file)
-            pictures, num_further = images.list_pictures(image)
+            image = image_files.open_header(file)
+            pictures, num_further = image_files.list_pictures(image)
             return InputFile(path, tuple(pictures), len(pictures), num_further)
     except (ImageError, OSError):
         return InputFile(path)

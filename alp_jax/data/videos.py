@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from alp_jax.data.images import ImageError
+from alp_jax.data.image_files import ImageError
 
 ENDINGS = ("mp4", "avi", "mov", "mkv", "webm", "m4v", "mpg", "mpeg", "wmv", "ts", "mts", "m2ts",
            "flv", "3gp", "ogv")  # fmt: skip

@@ -23,7 +23,7 @@ from alp_jax.command import versions
 from alp_jax.command.counter import count
 from alp_jax.data import walk
 from alp_jax.data.frames import Frame, Frames, find_frames
-from alp_jax.data.images import ImageError
+from alp_jax.data.image_files import ImageError
 from alp_jax.data.labels import LabelSet
 from alp_jax.data.walk import PassedOver
 from alp_jax.errors import UserError, describe, printable
