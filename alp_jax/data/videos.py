@@ -6,7 +6,6 @@ Synopsis:
       ...
 """
 
-import contextlib
 import os
 import pathlib
 import tempfile
@@ -30,10 +29,25 @@ def is_video(path: pathlib.Path) -> bool:
     return ending in ENDINGS and (ending != "ts" or _is_transport_stream(path))
 
 
+def open_capture(path: pathlib.Path) -> cv2.VideoCapture:
+    """Opens a video of any name; the caller releases it."""
+    name = os.path.abspath(path)  # FFmpeg takes "a:b.mp4" for a protocol, but no whole path.
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # OpenCV takes UTF-8 only.
+        with tempfile.TemporaryDirectory() as folder:
+            link = os.path.join(folder, f"video{path.suffix if path.suffix.isascii() else ''}")
+            os.symlink(name, link)
+            return cv2.VideoCapture(link)
+    return cv2.VideoCapture(name)
+
+
 def count_frames(path: pathlib.Path) -> int:
     """Returns the number of frames in a video's header, at least 1."""
-    with _open(path) as capture:
-        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
+    capture = open_capture(path)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return max(count, 1)
 
 
 def decode(path: pathlib.Path) -> Iterator[np.ndarray]:
@@ -43,34 +57,20 @@ def decode(path: pathlib.Path) -> Iterator[np.ndarray]:
       ImageError: after the last frame, if the header has more.
     """
     expected, number = count_frames(path), 0
-    with _open(path) as capture:
+    capture = open_capture(path)
+    try:
         while True:
             there, pixels = capture.read()
             if not there:
                 break
             number += 1
             yield np.ascontiguousarray(pixels[:, :, ::-1])
+    finally:
+        capture.release()
     if number < expected:
         raise ImageError(
             f"ends after {number} of {expected} frames, or cannot be decoded from there"
         )
-
-
-@contextlib.contextmanager
-def _open(path: pathlib.Path) -> Iterator[cv2.VideoCapture]:
-    with contextlib.ExitStack() as stack:
-        # FFmpeg takes "a:b.mp4" for a protocol, but no whole path.
-        name = os.path.abspath(path)
-        try:
-            name.encode()
-        except UnicodeEncodeError:  # OpenCV takes UTF-8 only.
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            link = os.path.join(folder, f"video{path.suffix if path.suffix.isascii() else ''}")
-            os.symlink(name, link)
-            name = link
-        capture = cv2.VideoCapture(name)
-        stack.callback(capture.release)
-        yield capture
 
 
 def _is_transport_stream(path: pathlib.Path) -> bool:
