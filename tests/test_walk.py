@@ -1,5 +1,7 @@
 """Which files are taken: the walker, patterns, names of any bytes, hidden and identical copies."""
 
+import contextlib
+import io
 import os
 import pathlib
 import shutil
@@ -284,25 +286,36 @@ def test_a_name_that_is_not_utf_8_is_refused_by_preparation_in_one_sentence(tmp_
     assert sorted(examples) == sorted(name.decode() for name in kept)
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"PYTHONIOENCODING": "ascii"},
-     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
-)  # fmt: skip
-def test_odd_names_are_printed_in_any_terminal(tmp_path, environment):
+def check_odd_names(printed: bytes) -> None:
+    assert rb"line\nbreak.png cannot be decoded" in printed
+    assert rb"\u001b[31mred.png cannot be decoded" in printed
+    found = [printed.count(text) for text in (b"cannot be decoded (", b"has a name that is not")]
+    assert sum(found) == len(ODD_NAMES)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "shift_jis", "utf-8"])
+def test_odd_names_are_printed_in_any_encoding(tmp_path, encoding):
+    write_odd(tmp_path / "in", b"no image")
+    printed = io.BytesIO()
+    stdout = io.TextIOWrapper(printed, encoding=encoding, errors="strict")
+    arguments = [f"--images={tmp_path / 'in'}", "--name=a", "--workers=1", "--check"]
+    with contextlib.redirect_stdout(stdout):
+        assert IMAGE_FOLDER.main(["", *arguments]) == 1
+        stdout.flush()
+        check_odd_names(printed.getvalue())
+
+
+def test_odd_names_are_printed_where_names_are_ascii(tmp_path):
     write_odd(tmp_path / "in", b"no image")
     command = [sys.executable, "-m", "data_prep.image_folder", "--name=a", "--check", "--workers=1",
                f"--images={tmp_path / 'in'}"]  # fmt: skip
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, env={**os.environ, **environment}, check=False
     )
     assert done.returncode == 1, done.stderr
     assert b"Traceback" not in done.stderr
-    assert rb"line\nbreak.png cannot be decoded" in done.stdout
-    assert rb"\u001b[31mred.png cannot be decoded" in done.stdout
-    assert done.stdout.count(b"cannot be decoded (") == len(ODD_NAMES) - done.stdout.count(
-        b"has a name that is not UTF-8"
-    )
+    check_odd_names(done.stdout)
 
 
 def test_members_of_a_zip_file_with_odd_names(tmp_path, capsys):

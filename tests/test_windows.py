@@ -21,20 +21,14 @@ def starts(side: int, window: int) -> list[int]:
 
 
 def upsample(coarse: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear interpolation with aligned corners, a pixel at a time: [h, w, C] -> [*size, C]."""
-    upsampled = np.empty((*size, coarse.shape[-1]))
-    for y, x in itertools.product(*map(range, size)):
-        v = y * (coarse.shape[0] - 1) / (size[0] - 1)
-        u = x * (coarse.shape[1] - 1) / (size[1] - 1)
-        top, left = min(int(v), coarse.shape[0] - 2), min(int(u), coarse.shape[1] - 2)
-        v, u = v - top, u - left
-        upsampled[y, x] = (
-            (1 - v) * (1 - u) * coarse[top, left]
-            + (1 - v) * u * coarse[top, left + 1]
-            + v * (1 - u) * coarse[top + 1, left]
-            + v * u * coarse[top + 1, left + 1]
-        )
-    return upsampled
+    """Bilinear interpolation with aligned corners, one axis after the other: [*size, C]."""
+    for axis in (0, 1):
+        places = np.arange(size[axis]) * (coarse.shape[axis] - 1) / (size[axis] - 1)
+        before = np.minimum(places.astype(int), coarse.shape[axis] - 2)
+        share = (places - before).reshape([-1, 1, 1] if axis == 0 else [1, -1, 1])
+        first, second = coarse.take(before, axis), coarse.take(before + 1, axis)
+        coarse = (1 - share) * first + share * second
+    return coarse
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
