@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax.data import image_files, images, videos, walk
+from alp_jax.data import images, opening, videos, walk
 from alp_jax.data.frames import find_frames
 from alp_jax.errors import UserError
 from alp_jax.evaluation import folders
@@ -266,7 +266,7 @@ def test_the_limit_of_pixels_is_the_callers(tmp_path, kind):
         "is 1100x1000 (height x width), 1 megapixels, more than the 1 that are read: give "
         "--max_megapixels=2 if that is right"
     )
-    with image_files.limiting_pixels(10**6), pytest.raises(images.ImageError):
+    with opening.limiting_pixels(10**6), pytest.raises(images.ImageError):
         images.decode_rgb(data)
     assert images.decode_rgb(data).shape == (1100, 1000, 3)
     limit = Image.MAX_IMAGE_PIXELS

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alp_jax.data import images, walk
+from alp_jax.data import opening, walk
 from alp_jax.data.frames import find_frames
+from alp_jax.data.image_files import ImageError
 from alp_jax.data.patterns import split_pattern
 from alp_jax.errors import UserError, printable
 from data_prep.image_folder import COMMAND as IMAGE_FOLDER
@@ -385,8 +386,8 @@ def test_preparation_lists_what_it_does_not_read(tmp_path, capsys):
 @pytest.mark.parametrize("name", pictures.SEVERAL)
 def test_a_file_with_several_pictures_is_no_image_of_a_dataset(tmp_path, name):
     pictures.save_pictures(tmp_path / name, 3)
-    with pytest.raises(images.ImageError, match="holds 3 pictures, of which only one could be"):
-        images.open_image((tmp_path / name).read_bytes())
+    with pytest.raises(ImageError, match="holds 3 pictures, of which only one could be"):
+        opening.open_image((tmp_path / name).read_bytes())
 
 
 def test_preparation_refuses_a_file_with_several_pictures(tmp_path, capsys):

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from alp_jax.data import image_files, images, videos, walk
+from alp_jax.data import images, opening, videos, walk
 from alp_jax.data.image_files import ImageError
 from alp_jax.data.patterns import split_pattern
 from alp_jax.data.videos import ENDINGS as VIDEO_ENDINGS
@@ -207,8 +207,8 @@ def _look(path: pathlib.Path) -> InputFile:
         return InputFile(path, (), videos.count_frames(path))
     try:
         with path.open("rb") as file:
-            image = image_files.open_header(file)
-            pictures, num_further = image_files.list_pictures(image)
+            image = opening.open_header(file)
+            pictures, num_further = opening.list_pictures(image)
             return InputFile(path, tuple(pictures), len(pictures), num_further)
     except (ImageError, OSError):
         return InputFile(path)
@@ -234,7 +234,7 @@ def _fail(reason: str) -> NoReturn:
 
 def _read_bytes(path: pathlib.Path) -> bytes:
     if path.suffix.lower().removeprefix(".") in images.RAW_ENDINGS:
-        raise ImageError("is a camera's raw file, which is not read: develop it to PNG or JPEG")
+        raise ImageError("is a camera's raw file, which is not read", "develop it to PNG or JPEG")
     try:
         return path.read_bytes()
     except OSError as error:

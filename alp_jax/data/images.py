@@ -11,19 +11,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from alp_jax.data.image_files import (
-    ImageError,
-    decoding,
-    describe_png,
-    open_image,
-    open_pictures,
-)
+from alp_jax.data.image_files import PNG_RGB, ImageError, describe_png
+from alp_jax.data.opening import decoding, open_image, open_pictures
 
 # File endings that count as images when a folder is read.
 ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "avif")
 # Of raw files of cameras, of which Pillow would read the small preview.
 RAW_ENDINGS = ("dng", "nef", "nrw", "cr2", "cr3", "arw", "raf", "orf", "rw2", "pef", "srw")
-PNG_GREY, PNG_RGB, PNG_PALETTE = 0, 2, 3
 
 _EXIF_ORIENTATION = 0x0112
 

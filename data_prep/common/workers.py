@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 
 import cv2
 
-from alp_jax.data import image_files
+from alp_jax.data import opening
 from alp_jax.errors import UserError
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class WorkerPool:
                 workers,
                 multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
-                initargs=(image_files.pixel_limit(),),
+                initargs=(opening.pixel_limit(),),
             )
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 def _start_worker(pixel_limit: int) -> None:
     """Sets a worker up: one OpenCV thread, Ctrl-C ignored, and an end with its parent process."""
-    image_files.limiting_pixels(pixel_limit).__enter__()  # For the life of the process.
+    opening.limiting_pixels(pixel_limit).__enter__()  # For the life of the process.
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from alp_jax.data import image_files
+from alp_jax.data import opening
 from alp_jax.errors import UserError
 from data_prep.common import command
 from data_prep.raw.builder import RawBuilder
@@ -89,7 +89,7 @@ class Command:
         if values.help:
             print(f"{inspect.getdoc(self.builder)}\n\n{values.get_help()}")
             return 0
-        with image_files.limiting_pixels(_parse_limit(values)):
+        with opening.limiting_pixels(_parse_limit(values)):
             return self._prepare(values)
 
     def _prepare(self, values: flags.FlagValues) -> int:

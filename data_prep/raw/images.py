@@ -4,8 +4,7 @@ import numpy as np
 from PIL import Image
 
 from alp_jax.data import images
-from alp_jax.data.image_files import describe_png
-from alp_jax.data.images import PNG_GREY, PNG_PALETTE, PNG_RGB
+from alp_jax.data.image_files import PNG_GREY, PNG_PALETTE, PNG_RGB, describe_png
 from alp_jax.data.pipeline import RESAMPLING, resize
 from data_prep.common.png import encode_png
 from data_prep.raw.layout import FaultError

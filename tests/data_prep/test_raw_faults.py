@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alp_jax.data import image_files
+from alp_jax.data import opening
 from data_prep.bdd100k import COMMAND as BDD100K
 from data_prep.cityscapes import COMMAND as CITYSCAPES
 from data_prep.gta5 import COMMAND as GTA5
@@ -254,7 +254,7 @@ def test_a_split_of_bad_files_only(tmp_path, capsys):
 
 
 def test_an_image_too_large_to_be_safe(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 2000)
     raw.write(tmp_path / "raw", raw.gta5_files([1]))
     assert run(GTA5, tmp_path) == 2
     assert (
