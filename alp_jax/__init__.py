@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from alp_jax.errors import UserError
     from alp_jax.evaluation.evaluator import evaluate_checkpoint
     from alp_jax.evaluation.folders import predict_to_folder
+    from alp_jax.evaluation.prediction import Prediction
     from alp_jax.evaluation.results import print_scores
-    from alp_jax.evaluation.segmenter import Prediction, load_segmenter
+    from alp_jax.evaluation.segmenter import load_segmenter
     from alp_jax.export.program import export_segmenter
     from alp_jax.report.notebook import (
         describe_devices,
@@ -63,7 +64,8 @@ _MODULES = {
     "alp_jax.errors": ("UserError",),
     "alp_jax.evaluation.evaluator": ("evaluate_checkpoint",),
     "alp_jax.export.program": ("export_segmenter",),
-    "alp_jax.evaluation.segmenter": ("Prediction", "load_segmenter"),
+    "alp_jax.evaluation.prediction": ("Prediction",),
+    "alp_jax.evaluation.segmenter": ("load_segmenter",),
     "alp_jax.report.notebook": (
         "describe_devices", "draw_curves", "draw_evaluation", "draw_predictions",
     ),

@@ -40,3 +40,23 @@ def shorten(texts: Sequence[str], limit: int = 5) -> str:
     """Joins the first `limit` texts for a message, and says how many more there are."""
     more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
+
+
+def printable(name: str) -> str:
+    r"""Escapes what a terminal cannot show, so that a file name stays on one line of a message.
+
+    A byte that is not UTF-8 becomes \xff, a control character \n or \u001b, a backslash two. So
+    different names stay different.
+    """
+    return "".join(_escape(character) for character in name)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # A byte, as os.fsdecode has it (surrogateescape).
+        return f"\\x{code - 0xDC00:02x}"
+    if character in "\\\n\r\t":
+        return character.encode("unicode_escape").decode()
+    if character.isprintable():
+        return character
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -38,7 +38,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from alp_jax.command import cli
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +104,23 @@ _PROBABILITIES = flags.DEFINE_bool(
 _PROPORTIONS = flags.DEFINE_enum(
     "proportions",
     "stretch",
-    ["stretch", "keep"],
+    ["stretch", "keep", "windows"],
     "predict: how images reach the network's size, config.data.target_size. stretch: as in "
-    "training and evaluation. keep: scaled to fit inside, and mirrored to fill the rest.",
+    "training and evaluation. keep: scaled to fit inside, and mirrored to fill the rest. windows: "
+    "at full resolution; windows of the network's size slide over a larger image.",
+)
+_MAX_MEGAPIXELS = flags.DEFINE_float(
+    "max_megapixels",
+    None,
+    "predict: the largest image that is read, in millions of pixels; 89 when not given, since a "
+    "small file can unpack to any size.",
+    lower_bound=0,
+)
+_INTENSITY = flags.DEFINE_string(
+    "intensity",
+    None,
+    "predict: how images of more than 8 bits become 8: MIN,MAX, range or full, as they were "
+    "prepared (data_prep.image_folder --help).",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
@@ -161,6 +175,8 @@ _MODES = {
     "output": ("predict",),
     "probabilities": ("predict",),
     "proportions": ("predict",),
+    "max_megapixels": ("predict",),
+    "intensity": ("predict",),
     "batch_size": ("predict",),
     "flip": ("evaluate", "predict"),
     "scales": ("evaluate", "predict"),
@@ -300,11 +316,18 @@ def _evaluate(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
 
 def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
     """Predicts images; returns cli.EXIT_INCOMPLETE if some image could not be predicted."""
+    max_pixels = None
+    if _MAX_MEGAPIXELS.value is not None:
+        max_pixels = int(_MAX_MEGAPIXELS.value * 1e6)
+        cli.allow_pixels(max_pixels)
+    from alp_jax.data import walk
+    from alp_jax.data.intensity import parse_intensity
     from alp_jax.evaluation import folders
     from alp_jax.evaluation.predictor import Recipe
     from alp_jax.evaluation.segmenter import load_segmenter
 
     started, images = time.monotonic(), _INPUT.value
+    intensity = parse_intensity(_INTENSITY.value)
     segmenter = load_segmenter(
         workdir,
         _CHECKPOINT.value,
@@ -312,9 +335,14 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
         batch_size=_BATCH_SIZE.value,
         **inference | {"recipe": Recipe(**inference["recipe"])},
     )
-    logger.info("Predicting %s with step %d of %s.", images, segmenter.step, workdir)
+    logger.info("Predicting %s with step %d of %s.", printable(images), segmenter.step, workdir)
     result = folders.predict_to_folder(
-        segmenter, images, _OUTPUT.value, with_probabilities=_PROBABILITIES.value
+        segmenter,
+        images,
+        _OUTPUT.value,
+        with_probabilities=_PROBABILITIES.value,
+        max_pixels=max_pixels,
+        intensity=intensity,
     )
     if result.num_stretched:
         logger.info(
@@ -323,6 +351,8 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
             result.num_stretched,
             *segmenter.size,
         )
+    for line in walk.count_passed_over(result.passed_over):
+        logger.info("Not predicted, %s.", line)
     seconds = time.monotonic() - started
     logger.info(
         "Predicted %d images in %.0f s (%.3g images/s). Pictures: %s, colours: %s, label ids: %s.",

@@ -24,7 +24,7 @@ def create_settings(
     activation_dtype: str = "float32",
     data: int = 0,
     space: int = 0,
-    **model_options: Any,
+    **backbone_options: Any,
 ) -> RunSettings:
     """Creates ALP-GI's settings, with the sides of images and patches divided by `scale`.
 
@@ -33,7 +33,7 @@ def create_settings(
       batch_size: images of each domain.
       activation_dtype: of the segmenter and the discriminator.
       data, space: sizes of the mesh.
-      model_options: other fields of `config.model`.
+      backbone_options: fields of `config.model.backbone`.
     Raises:
       UserError: if the configuration is invalid, such as patches too small for the discriminator.
     """
@@ -47,7 +47,8 @@ def create_settings(
         default.set_everywhere(
             config.terms, patch_size=patch_size, activation_dtype=activation_dtype
         )
-        config.model.update(model_options, activation_dtype=activation_dtype)
+        config.model.activation_dtype = activation_dtype
+        config.model.backbone.update(backbone_options)
     return build_settings(config)
 
 

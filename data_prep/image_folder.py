@@ -16,8 +16,8 @@ import shlex
 
 from absl import flags
 
-from alp_jax.data.frames import is_video
 from alp_jax.data.intensity import CHOICES, parse_intensity
+from alp_jax.data.videos import is_video
 from alp_jax.errors import UserError
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder

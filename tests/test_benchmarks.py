@@ -128,3 +128,8 @@ def test_a_drawn_batch_fits_the_step():
     batch = paper_step.draw_batch(settings)
     assert jax.tree.map(np.shape, batch) == jax.tree.map(lambda leaf: leaf.shape, shapes)
     assert batch["source"].labels.max() < load_label_set(settings.data.label_set).num_classes
+
+
+def test_options_of_the_paper_step_are_fields_of_its_network():
+    model = paper_step.create_settings(scale=4, scan_blocks=False, rematerialise=True).model
+    assert (model.backbone.scan_blocks, model.backbone.rematerialise) == (False, True)

@@ -19,7 +19,7 @@ from alp_jax.evaluation.segmenter import load_segmenter
 from alp_jax.objective import maps, patches
 from alp_jax.workdir import outputs
 from tests import tiny
-from tests.commands import call
+from tests.commands import call, read_error
 
 LABEL_SET = load_label_set("cityscapes_16")
 SIZES = [(32, 48), (48, 72), (31, 47), (97, 33), (20, 200), (8, 8), (64, 96), (33, 48), (70, 50),
@@ -197,7 +197,7 @@ def test_what_is_no_image_is_refused(segmenter, image):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"proportions": "crop"}, "one of stretch, keep"), ({"batch_size": 0}, "at least 1")],
+    [({"proportions": "crop"}, "one of stretch, keep, windows"), ({"batch_size": 0}, "at least 1")],
 )
 def test_wrong_options_are_refused(saved_run, arguments, message):
     with pytest.raises(UserError, match=message):
@@ -261,11 +261,42 @@ def test_predicting_by_command(saved_run, mixed, tmp_path):
 
 
 def test_an_input_without_images_is_refused(segmenter, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere/\*.png' has no image: expected a folder"):
-        folders.predict_to_folder(segmenter, "nowhere/*.png", tmp_path / "out")
-    with pytest.raises(UserError, match=r"has no image: expected images \(png, jpg"):
-        folders.predict_to_folder(segmenter, tmp_path, tmp_path.parent / "out")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no image")
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for given, message in {
+        "nowhere": r"nowhere' does not exist: expected a folder, an image, a video, or a pattern",
+        "nowhere/*.png": r"png' cannot be read, because '.*nowhere' does not exist: expected a",
+        "notes/*.png": r"No file matches the input '.*notes/\*\.png' \(nothing of that name\): exp",
+        "not*": r"\(folders that the pattern does not search: 1 \(notes\)\): expected a pattern",
+        "empty": r"empty' has no image or video \(it is empty\): expected images \(png, jpg",
+        "notes": r"has no image or video \(not images or videos by their ending: 1 \(a.txt\)\)",
+        "link": "link' is a link to nothing: expected",
+        "pipe": "pipe' is neither a file nor a folder: expected",
+        "notes/a.txt/b": "a.txt/b' does not exist",
+        "x" * 300: "cannot be read \\(File name too long\\)",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            folders.predict_to_folder(segmenter, tmp_path / given, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_input_of_which_nothing_can_be_read_is_one_sentence(saved_run, tmp_path):
+    (tmp_path / "a.txt").write_text("no image")
+    output = tmp_path / "out"
+    arguments = ["--mode=predict", f"--workdir={saved_run}", f"--output={output}"]
+    error = read_error(call("alp_jax.main", *arguments, f"--input={tmp_path}/a.txt"))
+    assert error.startswith(
+        f"Nothing of the input '{tmp_path}/a.txt' could be predicted: {tmp_path}"
+    )
+    assert error.endswith("a.txt cannot be decoded (cannot identify image file).")
+    assert os.listdir(output) == [outputs.MARK]
+    for number in range(5):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    error = read_error(call("alp_jax.main", *arguments, f"--input={tmp_path}/*.png"))
+    assert "2.png cannot be decoded (cannot identify image file); and 2 more." in error
 
 
 def test_an_output_inside_the_input_is_refused(segmenter, mixed):
@@ -318,5 +349,5 @@ def test_a_folder_of_predictions_takes_predictions_again(segmenter, tmp_path):
         alp_jax.predict_to_folder(segmenter, tmp_path / "images", output)
     (output / outputs.MARK).unlink()  # As of an earlier version.
     alp_jax.predict_to_folder(segmenter, tmp_path / "images", output)
-    with pytest.raises(UserError, match="is no folder of exported segmenter of this package"):
+    with pytest.raises(UserError, match="is no folder of an exported segmenter of this package"):
         alp_jax.export_segmenter(segmenter, output)

@@ -9,6 +9,7 @@ Synopsis:
 import atexit
 import difflib
 import gc
+import io
 import logging
 import os
 import re
@@ -56,6 +57,12 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def allow_pixels(number: int) -> None:
+    """Lets OpenCV decode images of so many pixels; call it before OpenCV is imported."""
+    name = "OPENCV_IO_MAX_IMAGE_PIXELS"
+    os.environ[name] = str(max(number, int(os.environ.get(name, _ENVIRONMENT[name]))))
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Parses the flags, runs `main` and exits.
 
@@ -69,6 +76,7 @@ def run(main: Callable[[], int | None]) -> None:
     collect_garbage_rarely()
 
     def guarded(argv: Sequence[str]) -> int | None:
+        escape_what_cannot_be_shown()
         _configure_logging()
         if len(argv) > 1:
             _fail(f"Unexpected argument {argv[1]!r}: every option is a flag, --name=value.")
@@ -109,6 +117,13 @@ def collect_garbage_rarely() -> None:
     """
     gc.set_threshold(_COLLECT_AFTER)
     atexit.register(gc.freeze)
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Lets names with any characters be printed, whatever encoding the terminal has."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Not what replaces it in a notebook or a test.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> NoReturn:

@@ -5,8 +5,7 @@ Synopsis:
   pixels = decode_rgb(path.read_bytes())    # [H, W, 3] uint8
 """
 
-import io
-import warnings
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -15,27 +14,12 @@ from PIL import Image, ImageOps
 from alp_jax.data import orientation
 from alp_jax.data.image_files import PNG_RGB, ImageError, describe_png
 from alp_jax.data.intensity import Intensity, has_16_bits, read_16_bits, reduce
+from alp_jax.data.opening import decoding, open_image, open_pictures
 
 # File endings that count as images when a folder is read.
-ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Decodes a whole image file.
-
-    Raises:
-      ImageError: if it is truncated, damaged, not an image, or too large to be decoded safely.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            image.load()
-            return image
-    except Exception as error:  # Codecs raise many types.
-        message = str(error).split(" <_io")[0].splitlines() or [type(error).__name__]
-        raise ImageError(f"cannot be decoded ({message[0].rstrip('.')})") from error
+ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "avif")
+# Of raw files of cameras, of which Pillow would read the small preview.
+RAW_ENDINGS = ("dng", "nef", "nrw", "cr2", "cr3", "arw", "raf", "orf", "rw2", "pef", "srw")
 
 
 def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:
@@ -87,13 +71,36 @@ def to_rgb(
     return np.asarray(image.convert("RGB"))
 
 
-def decode_rgb(data: bytes, intensity: Intensity | None = None) -> np.ndarray:
+def decode_rgb(
+    data: bytes, *, max_pixels: int | None = None, intensity: Intensity | None = None
+) -> np.ndarray:
     """Decodes a file to upright RGB, [H, W, 3] uint8: the pixels that preparation would store.
 
     Args:
       data: content of the file.
+      max_pixels: as for `open_image`.
       intensity: how 16 bits become 8; None: they do only where nothing is lost.
     Raises:
       ImageError: if the file cannot be read as an image.
     """
-    return to_rgb(data, open_image(data), upright=True, intensity=intensity)
+    image = open_image(data, max_pixels=max_pixels)
+    with decoding():
+        return to_rgb(data, image, upright=True, intensity=intensity)
+
+
+def decode_pictures(
+    data: bytes,
+    pictures: Sequence[int],
+    *,
+    max_pixels: int | None = None,
+    intensity: Intensity | None = None,
+) -> Iterator[np.ndarray]:
+    """Decodes pictures of a file that holds several (`list_pictures`) like `decode_rgb`.
+
+    Raises:
+      ImageError: at a picture that cannot be read.
+    """
+    for image in open_pictures(data, pictures, max_pixels=max_pixels):
+        with decoding():
+            pixels = to_rgb(data, image, upright=True, intensity=intensity)
+        yield pixels

@@ -18,7 +18,7 @@ from alp_jax.errors import UserError
 from alp_jax.settings.compare import differences, list_fields
 from alp_jax.settings.schema import Size, build, refuse, setting, to_config
 from alp_jax.settings.upgrade import upgrade_data
-from alp_jax.workdir import files
+from alp_jax.workdir import files, outputs
 
 FILE_NAME = "config.json"
 
@@ -130,6 +130,18 @@ def build_settings(config: ml_collections.ConfigDict) -> ShiftSettings:
     return build(ShiftSettings, config, start="configs/domain_shift.py")
 
 
+def _is_unmarked(folder: pathlib.Path) -> bool:
+    """Returns whether a folder holds an experiment of a version that left no mark."""
+    try:
+        fields = json.loads((folder / FILE_NAME).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.keys() >= {"patch_sizes", "num_runs", "data"}
+
+
+_OUTPUTS = outputs.Kind("an experiment", is_earlier=_is_unmarked)
+
+
 def save(settings: ShiftSettings, output: pathlib.Path) -> None:
     """Writes the configuration, after checking it against an existing one in the folder.
 
@@ -139,17 +151,14 @@ def save(settings: ShiftSettings, output: pathlib.Path) -> None:
     """
     path = output / FILE_NAME
     try:
+        outputs.claim(output, _OUTPUTS)
         if path.exists():
             _check_same(settings, upgrade_data(json.loads(path.read_text())), output)
-        output.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps(to_config(settings).to_dict(), indent=2) + "\n")
     except UserError:
         raise
     except OSError as error:
-        raise UserError(
-            f"Cannot write to the folder {output} ({error.strerror}): give an --output that you "
-            "may write to."
-        ) from error
+        raise outputs.cannot_write(output, _OUTPUTS, error) from error
     except (ValueError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): expected the JSON that this command wrote; give "

@@ -27,11 +27,12 @@ from alp_jax.evaluation import figures, label_free, metrics, results
 from alp_jax.evaluation.ensemble import load_ensemble
 from alp_jax.evaluation.eval_step import eval_step
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
-from alp_jax.workdir import classes, config, outputs
+from alp_jax.workdir import classes, config, files, outputs
 from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 PyTree = Any
+PREDICTIONS = outputs.Kind("predictions of a split", flag="predictions")
 
 
 class Evaluator:
@@ -238,7 +239,7 @@ def evaluate_checkpoint(
     evaluator = Evaluator(settings, ensemble.predictor, label_set, suffix=suffix)
     if predictions_dir is not None:
         folder = predictions_dir
-        processes.from_primary(lambda: outputs.claim(folder, "predictions of a split"))
+        processes.from_primary(lambda: outputs.claim(folder, PREDICTIONS))
     return evaluator.evaluate(
         ensemble.variables,
         step=ensemble.members[0].step,
@@ -284,7 +285,7 @@ def save_prediction(
         raise UserError(f"The image name {name!r} leads out of {folder}: prepare the data again.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(label_set.to_label_ids[prediction]).save(path)
+        files.write_png(path, label_set.to_label_ids[prediction])
     except OSError as error:
         raise UserError(
             f"Cannot write {path} ({error.strerror or error}): give a --predictions folder that "

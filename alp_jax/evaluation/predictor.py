@@ -77,7 +77,7 @@ class Recipe:
             "flip": self.flip,
             "scales": list(self.scales),
             "window": self.window and list(self.window),
-            "stride": self.window and list(self.stride or _half(self.window)),
+            "stride": self.window and list(self.stride or half(self.window)),
         }
 
     def suffix(self) -> str:
@@ -159,7 +159,7 @@ class Predictor:
                 height, width = (max(1, round(side * scale)) for side in self.size)
                 size = (height, width)
                 window = _fit(recipe.window or size, size)
-                corners = _find_corners(size, window, recipe.stride or _half(window))
+                corners = find_corners(size, window, recipe.stride or half(window))
                 for is_flipped in flips:
                     found.append(Pass(member, size, is_flipped, window, corners, weight / share))
         return tuple(found)
@@ -207,7 +207,7 @@ class Predictor:
         return self.combine(coarse, self.grids(coarse, size, self.size))
 
     def grids(
-        self, coarse: Sequence[jax.Array], size: Size, content: Size
+        self, coarse: Sequence[jax.Array | jax.ShapeDtypeStruct], size: Size, content: Size
     ) -> tuple[tuple[Grid, ...], ...]:
         """Creates a grid for every window of every pass.
 
@@ -273,7 +273,8 @@ def _slice(images: jax.Array, corner: jax.Array, window: Size) -> jax.Array:
     return jax.lax.dynamic_slice(images, starts, sizes)
 
 
-def _half(window: Size) -> Size:
+def half(window: Size) -> Size:
+    """Halves both sides, to at least one pixel."""
     return max(1, window[0] // 2), max(1, window[1] // 2)
 
 
@@ -282,7 +283,7 @@ def _fit(window: Size, size: Size) -> Size:
     return min(window[0], size[0]), min(window[1], size[1])
 
 
-def _find_corners(size: Size, window: Size, stride: Size) -> tuple[tuple[int, int], ...]:
+def find_corners(size: Size, window: Size, stride: Size) -> tuple[tuple[int, int], ...]:
     """Places windows at the stride; the last one of each row and column ends at the border."""
     tops, lefts = (
         [min(start, side - length) for start in range(0, side - length + step, step)]

@@ -17,79 +17,46 @@ on its own rows of two matrices.
 An image with other proportions than `target_size` is stretched, as in training and evaluation. With
 `proportions="keep"` it is scaled to fit inside and mirrored to fill the rest: objects are
 undistorted, but the network also sees mirrored ones beyond the image's border.
+
+With `proportions="windows"` no image is resized: windows of the network's size slide over a larger
+one (alp_jax/evaluation/windows.py), and a smaller one is mirrored to fill the network's input. It
+compiles another program for images that are larger than the network's input.
 """
 
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
-from alp_jax.evaluation import figures
 from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
+from alp_jax.evaluation.prediction import Prediction
 from alp_jax.evaluation.predictor import Grid, Predictor, Recipe
+from alp_jax.evaluation.windows import Windows, take_grids
 from alp_jax.objective import maps, patches
 
-Proportions = Literal["stretch", "keep"]
+Proportions = Literal["stretch", "keep", "windows"]
 PROPORTIONS: tuple[str, ...] = get_args(Proportions)
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The prediction of one image.
-
-    Attributes:
-      image: [H, W, 3] uint8 RGB, the given image.
-      train_ids: [H, W] uint8, indices into `label_set.classes`.
-      entropy: [H, W] float32 in [0, 1]; 1 is a uniform prediction.
-      probabilities: [H, W, C] float32, or None if not requested.
-      label_set: the C classes.
-    """
-
-    image: np.ndarray
-    train_ids: np.ndarray
-    entropy: np.ndarray
-    probabilities: np.ndarray | None
-    label_set: LabelSet
-
-    @property
-    def label_ids(self) -> np.ndarray:
-        """Label ids of the label set, [H, W] uint8."""
-        return self.label_set.to_label_ids[self.train_ids]
-
-    def colour(self) -> np.ndarray:
-        """Paints the classes: [H, W, 3] uint8 RGB."""
-        return self.label_set.colourise(self.train_ids)
-
-    def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """Paints the classes over the image: [H, W, 3] uint8 RGB."""
-        mixed = (1.0 - opacity) * self.image + opacity * self.colour()
-        return mixed.round().astype(np.uint8)
-
-    def entropy_colour(self) -> np.ndarray:
-        """Paints the entropy from purple (0) to yellow (1): [H, W, 3] uint8 RGB."""
-        return figures.colour_entropy(self.entropy)
-
-
-@dataclasses.dataclass(frozen=True)
 class FittedImage:
-    """An image resized to the network's size.
+    """An image resized to the network's size, or one that windows slide over.
 
     Attributes:
       image: [H, W, 3] uint8 RGB, the given image.
-      pixels: [*size, 3] uint8 RGB, the network's input.
+      pixels: [*size, 3] uint8 RGB, the network's input; None: windows slide over the image.
       content: (height, width) of the top left part of `pixels` that shows the image.
     """
 
     image: np.ndarray
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     content: patches.Size
 
 
@@ -108,7 +75,7 @@ class TrainedSegmenter:
         Args:
           ensemble: networks with their weights; usually one.
           proportions: how an image with other proportions is fitted to the network's size,
-            "stretch" or "keep" (see above).
+            "stretch", "keep" or "windows" (see above).
           batch_size: images in a batch of the network; None: `config.evaluation.batch_size`.
         """
         self.ensemble = ensemble
@@ -117,7 +84,8 @@ class TrainedSegmenter:
         self.batch_size = batch_size or self.settings.evaluation.batch_size
         self.proportions = proportions
         predictor = ensemble.predictor
-        self._apply = jax.jit(predictor.apply)
+        self._windows = Windows(predictor, ensemble.variables, self.batch_size)
+        self._apply = self._windows.apply
         self._decide = jax.jit(
             functools.partial(_decide, predictor=predictor), static_argnames="with_probabilities"
         )
@@ -143,17 +111,34 @@ class TrainedSegmenter:
         Raises:
           UserError: if an array is not such an image.
         """
-        fitted = [self.fit(image) for image in images]
-        starts = range(0, len(fitted), self.batch_size)
-        batches = (fitted[start : start + self.batch_size] for start in starts)
-        return [
-            prediction
-            for batch in batches
-            for prediction in self.predict_batch(batch, with_probabilities=with_probabilities)
-        ]
+        fitted = (self.fit(image) for image in images)
+        return list(self.predict_fitted(fitted, with_probabilities=with_probabilities))
+
+    def predict_fitted(
+        self, images: Iterable[FittedImage], *, with_probabilities: bool = False
+    ) -> Iterator[Prediction]:
+        """Predicts images in order, `batch_size` at a time; takes the next ones when asked to."""
+        batch: list[FittedImage] = []
+        for fitted in images:
+            if fitted.pixels is not None:
+                batch.append(fitted)
+            if batch and (fitted.pixels is None or len(batch) == self.batch_size):
+                yield from self._predict_batch(batch, with_probabilities)
+                batch = []
+            if fitted.pixels is None:
+                found = self._windows.predict(fitted.image, with_probabilities=with_probabilities)
+                yield Prediction(
+                    fitted.image,
+                    found["train_ids"],
+                    found["entropy"],
+                    found.get("probabilities"),
+                    self.label_set,
+                )
+        if batch:
+            yield from self._predict_batch(batch, with_probabilities)
 
     def fit(self, image: np.ndarray) -> FittedImage:
-        """Fits an image to the network's size: stretched, or scaled and mirrored.
+        """Fits an image to the network's size: stretched, or scaled and mirrored, or in windows.
 
         Raises:
           UserError: if the array is not [H, W, 3] uint8.
@@ -165,7 +150,11 @@ class TrainedSegmenter:
                 "shape (height, width, 3), RGB."
             )
         content = self.size
-        if self.proportions == "keep":
+        if self.proportions == "windows":
+            content = (image.shape[0], image.shape[1])
+            if any(map(int.__gt__, content, self.size)):
+                return FittedImage(image, None, content)
+        elif self.proportions == "keep":
             scale = min(self.size[0] / image.shape[0], self.size[1] / image.shape[1])
             height, width = (max(1, round(side * scale)) for side in image.shape[:2])
             content = (height, width)
@@ -177,17 +166,16 @@ class TrainedSegmenter:
 
     def stretches(self, fitted: FittedImage) -> bool:
         """Returns whether fitting changed an image's proportions by a tenth or more."""
-        if self.proportions == "keep":
+        if self.proportions != "stretch":
             return False
         ours, its = (size[1] / size[0] for size in (self.size, fitted.image.shape))
         return not 1 / 1.1 < ours / its < 1.1
 
-    def predict_batch(
-        self, batch: Sequence[FittedImage], *, with_probabilities: bool = False
+    def _predict_batch(
+        self, batch: Sequence[FittedImage], with_probabilities: bool
     ) -> Iterator[Prediction]:
         """Predicts at most `batch_size` images; yields each when the caller asks for it."""
-        assert 0 < len(batch) <= self.batch_size
-        pixels = np.stack([fitted.pixels for fitted in batch])
+        pixels = np.stack([fitted.pixels for fitted in batch if fitted.pixels is not None])
         pixels = np.pad(pixels, [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)])
         coarse = self._apply(self.ensemble.variables, pixels)
         for index, fitted in enumerate(batch):
@@ -218,7 +206,7 @@ class TrainedSegmenter:
             self._decide(
                 coarse,
                 np.int32(index),
-                _take(grids, (top, left), self.size),
+                take_grids(grids, (top, left), self.size),
                 with_probabilities=with_probabilities,
             )
             for top, left in tiles
@@ -252,8 +240,8 @@ def load_segmenter(
       workdir: folder of a run, or of converted weights.
       checkpoint: "latest", "best" (chosen with target labels) or the number of a step.
       proportions: how an image with other proportions is fitted to the network's size: "stretch",
-        as in training and evaluation, or "keep", which scales it to fit and mirrors it to fill the
-        rest.
+        as in training and evaluation; "keep", which scales it to fit and mirrors it to fill the
+        rest; or "windows", which slide over it at full resolution.
       batch_size: images in a batch of the network; None: `config.evaluation.batch_size`.
       recipe: passes that are averaged (flip, scales, windows); None: a single pass.
       others: workdirs of further members of an ensemble, or WORKDIR:CHECKPOINT.
@@ -299,20 +287,3 @@ def _decide(
     if with_probabilities:
         outputs["probabilities"] = jax.nn.softmax(tile)
     return outputs
-
-
-def _take(grids: Any, start: tuple[int, int], size: patches.Size) -> Any:
-    """Takes a tile's rows and columns of all grids; those beyond the image are zeros."""
-
-    def take(array: np.ndarray, axis: int) -> np.ndarray:
-        taken = array[start[axis] : start[axis] + size[axis]]
-        missing = [(0, size[axis] - len(taken))] + [(0, 0)] * (array.ndim - 1)
-        return np.pad(taken, missing)
-
-    return tuple(
-        tuple(
-            Grid(take(g.rows, 0), take(g.columns, 1), take(g.has_row, 0), take(g.has_column, 1))
-            for g in of_pass
-        )
-        for of_pass in grids
-    )

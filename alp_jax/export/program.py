@@ -37,6 +37,10 @@ label_ids, entropy = segmenter.call(np.asarray(image)[None])
 Image.fromarray(np.asarray(label_ids[0])).save(sys.argv[2])
 '''
 
+_OUTPUTS = outputs.Kind(
+    "an exported segmenter", is_earlier=lambda folder: (folder / PROGRAM).is_file()
+)
+
 
 def export_segmenter(
     segmenter: TrainedSegmenter,
@@ -56,7 +60,7 @@ def export_segmenter(
       UserError: if the folder holds other files or cannot be written to.
     """
     folder = pathlib.Path(output).expanduser()
-    outputs.claim(folder, "exported segmenter", is_earlier=lambda held: (held / PROGRAM).is_file())
+    outputs.claim(folder, _OUTPUTS)
     size = label_size or segmenter.size
     program = export_program(segmenter, size).serialize()
     example = _EXAMPLE.format(

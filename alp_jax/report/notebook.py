@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from alp_jax.devices import summary
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
+from alp_jax.evaluation.prediction import Prediction
 from alp_jax.evaluation.results import Evaluation
-from alp_jax.evaluation.segmenter import Prediction
 
 
 def describe_devices() -> str:

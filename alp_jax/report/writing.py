@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from alp_jax.data import sources
-from alp_jax.errors import UserError
 from alp_jax.evaluation import figures, label_free
 from alp_jax.evaluation.metrics import name_means
 from alp_jax.report import charts, pictures
@@ -21,11 +20,18 @@ from alp_jax.report.page import Figure, Paragraph, Section, Table, render_page
 from alp_jax.report.runs import ReportRun, read_runs
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
-from alp_jax.workdir import files
+from alp_jax.workdir import files, outputs
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
+_OUTPUTS = outputs.Kind(
+    "a report",
+    flag="",
+    is_earlier=lambda folder: all(
+        (folder / name).is_file() for name in (FILE_NAME, "predictions.png")
+    ),
+)
 
 
 def write_report(
@@ -54,12 +60,7 @@ def write_report(
     output = pathlib.Path(output).expanduser()
     runs = read_runs({name: pathlib.Path(path).expanduser() for name, path in workdirs.items()})
     split = split or str(runs[0].settings.evaluation.split)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write the report to {output} ({error.strerror}): give another folder."
-        ) from error
+    outputs.claim(output, _OUTPUTS)
     own = [
         _scores_and_confusion(runs, split, output),
         _predictions(runs, split, num_images, output),
@@ -74,7 +75,7 @@ def write_report(
 
 def _save(picture: figures.Picture, output: pathlib.Path, stem: str) -> figures.Picture:
     safe = re.sub(r"[^A-Za-z0-9_.=-]+", "_", stem)
-    (output / f"{safe}.png").write_bytes(picture.light)
+    files.write_bytes(output / f"{safe}.png", picture.light, durable=False)
     return picture
 
 

@@ -21,7 +21,7 @@ from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
 from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
-from alp_jax.workdir import checkpoint, classes, config, locks, scores, writers
+from alp_jax.workdir import checkpoint, classes, config, locks, outputs, scores, writers
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,10 @@ def train_and_evaluate(
 
 def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     """Locks the workdir in the primary process, on behalf of all processes of the run."""
-    return locks.hold(workdir) if processes.is_primary() else contextlib.nullcontext()
+    if not processes.is_primary():
+        return contextlib.nullcontext()
+    outputs.check(workdir, config.RUN)
+    return locks.hold(workdir)
 
 
 def _train_and_evaluate(

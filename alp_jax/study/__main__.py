@@ -96,8 +96,9 @@ def _run(workdir: pathlib.Path) -> None:
     # Imported here so that --help and wrong flags answer at once.
     from alp_jax.devices.summary import summarise_devices
     from alp_jax.settings.compare import as_flag
-    from alp_jax.study import outputs, plan, runner
+    from alp_jax.study import outputs, plan, runner, scores
     from alp_jax.workdir import locks
+    from alp_jax.workdir import outputs as workdir_outputs
 
     started = time.monotonic()
     given = config_flags.get_override_values(flags.FLAGS["config"])
@@ -112,6 +113,7 @@ def _run(workdir: pathlib.Path) -> None:
         starts_dir=_STARTS.value and pathlib.Path(_STARTS.value).expanduser(),
     )
     logger.info(summarise_devices())
+    workdir_outputs.check(workdir, scores.STUDY)
     about = outputs.describe(planned, config_path, overrides, _command())
     with locks.hold(workdir):
         study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))

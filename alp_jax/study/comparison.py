@@ -26,9 +26,14 @@ from alp_jax.evaluation import figures
 from alp_jax.study import markup, scores, statistics
 from alp_jax.study.scores import Study
 from alp_jax.study.statistics import PairedDifference
-from alp_jax.workdir import files
+from alp_jax.workdir import files, outputs
 
 STEM = "comparison"
+_OUTPUTS = outputs.Kind(
+    "a comparison",
+    flag="workdir",
+    is_earlier=lambda folder: all((folder / f"{STEM}.{end}").is_file() for end in ("md", "csv")),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +119,13 @@ def save(comparison: Comparison, workdir: pathlib.Path, command: str) -> pathlib
     Raises:
       UserError: if the folder cannot be written to.
     """
+    outputs.claim(workdir, _OUTPUTS)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         files.write_text(workdir / f"{STEM}.csv", _to_csv(comparison))
         files.write_text(workdir / f"{STEM}.md", to_markdown(comparison, command))
         figures.save(draw(comparison), workdir / f"{STEM}.png")
     except OSError as error:
-        raise UserError(
-            f"Cannot write to {workdir} ({error.strerror}): give a --workdir that you may write to."
-        ) from error
+        raise outputs.cannot_write(workdir, _OUTPUTS, error) from error
     return workdir / f"{STEM}.md"
 
 

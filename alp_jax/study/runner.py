@@ -17,8 +17,8 @@ from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
 from alp_jax.study.plan import Plan, Run
-from alp_jax.study.scores import FILE_NAME, About, RunScores, Study, Summary, load
-from alp_jax.workdir import checkpoint, classes, config, files
+from alp_jax.study.scores import FILE_NAME, STUDY, About, RunScores, Study, Summary, load
+from alp_jax.workdir import checkpoint, classes, config, files, outputs
 from alp_jax.workdir import scores as saved_scores
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
         scores = (finished[planned.workdir] for planned in plan.runs)
         return Study(about, tuple(found for found in scores if found is not None))
 
+    outputs.mark(plan.runs[0].root, STUDY)
     steps = sorted({planned.config.num_steps for planned in waiting if planned in plan.starts})
     if steps:
         logger.info(

@@ -16,10 +16,21 @@ from typing import Any
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
 from alp_jax.settings import upgrade
-from alp_jax.workdir import files
+from alp_jax.workdir import config, files, outputs
 
 FILE_NAME = "study.json"
 STARTS = "starts"  # Folder of the runs that methods start from.
+
+
+def _is_unmarked(folder: pathlib.Path) -> bool:
+    """Returns whether a folder holds a study, finished or not, of a version that left no mark."""
+    if (folder / FILE_NAME).is_file():
+        return True
+    runs = (path.parent for path in folder.glob(f"*/*/{config.FILE_NAME}"))
+    return any(config.is_unmarked_run(run) for run in runs)
+
+
+STUDY = outputs.Kind("a study", flag="workdir", is_earlier=_is_unmarked, may_hold_links=True)
 
 # Type of `alp_jax.evaluation.results.Evaluation.summary`.
 Summary = dict[str, Any]

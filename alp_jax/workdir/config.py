@@ -12,15 +12,31 @@ import pathlib
 from collections.abc import Collection
 
 from alp_jax.data.labels import load_label_set
-from alp_jax.errors import UserError, describe
+from alp_jax.errors import UserError
 from alp_jax.models.segmenter import name_decoder
 from alp_jax.settings.compare import as_flag, differences, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
-from alp_jax.workdir import checkpoint, classes, files, own_files
+from alp_jax.workdir import checkpoint, classes, files, manifest, outputs, own_files
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 FILE_NAME = "config.json"
+# Fields of every configuration that a version without marks (outputs.MARK) wrote.
+_EARLIER_FIELDS = {"seed", "num_steps", "init_from", "data", "model", "evaluation", "checkpoint"}
+
+
+def is_unmarked_run(folder: pathlib.Path) -> bool:
+    """Returns whether a folder holds a run of a version that left no mark."""
+    if any((folder / checkpoint.FOLDER).glob(f"*/{manifest.FILE_NAME}")):
+        return True
+    try:
+        fields = json.loads((folder / FILE_NAME).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.keys() >= _EARLIER_FIELDS
+
+
+RUN = outputs.Kind("a run", flag="workdir", is_earlier=is_unmarked_run, may_hold_links=True)
 
 
 def load(workdir: pathlib.Path) -> RunSettings:
@@ -66,14 +82,11 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
     check_workdir(settings, workdir)
     fields = {"format": FORMAT, **to_config(settings).to_dict()}
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        outputs.mark(workdir, RUN)  # Checked before the workdir was locked.
         own_files.save(fields, workdir)
         files.write_text(path, json.dumps(fields, indent=2) + "\n")
     except OSError as error:
-        raise UserError(
-            f"Cannot write to the workdir {workdir} ({describe(error)}): give a --workdir that you "
-            "may write to."
-        ) from error
+        raise outputs.cannot_write(workdir, RUN, error) from error
 
 
 def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:

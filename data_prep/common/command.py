@@ -8,7 +8,7 @@ from types import FrameType
 
 from absl import flags
 
-from alp_jax.command.cli import EXIT_USER_ERROR
+from alp_jax.command.cli import EXIT_USER_ERROR, escape_what_cannot_be_shown
 from alp_jax.command.counter import count
 from alp_jax.errors import UserError
 from data_prep.common.workers import DEFAULT_WORKERS, MAX_WORKERS
@@ -48,6 +48,7 @@ def guard(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     Returns:
         The exit status: the return value of `run`; 2 after wrong input; 130 when interrupted.
     """
+    escape_what_cannot_be_shown()
     try:
         return run(argv)
     except (UserError, flags.Error) as error:

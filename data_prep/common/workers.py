@@ -20,6 +20,7 @@ from typing import Self, TypeVar
 
 import cv2
 
+from alp_jax.data import opening
 from alp_jax.errors import UserError
 
 T = TypeVar("T")
@@ -39,7 +40,10 @@ class WorkerPool:
         self._executor: concurrent.futures.ProcessPoolExecutor | None = None
         if workers > 1:
             self._executor = concurrent.futures.ProcessPoolExecutor(
-                workers, multiprocessing.get_context("spawn"), initializer=_start_worker
+                workers,
+                multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(opening.pixel_limit(),),
             )
 
     def __enter__(self) -> Self:
@@ -90,8 +94,9 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _start_worker() -> None:
+def _start_worker(pixel_limit: int) -> None:
     """Sets a worker up: one OpenCV thread, Ctrl-C ignored, and an end with its parent process."""
+    opening.limiting_pixels(pixel_limit).__enter__()  # For the life of the process.
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

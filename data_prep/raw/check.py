@@ -5,7 +5,6 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from alp_jax.errors import shorten
 from data_prep.common import command
 from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
@@ -48,10 +47,6 @@ def check(
     files = RawFiles(raw_dir)
     print(f"Checking {builder_cls.name} in {files.root}.")
     selections = select(files, configs, may_leave_out=may_leave_out)
-    others = [str(file) for file in files.others()]
-    if others:
-        print(f"Other files, which are not read: {len(others):,} ({shorten(others)}).")
-
     work = _unique_pairs(selections)
     faults = {(f.file, f.kind): f for _, selection in selections for f in selection.faults}
     remarks: list[tuple[str, str]] = []

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from absl import flags
 
+from alp_jax.data import opening
 from alp_jax.errors import UserError
 from data_prep.common import command
 from data_prep.raw.builder import RawBuilder
@@ -26,6 +27,7 @@ from data_prep.raw.layout import Layout
 from data_prep.raw.prepare import prepare
 
 _MAX_SIZE = 16_384
+_MAX_STORED_PIXELS = 1 << 27  # That OpenCV decodes, as alp_jax.command.cli sets it.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,10 @@ class Command:
         if values.help:
             print(f"{inspect.getdoc(self.builder)}\n\n{values.get_help()}")
             return 0
+        with opening.limiting_pixels(_parse_limit(values)):
+            return self._prepare(values)
+
+    def _prepare(self, values: flags.FlagValues) -> int:
         size = _parse_size(values.size)
         raw_dir, layouts = self.choose(values)
         configs = [self.builder.config_for(layout, size) for layout in layouts]
@@ -129,6 +135,11 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "check", False, "Only read all files and list their faults.", flag_values=values
     )
+    flags.DEFINE_float(
+        "max_megapixels", None, "The largest image that is read, in millions of pixels; 89 when "
+        "not given, since a small file can unpack to any size.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_bool(
         "skip_bad", False, "Leave out pairs with a fault, and list them.",
         flag_values=values,
@@ -152,6 +163,20 @@ def require(values: flags.FlagValues, name: str) -> str:
     if not value:
         raise UserError(f"{name} is missing: write --{name}=... ({values[name].help})")
     return value
+
+
+def _parse_limit(values: flags.FlagValues) -> int | None:
+    """Returns how many pixels an image may have; None: as many as without the flag."""
+    if values.max_megapixels is None:
+        return None
+    limit = int(values.max_megapixels * 1e6)
+    if limit > _MAX_STORED_PIXELS and not values.size:
+        raise UserError(
+            f"max_megapixels is {values.max_megapixels:g}, but training reads images of at most "
+            f"{_MAX_STORED_PIXELS / 1e6:.0f} megapixels: store smaller ones with "
+            "--size=HEIGHT,WIDTH."
+        )
+    return limit
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -14,12 +14,13 @@ import pathlib
 import re
 import zipfile
 
-from alp_jax.data.frames import is_video
-from alp_jax.errors import UserError
+from alp_jax.data import walk
+from alp_jax.data.videos import is_video
+from alp_jax.data.walk import PassedOver
+from alp_jax.errors import UserError, printable, shorten
 
 # More than the largest image file; a zip file can claim, and unpack to, any size.
 MAX_BYTES = 1 << 30
-_JUNK = re.compile(r"(^|/)(__MACOSX/|\._)")  # macOS adds a file ._NAME to each file NAME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RawFile:
     num_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.archive}:{self.path}" if self.archive else self.path
+        return printable(f"{self.archive}:{self.path}" if self.archive else self.path)
 
     def read(self) -> bytes:
         """Reads the whole file.
@@ -50,9 +51,15 @@ class RawFile:
         """
         if self.num_bytes > MAX_BYTES:
             raise OSError(f"{self.num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read")
+        return self.read_first(None)
+
+    def read_first(self, num_bytes: int | None) -> bytes:
+        """Reads the first bytes, or all; raises as `read` does."""
         if self.archive:
-            return _open_zip(self.root / self.archive).read(self.path)
-        return (self.root / self.path).read_bytes()
+            with _open_zip(self.root / self.archive).open(self.path) as member:
+                return member.read(-1 if num_bytes is None else num_bytes)
+        with (self.root / self.path).open("rb") as file:
+            return file.read(-1 if num_bytes is None else num_bytes)
 
 
 @functools.lru_cache(maxsize=64)
@@ -62,7 +69,12 @@ def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
 
 
 class RawFiles:
-    """Index of a raw folder; it remembers which files patterns have matched."""
+    """Index of a raw folder; it remembers which files patterns have matched.
+
+    Attributes:
+        root: the raw folder.
+        passed_over: what is in it and is not listed: hidden files, broken links, ...
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """Lists the folder and the zip files in it; plain files come before files in zip files.
@@ -77,31 +89,42 @@ class RawFiles:
         if self.root.is_file() and is_video(self.root):
             video, self.root = self.root, self.root.parent
             self._files = [RawFile(self.root, "", video.name, video.stat().st_size)]
+            self.passed_over: list[PassedOver] = []
             return
         if not self.root.is_dir():
             raise UserError(
                 f"{self.root} is not a folder: give the folder that holds the raw dataset, "
                 "extracted or as the zip files that were downloaded."
             )
-        plain = _list_folder(self.root)
+        listing = walk.walk(self.root)
+        self.passed_over = listing.passed_over
+        plain = [RawFile(self.root, "", file.path, file.num_bytes) for file in listing.files]
         archives = [file for file in plain if file.path.lower().endswith(".zip")]
         self._files = [file for file in plain if file not in archives]
         damaged = []
         for archive in archives:
             try:
-                self._files += _list_zip(self.root, archive.path)
-            except (OSError, zipfile.BadZipFile) as error:
+                found, hidden = _list_zip(self.root, archive.path)
+            except UnicodeDecodeError:
+                raise UserError(
+                    f"{self.root / archive.path} holds names that are not UTF-8, although it says "
+                    "so: unpack it, and delete the zip file or move it away."
+                ) from None
+            except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
                 damaged.append(f"{self.root / archive.path} ({error})")
+            else:
+                self._files += found
+                self.passed_over += hidden
         if damaged:
             raise UserError(f"Not a whole zip file: {', '.join(damaged)}: download it again.")
 
     def find_all(self, pattern: str) -> list[tuple[str, RawFile]]:
         """Lists the files whose path ends in a pattern, as (match of the group `name`, file)."""
-        expression = re.compile(rf"(?:^|/){pattern}$")
+        expression = re.compile(rf"(?:^|/){pattern}\Z", re.DOTALL)
         found = []
         for file in self._files:
             match = expression.search(file.path)
-            if match is not None and not _JUNK.search(file.path):
+            if match is not None:
                 found.append((match["name"], file))
                 self._useful.add(file)
         return found
@@ -115,31 +138,30 @@ class RawFiles:
         """Lists the files that no pattern has matched."""
         return [file for file in self._files if file not in self._useful]
 
-
-def _list_folder(root: pathlib.Path) -> list[RawFile]:
-    files = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders.sort()
-        for name in sorted(names):
-            path = pathlib.Path(folder, name)
-            if path.is_file():
-                files.append(
-                    RawFile(root, "", path.relative_to(root).as_posix(), path.stat().st_size)
-                )
-    return files
+    def describe_rest(self) -> list[str]:
+        """Describes what is not read: a line for other files, and for each kind of the rest."""
+        others = [str(file) for file in self.others()]
+        rest = [f"Passed over, {text}." for text in walk.count_passed_over(self.passed_over)]
+        if others:
+            rest.insert(0, f"Other files, which are not read: {len(others):,} ({shorten(others)}).")
+        return rest
 
 
-def _list_zip(root: pathlib.Path, archive: str) -> list[RawFile]:
+def _list_zip(root: pathlib.Path, archive: str) -> tuple[list[RawFile], list[PassedOver]]:
     with zipfile.ZipFile(root / archive) as opened:
-        for member in opened.infolist():
-            path = pathlib.PurePosixPath(member.filename)
-            if path.is_absolute() or ".." in path.parts:
-                raise UserError(
-                    f"{root / archive} holds {member.filename!r}, which leads out of its folder: "
-                    "expected the file as it was published; download it again."
-                )
-        return [
-            RawFile(root, archive, member.filename, member.file_size)
-            for member in opened.infolist()
-            if not member.is_dir()
-        ]
+        members = opened.infolist()
+    files, hidden = [], {}
+    for member in members:
+        path = pathlib.PurePosixPath(member.filename)
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(
+                f"{root / archive} holds {member.filename!r}, which leads out of its folder: "
+                "expected the file as it was published; download it again."
+            )
+        number = next((n for n, part in enumerate(path.parts) if walk.is_hidden(part)), None)
+        if number is not None:
+            name = f"{archive}:{'/'.join(path.parts[: number + 1])}"
+            hidden[name] = PassedOver(name, walk.HIDDEN, "is hidden, or a system's own")
+        elif not member.is_dir():
+            files.append(RawFile(root, archive, member.filename, member.file_size))
+    return files, list(hidden.values())

@@ -127,16 +127,11 @@ class FolderLayout(Layout):
         return "add what is missing"
 
     def _describe_others(self, files: RawFiles, labels: RawFiles | None) -> list[str]:
-        """Lists files that are neither image nor label, where a user might think otherwise."""
+        """Lists files in the folder of labels that are none, and videos that are not read."""
         notes = []
-        folders = [] if labels is None or labels is files else [labels]
-        for folder in [*([files] if self.rule != SAME_NAMES else []), *folders]:
-            others = [str(file) for file in folder.others()]
-            if others:
-                notes.append(
-                    f"other files in {folder.root}, which are not read: {len(others):,} "
-                    f"({shorten(others, 3)})"
-                )
+        if labels is not None and labels is not files:
+            rest = labels.describe_rest()
+            notes += [f"in {labels.root}: {line.removesuffix('.')}" for line in rest]
         if self.every is None and labels is None and videos.is_listed(files):
             notes.append("its videos are not read: --every=N takes every Nth frame of them")
         return notes

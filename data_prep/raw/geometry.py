@@ -6,12 +6,12 @@ Synopsis:
 """
 
 import io
-import warnings
 
 import numpy as np
-from PIL import Image
 
 from alp_jax.data import orientation
+from alp_jax.data.image_files import ImageError
+from alp_jax.data.opening import open_header
 from alp_jax.data.orientation import UPRIGHT
 from data_prep.raw.layout import Decoding, FaultError
 
@@ -70,10 +70,8 @@ def _turn(
 def _read_tag(data: bytes) -> int:
     """Returns the EXIF orientation in the header of a file; upright for files of shapes."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return orientation.find_tag(Image.open(io.BytesIO(data)))
-    except Exception:  # Codecs raise many types; the pixels of both files were decoded before.
+        return orientation.find_tag(open_header(io.BytesIO(data)))
+    except ImageError:
         return UPRIGHT
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from alp_jax.data import images
+from alp_jax.data import images, opening
 from alp_jax.data.image_files import PNG_GREY, PNG_PALETTE, PNG_RGB, ImageError, describe_png
 from alp_jax.data.intensity import LossError
 from alp_jax.data.pipeline import RESAMPLING, resize
@@ -22,7 +22,7 @@ def open_image(data: bytes) -> Image.Image:
         FaultError: if it is truncated, damaged, not an image, or too large to be decoded safely.
     """
     try:
-        return images.open_image(data)
+        return opening.open_image(data)
     except ImageError as error:
         raise refuse("files that cannot be decoded", error) from error
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from alp_jax.data import walk
 from alp_jax.data.intensity import Intensity
 from alp_jax.data.labels import LabelTable
 from alp_jax.errors import UserError, shorten
@@ -231,9 +232,9 @@ class Layout:
     def nothing_found(self, files: RawFiles) -> NothingFoundError:
         """Creates the error about a folder without the expected files."""
         others = [str(file) for file in files.others()]
-        found = (
-            f"{count(len(others), 'other file')} ({shorten(others, 3)})" if others else "nothing"
-        )
+        parts = [f"{count(len(others), 'other file')} ({shorten(others, 3)})"] if others else []
+        parts += walk.count_passed_over(files.passed_over)
+        found = "; ".join(parts) or "nothing"
         return NothingFoundError(
             f"{files.root} has nothing for configuration {self.name}: expected {self.expected}, or "
             f"the zip files that hold them, but found {found}."

@@ -16,6 +16,7 @@ from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
+from data_prep.raw.identical import describe_identical
 from data_prep.raw.label_map import DEFAULT
 from data_prep.raw.layout import Layout, MapReader, NothingFoundError, Selection
 
@@ -50,6 +51,14 @@ def select(files: RawFiles, configs: Sequence[RawConfig], *, may_leave_out: bool
     for config, selection in selections:
         for note in selection.notes:
             print(f"{config.name}: {note}.")
+    images = [
+        pair.image
+        for _, selection in selections
+        for pairs in selection.pairs.values()
+        for pair in pairs
+    ]
+    for line in files.describe_rest() + describe_identical(images):
+        print(line)
     return selections
 
 

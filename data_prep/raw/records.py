@@ -55,6 +55,7 @@ def make_record(recipe: Recipe, pair: Pair) -> Record:
     faults: list[Fault] = []
     image, image_data, image_size = b"", b"", None
     try:
+        _check_name(pair.name)
         image_data = _read(pair.image)
         image, image_size = to_rgb_file(image_data, recipe.image_size, recipe.decoding)
     except FaultError as error:
@@ -91,6 +92,15 @@ def check_pair(recipe: Recipe, pair: Pair) -> Record:
     """Converts a pair only to find its faults, and drops image and label."""
     record = make_record(recipe, pair)
     return dataclasses.replace(record, image=b"", label=None)
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise FaultError(
+            "names that no record can hold", "has a name that is not UTF-8: rename it"
+        ) from error
 
 
 def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:

@@ -17,14 +17,14 @@ import re
 import cv2
 import numpy as np
 
-from alp_jax.data.frames import VIDEO_ENDINGS
-from alp_jax.errors import UserError
+from alp_jax.data.videos import ENDINGS, open_capture
+from alp_jax.errors import UserError, printable
 from data_prep.common.png import encode_png
 from data_prep.common.text import count
 from data_prep.raw.files import RawFile, RawFiles
 from data_prep.raw.layout import Fault
 
-_VIDEO = rf"(?s:\A(?P<name>.+)\.(?i:{'|'.join(map(re.escape, VIDEO_ENDINGS))})\Z)"
+_VIDEO = rf"(?s:\A(?P<name>.+)\.(?i:{'|'.join(map(re.escape, ENDINGS))})\Z)"
 _BYTES_PER_PIXEL = 1.5  # Of a PNG file, about.
 
 
@@ -39,7 +39,7 @@ class VideoFrame(RawFile):
     number: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path}, frame {self.number}"
+        return printable(f"{self.path}, frame {self.number}")
 
     def read(self) -> bytes:
         """Decodes the frame to a PNG file.
@@ -95,7 +95,7 @@ def is_listed(files: RawFiles) -> bool:
 
 def _count(path: pathlib.Path) -> tuple[int, int, int]:
     """Returns the number of frames, that in the header, and the pixels of a frame."""
-    capture = cv2.VideoCapture(str(path))
+    capture = open_capture(path)
     try:
         keys = (
             cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH
@@ -114,13 +114,13 @@ class _Reader:
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path, self._position = path, 0
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = open_capture(path)
 
     def read(self, number: int) -> np.ndarray:
         """Decodes a frame: [H, W, 3] uint8 RGB."""
         if number <= self._position:
             self._capture.release()
-            self._capture, self._position = cv2.VideoCapture(str(self._path)), 0
+            self._capture, self._position = open_capture(self._path), 0
         while self._position < number - 1 and self._capture.grab():
             self._position += 1
         there, pixels = self._capture.read()

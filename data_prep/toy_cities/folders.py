@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tensorflow_datasets as tfds
 
 from alp_jax.errors import UserError
+from alp_jax.workdir import files, outputs
 from data_prep.common import datasets
 from data_prep.toy_cities.builder import Part, ToyCities, ToyCitiesConfig
 
@@ -18,6 +19,7 @@ _FOLDERS: dict[str, tuple[Part, str, dict[str, str] | None]] = {
     "new_frames": (Part.TARGET, "test", None),
 }
 NAMES = tuple(_FOLDERS)
+_OUTPUTS = outputs.Kind("pictures of the built-in cities", flag="folders")
 
 
 def write_folders(
@@ -30,13 +32,16 @@ def write_folders(
         data_dir: directory of all datasets, with complete datasets of `configs`.
         configs: one configuration of each part.
     Raises:
-        UserError: if a file cannot be written.
+        UserError: if one of them holds files of others, or a file cannot be written.
     """
     by_part = {config.part: config for config in configs}
+    for name in _FOLDERS:
+        outputs.check(root / name, _OUTPUTS)
     try:
         for name, (part, split, features) in _FOLDERS.items():
             directory = datasets.directory_of(ToyCities, data_dir, by_part[part])
             subfolders = {"image": ""} if features is None else features
+            outputs.mark(root / name, _OUTPUTS)
             _write_split(root / name, directory, split, subfolders)
     except OSError as error:
         raise UserError(f"Cannot write {error.filename}: {error.strerror}.") from error
@@ -52,4 +57,4 @@ def _write_split(
     for record in builder.as_data_source(split, decoders=raw):
         for feature, subfolder in subfolders.items():
             path = folder / subfolder / f"{record['name'].decode()}.png"
-            path.write_bytes(record[feature])
+            files.write_bytes(path, record[feature], durable=False)

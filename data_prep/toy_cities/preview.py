@@ -1,5 +1,6 @@
 """Draws a sheet of images above their label maps: source city left, target city right."""
 
+import os
 import pathlib
 
 import cv2
@@ -38,13 +39,25 @@ def write_preview(path: str, settings: Settings) -> None:
     """Writes the sheet as a PNG file.
 
     Raises:
-        UserError: if the path does not end in .png, or cannot be written.
+        UserError: if the path does not end in .png, exists already, or cannot be written.
     """
     if pathlib.Path(path).suffix.lower() != ".png":
         raise UserError(f"--preview is {path!r}, but it must name a .png file.")
+    if os.path.lexists(path):
+        raise _exists(path)
     done, png = cv2.imencode(".png", draw_preview(settings)[:, :, ::-1])
     assert done
     try:
-        pathlib.Path(path).write_bytes(png.tobytes())
+        with pathlib.Path(path).open("xb") as file:
+            file.write(png.tobytes())
+    except FileExistsError:
+        raise _exists(path) from None
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def _exists(path: str) -> UserError:
+    return UserError(
+        f"--preview is {path!r}, which exists already, and nothing is overwritten: give another "
+        "name, or remove it."
+    )

@@ -552,7 +552,7 @@ def test_shapes_beside_their_images_and_a_default(tmp_path, capsys):
 def test_images_win_over_shapes_of_the_same_names(tmp_path, capsys):
     masks = {"a.png": raw.png(np.full((HEIGHT, WIDTH), 7)), "a.json": b"no labelme"}
     assert prepare(tmp_path, masks)[0] == 0
-    assert "other files in" in capsys.readouterr().out
+    assert "Other files, which are not read: 1 (a.json)" in capsys.readouterr().out
 
 
 POINTS = st.lists(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alp_jax.data import opening
 from data_prep.bdd100k import COMMAND as BDD100K
 from data_prep.cityscapes import COMMAND as CITYSCAPES
 from data_prep.gta5 import COMMAND as GTA5
@@ -173,7 +174,7 @@ def test_a_folder_of_something_else(tmp_path, capsys, command, flag):
     raw.write(tmp_path / "raw", {"notes.txt": b"", "__MACOSX/images/._00001.png": b""})
     assert run(command, tmp_path, *flag) == 2
     error = error_of(capsys)
-    assert "but found 2 other files (notes.txt, __MACOSX/images/._00001.png)" in error
+    assert "but found 1 other file (notes.txt); hidden: 1 (__MACOSX)." in error
     assert "NNNNN" in error or "CITY" in error or "ID.jpg" in error
     assert not (tmp_path / "datasets").exists()
 
@@ -215,7 +216,8 @@ def test_check_reports_every_fault_by_name_and_writes_nothing(tmp_path, capsys):
         "images/00020.png is 38x70 (height x width), its label 30x40",
         "labels/00021.png holds unknown values 77, 78",
         "in all: 77 in 2 files, 1,333 pixels", "in all: 78 in 1 file, 1,330 pixels",
-        "Other files, which are not read: 3 (README.txt, ",
+        "Other files, which are not read: 1 (README.txt).",
+        "Passed over, hidden: 2 (__MACOSX, images/.DS_Store).",
         "all: train has 12 images, but 24,966 are published (not there: 00011, 00012,",
         "Something is wrong with 13 files",
     ):  # fmt: skip
@@ -252,10 +254,14 @@ def test_a_split_of_bad_files_only(tmp_path, capsys):
 
 
 def test_an_image_too_large_to_be_safe(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # half of the image: only a warning
+    monkeypatch.setattr(opening, "MAX_PIXELS", 2000)
     raw.write(tmp_path / "raw", raw.gta5_files([1]))
     assert run(GTA5, tmp_path) == 2
-    assert "decompression bomb" in error_of(capsys)
+    assert (
+        "images/00001.png is 38x70 (height x width), 0.00266 megapixels, more than the 0.002 that "
+        "are read: give --max_megapixels=1 if that is right"
+    ) in error_of(capsys)
+    assert run(GTA5, tmp_path, "--max_megapixels=0.00266") == 0
 
 
 def test_images_too_large_for_the_disk(tmp_path, capsys, monkeypatch):
