@@ -21,8 +21,8 @@ from alp_jax.errors import UserError
 from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder
 from data_prep.raw.files import RawFile, RawFiles
-from data_prep.raw.label_map import CITYSCAPES_IDS, load_label_map
 from data_prep.raw.layout import Layout, Selection, Split, match
+from data_prep.raw.named_maps import LABEL_IDS, describe_meanings, get_label_map
 
 _FILE = r"(?P<name>.+)\.(?i:png|jpe?g|bmp|tiff?|webp)"
 _EXPECTED = "PNG, JPEG, BMP, TIFF or WebP images"
@@ -97,6 +97,7 @@ class ImageFolder(RawBuilder):
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = _EXPECTED
+    RENAMED_BY = "--name"
 
 
 class _Command(cli.Command):
@@ -106,7 +107,8 @@ class _Command(cli.Command):
             ("images", "Folder of images, with its subfolders."),
             ("labels", "Folder of label images that are named like the images. Default: none."),
             ("label_map", "JSON or YAML file: label value or colour -> name of a class, your own "
-             "or one of Cityscapes', or ignore. Default: labels hold Cityscapes label ids."),
+             "or one of Cityscapes', or ignore; or cityscapes_label_ids (the default), or "
+             "cityscapes_train_ids."),
         ):  # fmt: skip
             flags.DEFINE_string(name, None, text, flag_values=values)
         flags.DEFINE_enum(
@@ -124,13 +126,16 @@ class _Command(cli.Command):
             raise UserError("label_map is given without labels: give --labels=FOLDER, too.")
         if values.labels:
             _check_apart(images, values.labels)
-        label_map = load_label_map(values.label_map) if values.label_map else CITYSCAPES_IDS
+        label_map = get_label_map(values.label_map or LABEL_IDS)
         layout = FolderLayout(
             name=name,
             expected=_EXPECTED,
             read_label=label_map.read if values.labels else None,
             table=label_map.table if values.labels else None,
             upright=True,
+            meanings=describe_meanings(label_map) if values.labels else {},
+            assumes_label_ids=not values.label_map,
+            takes_label_map=True,
             split=values.split,
             labels_dir=pathlib.Path(values.labels) if values.labels else None,
         )

@@ -2,7 +2,8 @@
 
 Features: image (8-bit RGB, PNG or JPEG: the raw file itself if nothing had to change), name, and,
 in a configuration with labels, label (8-bit PNG). metadata.json holds the classes of the label
-values (`LabelTable`); without these, values are Cityscapes label ids.
+values (`LabelTable`); without these, values are Cityscapes label ids. Beside it lie class
+frequencies, digests of the splits, and what the dataset was prepared from.
 
 Synopsis:
 
@@ -14,6 +15,7 @@ Synopsis:
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -22,11 +24,14 @@ import tensorflow_datasets as tfds
 from alp_jax.data.sources import Resizing
 from alp_jax.errors import UserError
 from data_prep.common.datasets import FILE_FORMAT
+from data_prep.common.tally import Tally
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.files import RawFiles
 from data_prep.raw.images import RESIZING_FILTER
 from data_prep.raw.layout import Fault, Layout, Pair, Selection
+from data_prep.raw.meaning import Labels
 from data_prep.raw.records import Recipe, make_record
+from data_prep.raw.requests import Request, make_request
 from data_prep.raw.shards import ShardWriter
 
 Example = dict[str, bytes | str]
@@ -60,6 +65,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[RawConfig]] = []
+    RENAMED_BY: ClassVar[str] = "--data_dir"  # Flag that gives a dataset another place.
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Keeps a subclass out of TFDS's list of datasets, which may hold the same name."""
@@ -71,6 +77,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         selection: Selection | None = None,
         pool: WorkerPool | None = None,
         skip_bad: bool = False,
+        request: Request | None = None,
         on_pair: Callable[[], None] = lambda: None,
         **kwargs: Any,
     ) -> None:
@@ -80,17 +87,25 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             selection: the pairs of each split; by default the pairs in the manual directory.
             pool: the worker processes; by default this process does the work.
             skip_bad: whether to leave out pairs with a fault, and list them in `faults`.
+            request: what is noted with the dataset; by default what the selection says.
             on_pair: called after each pair.
             **kwargs: as for any builder.
         """
         self._selection = selection
         self._pool = pool or WorkerPool()
         self._skip_bad = skip_bad
+        self._request = request
         self._on_pair = on_pair
+        self._tally = Tally()
         self.faults: list[Fault] = []
         self.mismatches: list[str] = []
         kwargs.setdefault("file_format", FILE_FORMAT)
         super().__init__(**kwargs)
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that were written."""
+        return Labels(self.builder_config.layout, self._tally.pixels)
 
     @classmethod
     def config_for(cls, layout: Layout, size: tuple[int, int] | None) -> RawConfig:
@@ -136,6 +151,9 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         if not self._skip_bad:
             selection.check_partners()
         self.faults += selection.faults
+        self._request = self._request or make_request(
+            dl_manager.manual_dir, layout, selection, options={}
+        )
         return {
             split: self._generate_examples(split, pairs) for split, pairs in selection.pairs.items()
         }
@@ -145,12 +163,10 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         index = 0
         for record in self._pool.map(make, pairs):
             if record.faults and not self._skip_bad:
-                fault = record.faults[0]
-                raise UserError(
-                    f"{fault.file} {fault.reason}: replace it, list everything that is wrong with "
-                    "--check, or leave out what is wrong with --skip_bad."
-                )
+                raise self._refuse(record.faults[0])
             self._on_pair()
+            assert self._request is not None
+            self._request.note_digests(split, record.name, record.file_digests)
             self.faults += record.faults
             if record.faults:
                 continue
@@ -159,10 +175,21 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             example: Example = {"name": record.name, "image": record.image}
             if record.label is not None:
                 example["label"] = record.label
+            self._tally.add(split, record.digest, record.pixels)
             yield index, example
             index += 1
         if index == 0:
             raise UserError(f"No image of {split} can be used: list what is wrong with --check.")
+
+    def _refuse(self, fault: Fault) -> UserError:
+        """Creates the error about a pair with a fault."""
+        remedy = "replace it"
+        if fault.values and self.builder_config.layout.takes_label_map:
+            remedy = "say what the values mean with --label_map"
+        return UserError(
+            f"{fault.file} {fault.reason}: {remedy}, list everything that is wrong with --check, "
+            "or leave out what is wrong with --skip_bad."
+        )
 
     def _download_and_prepare(
         self,
@@ -180,3 +207,14 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
                     writer.write(serializer.serialize_example(features.encode_example(example)))
                 infos.append(writer.finish())
         self.info.set_splits(tfds.core.SplitDict(infos))
+        fault = self.labels.find_fault()
+        if fault:
+            raise UserError(fault)
+        self._note_facts(pathlib.Path(self.data_path))
+
+    def _note_facts(self, folder: pathlib.Path) -> None:
+        """Writes what was found out about the records, and what they were made from."""
+        self._tally.save(folder)
+        assert self._request is not None
+        self._request.left_out += len(self.faults)
+        self._request.write(folder)

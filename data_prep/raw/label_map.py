@@ -140,7 +140,10 @@ def load_label_map(path: str) -> LabelMap:
 
 def _load(path: pathlib.Path) -> dict[Any, Any]:
     if path.suffix not in (".json", ".yaml", ".yml"):
-        raise UserError(f"label_map is {path}, but it must be a .json or .yaml file.")
+        raise UserError(
+            f"label_map is {path}, but it must be a .json or .yaml file, or "
+            "cityscapes_train_ids or cityscapes_label_ids."
+        )
     try:
         text = path.read_text(encoding="utf-8")
         entries = json.loads(text) if path.suffix == ".json" else parse_yaml(text)

@@ -139,6 +139,9 @@ class Layout:
         table: classes of the stored values; None: they are Cityscapes label ids.
         upright: whether to rotate images by their EXIF orientation. Images of published datasets
             are not rotated, like their labels.
+        meanings: value or colour -> class, as a user's label map says; empty without one.
+        assumes_label_ids: whether nobody said that the values are Cityscapes label ids.
+        takes_label_map: whether the command has --label_map.
     """
 
     name: str
@@ -146,6 +149,9 @@ class Layout:
     read_label: LabelReader | None = None
     table: LabelTable | None = None
     upright: bool = False
+    meanings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    assumes_label_ids: bool = False
+    takes_label_map: bool = False
 
     @property
     def has_label(self) -> bool:

@@ -1,12 +1,15 @@
 """Converts one pair of raw files to a record, or lists its faults; runs in worker processes."""
 
 import dataclasses
+import os
 
 import numpy as np
 from PIL import Image
 
+from alp_jax.data.digests import digest
 from alp_jax.data.pipeline import resize
 from data_prep.common.png import encode_png
+from data_prep.common.tally import count_values
 from data_prep.raw.files import RawFile
 from data_prep.raw.images import to_rgb_file
 from data_prep.raw.layout import Fault, FaultError, LabelReader, Pair
@@ -38,6 +41,9 @@ class Record:
         label: PNG file, 8-bit grey, with stored values; None for a pair without label.
         faults: faults of the files.
         mismatch: a sentence if image and label differ in size, which is allowed; else "".
+        pixels: [256] pixels of each value of the label; None for a pair without label.
+        digest: of the content.
+        file_digests: of the files of image and label, as they were read.
     """
 
     name: str
@@ -45,13 +51,17 @@ class Record:
     label: bytes | None
     faults: tuple[Fault, ...] = ()
     mismatch: str = ""
+    pixels: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    digest: str = ""
+    file_digests: tuple[str, ...] = ()
 
 
 def make_record(recipe: Recipe, pair: Pair) -> Record:
     """Converts a pair to a record; faults of the files are listed in it, and never raised."""
     faults: list[Fault] = []
     image, image_size = b"", None
-    label, label_size = None, None
+    label, label_size, pixels = None, None, None
+    data = label_data = b""
     try:
         data = _read(pair.image)
         image, image_size = to_rgb_file(data, recipe.image_size, upright=recipe.upright)
@@ -60,15 +70,19 @@ def make_record(recipe: Recipe, pair: Pair) -> Record:
     if pair.label is not None:
         assert recipe.read_label is not None
         try:
-            ids = recipe.read_label(_read(pair.label))
-            label, label_size = _encode_label(ids, recipe.label_size), ids.shape
+            label_data = _read(pair.label)
+            ids = recipe.read_label(label_data)
+            (label, pixels), label_size = _encode_label(ids, recipe.label_size), ids.shape
         except FaultError as error:
             faults.append(Fault(error.kind, str(pair.label), error.reason, error.values))
     mismatch = ""
     if image_size and label_size and image_size != label_size:
         sizes = ["x".join(map(str, size)) for size in (image_size, label_size)]
         mismatch = f"{pair.image} is {sizes[0]} (height x width), its label {sizes[1]}"
-    return Record(pair.name, image, label, tuple(faults), mismatch)
+    of_files = (digest([data]), digest([label_data]) if pair.label else "")
+    of_image = of_files[0] if image is data else digest([image])
+    content = digest([os.fsencode(pair.name), of_image.encode(), label or b""])
+    return Record(pair.name, image, label, tuple(faults), mismatch, pixels, content, of_files)
 
 
 def check_pair(recipe: Recipe, pair: Pair) -> Record:
@@ -77,9 +91,10 @@ def check_pair(recipe: Recipe, pair: Pair) -> Record:
     return dataclasses.replace(record, image=b"", label=None)
 
 
-def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:
+def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> tuple[bytes, np.ndarray]:
+    """Returns (PNG file, [256] pixels of each value) of a label, resized."""
     resized = ids if size is None else resize(ids, size, Image.Resampling.NEAREST)
-    return encode_png(resized)
+    return encode_png(resized), count_values(resized)
 
 
 def _read(file: RawFile) -> bytes:
