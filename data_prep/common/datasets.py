@@ -149,8 +149,11 @@ def write(
 
     def build(data_dir: pathlib.Path) -> Builder:
         builder = make_builder(data_dir=os.fspath(data_dir))
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints a line before and after
-            builder.download_and_prepare(download_config=download_config)
+        with (
+            tempfile.TemporaryDirectory() as downloads,  # Else TFDS leaves an empty folder.
+            contextlib.redirect_stdout(io.StringIO()),  # TFDS prints a line before and after.
+        ):
+            builder.download_and_prepare(download_dir=downloads, download_config=download_config)
         return builder
 
     try:

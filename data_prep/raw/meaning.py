@@ -165,6 +165,12 @@ class Labels:
             )
         values = np.flatnonzero(pixels.any(axis=0)).tolist()
         names = {self.table.names[value] for value in values if is_class[value]}
+        if self.layout.table is None and names and names.isdisjoint(self._expected_names()):
+            shown = shorten([name for name in self.table.class_names if name in names])
+            doubts.append(
+                f"{shown} are the only classes in {split}, none of those that Cityscapes' label "
+                f"sets have; {self._remedy()}."
+            )
         if len(names) == 1:
             doubts.append(
                 f"{names.pop()} is the only class in {split}: a network learns nothing from one "
