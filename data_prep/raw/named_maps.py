@@ -31,14 +31,15 @@ def get_label_map(name_or_path: str) -> LabelMap:
 
 
 def describe_meanings(label_map: LabelMap) -> dict[str, str]:
-    """Lists the class of each value or colour of a label map; none for Cityscapes label ids."""
+    """Lists the class of each value or colour of a label map, in the order of the stored values.
+
+    Cityscapes label ids give none.
+    """
     if label_map.stored == CITYSCAPES_IDS.stored and label_map.table is None:
         return {}
     names = (label_map.table or CITYSCAPES_TABLE).names
     form = "#{:06x}" if label_map.is_colour else "{}"
-    meanings = {
-        form.format(value): names.get(stored, IGNORE) for value, stored in label_map.stored.items()
-    }
+    stored = {form.format(value): found for value, found in label_map.stored.items()}
     if label_map.default is not None:
-        meanings["default"] = names.get(label_map.default, IGNORE)
-    return meanings
+        stored["default"] = label_map.default
+    return {key: names.get(stored[key], IGNORE) for key in sorted(stored, key=stored.__getitem__)}

@@ -137,6 +137,10 @@ class Plan:
         if found.counts is None:
             there = found.directory.exists()
             return Task(config, found.directory, selection, request, replaces=there)
+        written = [s for s in selection.pairs if self._replace or s not in found.counts]
+        kept = tuple(split for split in found.counts if split not in written)
+        if written and kept:
+            self._check_alike(config, found, request, kept)
         changes = []
         if found.request is not None:
             changes = list_changes(found.request, request, selection.pairs, skip_bad=self._skip_bad)
@@ -147,16 +151,12 @@ class Plan:
                 f"(the old one stays until the new one is whole), or give another "
                 f"{self._builder_cls.RENAMED_BY}."
             )
-        written = [s for s in selection.pairs if self._replace or s not in found.counts]
         if not written:
             note = "prepared from the same"
             if found.request is None:
                 note = "prepared by an earlier version, so not compared"
             self._print_there(config.name, found, note)
             return None
-        kept = tuple(split for split in found.counts if split not in written)
-        if kept:
-            self._check_alike(config, found, request, kept)
         return Task(
             config,
             found.directory,

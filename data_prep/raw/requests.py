@@ -161,19 +161,24 @@ def list_changes(
     changes = []
     if then.recipe != now.recipe:
         changes.append("it was prepared by another version")
-    if then.meanings != now.meanings:
+    if _order(then.meanings) != _order(now.meanings):
         changes.append(f"the label map differs: {_compare_meanings(then.meanings, now.meanings)}")
     for flag in sorted({*then.options, *now.options}):
         before, after = (found.options.get(flag, "not given") for found in (then, now))
         if before != after:
             changes.append(f"--{flag} was {before} and is {after}")
     if then.left_out and not skip_bad:
-        changes.append(f"{count(then.left_out, 'file')} were left out by --skip_bad")
+        changes.append(f"--skip_bad left {count(then.left_out, 'file')} out")
     for split in now.splits:
         if split in then.splits:
             found = _compare_files(then.splits[split], now.splits[split], pairs[split])
             changes += [f"{change} in {split}" for change in found]
     return changes
+
+
+def _order(meanings: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Returns what decides the stored values: classes of values, and the order of classes."""
+    return dict(meanings), list(dict.fromkeys(meanings.values()))
 
 
 def _compare_meanings(then: Mapping[str, str], now: Mapping[str, str]) -> str:
