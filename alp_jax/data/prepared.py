@@ -70,12 +70,14 @@ def open_builder(data_dir: str, name: str, *, field: str = "") -> tfds.core.Data
     if version is None:
         raise _nothing_prepared(data_dir, name, field)
     try:
-        return tfds.builder_from_directory(version)
-    except PermissionError as error:
+        (version / INFO_FILE).read_bytes()  # TFDS hides the reason why it cannot.
+    except OSError as error:
         raise UserError(
-            f"The dataset {version} cannot be read ({describe(error)}): give yourself the "
-            "permission to read it."
+            f"The dataset {version} cannot be read ({describe(error)}): see to it that its files "
+            "can be read."
         ) from error
+    try:
+        return tfds.builder_from_directory(version)
     except (OSError, ValueError, KeyError, json_format.ParseError) as error:
         raise corrupt_description(version, error) from error
 

@@ -271,7 +271,7 @@ def test_a_failed_replacement_keeps_the_old_dataset(folder, capsys, monkeypatch)
 
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_a_kill_while_directories_are_swapped_loses_nothing(folder, monkeypatch, moment):
-    correct_map(folder)
+    folder.add(7)
     old = folder.records()
     rename, rmtree = os.rename, shutil.rmtree
     calls = []
