@@ -282,6 +282,10 @@ def test_the_copy_of_the_classes_is_missed(tmp_path, own_classes):
     assert classes.load(workdir, str(own_classes)).names == ("road", "car")
     (workdir / classes.FILE_NAME).unlink()
     own_classes.write_text("classes: [car, road]\n")
+    assert refusal(lambda: classes.load_to_train(tmp_path, str(own_classes))) is None
+    assert "lacks label_set.yaml" in refusal(
+        lambda: classes.load_to_train(tmp_path, str(own_classes), has_results=True)
+    )
     for load in (classes.load, classes.load_to_train):
         error = refusal(lambda: load(workdir, str(own_classes)))  # noqa: B023
         assert f"{workdir} lacks label_set.yaml, the copy of the classes" in error

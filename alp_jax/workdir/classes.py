@@ -35,19 +35,22 @@ def load(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
     return load_label_set(name_or_path)
 
 
-def load_to_train(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
+def load_to_train(
+    workdir: pathlib.Path, name_or_path: str, *, has_results: bool = False
+) -> LabelSet:
     """Loads the label set of a run that starts or continues.
 
     Args:
       workdir: of the run; holds a copy if the run was started before.
       name_or_path: `config.data.label_set`; a file that is gone since the start is not missed.
+      has_results: whether the workdir holds results that are no checkpoints.
     Raises:
       UserError: if there is no such label set, its file was changed since the run was started, or
         the copy is gone.
     """
     copy = workdir / FILE_NAME
     if not copy.exists():
-        _check_copy_is_not_missed(workdir, name_or_path)
+        _check_copy_is_not_missed(workdir, name_or_path, has_results=has_results)
         return load_label_set(name_or_path)
     kept = load_label_set(copy)
     if pathlib.Path(name_or_path).expanduser().exists() and load_label_set(name_or_path) != kept:
@@ -58,12 +61,15 @@ def load_to_train(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
     return kept
 
 
-def _check_copy_is_not_missed(workdir: pathlib.Path, name_or_path: str) -> None:
+def _check_copy_is_not_missed(
+    workdir: pathlib.Path, name_or_path: str, *, has_results: bool = False
+) -> None:
     """Refuses a run that was trained with a user's label set and has lost its copy.
 
     The user's file may be another one by now, and would change what the run's classes mean.
     """
-    if name_or_path not in list_label_sets() and checkpoint.list_steps(workdir):
+    has_results = has_results or bool(checkpoint.list_steps(workdir))
+    if has_results and name_or_path not in list_label_sets():
         raise UserError(
             f"The workdir {workdir} lacks {FILE_NAME}, the copy of the classes that the run was "
             f"trained with: restore it, or copy {name_or_path} there under that name if it was not "
