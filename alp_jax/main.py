@@ -69,6 +69,12 @@ _PROFILE_STEPS = flags.DEFINE_integer(
     "train: steps to record for TensorBoard's profiler, after ten unrecorded ones.",
     lower_bound=0,
 )
+_ACCEPT_CHANGED_DATA = flags.DEFINE_bool(
+    "accept_changed_data",
+    False,
+    "train: continue although a dataset was prepared anew since the run read it; the workdir's "
+    "data.json notes the change.",
+)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
@@ -168,6 +174,7 @@ _COMPARE = flags.DEFINE_list(
 _MODES = {
     "config": ("train", "evaluate"),
     "profile_steps": ("train",),
+    "accept_changed_data": ("train",),
     "checkpoint": ("evaluate", "predict"),
     "split": ("evaluate", "report"),
     "predictions": ("evaluate",),
@@ -267,7 +274,10 @@ def _train(workdir: pathlib.Path) -> int:
     started = time.monotonic()
     with processes.leaving_on_error():
         summary = train.train_and_evaluate(
-            _CONFIG.value, workdir, profile_steps=_PROFILE_STEPS.value
+            _CONFIG.value,
+            workdir,
+            profile_steps=_PROFILE_STEPS.value,
+            accept_changed_data=_ACCEPT_CHANGED_DATA.value,
         )
     if not processes.is_primary():
         return 0

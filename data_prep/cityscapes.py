@@ -24,6 +24,7 @@ LABELLED = PatternLayout(
     image=_IMAGE,
     label=r"gtFine/{split}/[^/]+/(?P<name>[^/]+)_gtFine_labelIds\.png",
     read_label=functools.partial(read_indices, table=CITYSCAPES),
+    assumes_label_ids=True,
 )
 UNLABELLED = PatternLayout(
     name="unlabelled",

@@ -83,6 +83,7 @@ _FIELDS: dict[str, Any] = {
     "image": r"images/(?P<name>\d{5})\.png",
     "label": r"labels/(?P<name>\d{5})\.png",
     "read_label": functools.partial(read_indices, table=GTA5),
+    "assumes_label_ids": True,
 }
 ALL = PatternLayout(name="all", **_FIELDS)
 PUBLISHED_SPLIT = PublishedSplitLayout(name="published_split", **_FIELDS)

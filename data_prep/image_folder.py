@@ -23,7 +23,6 @@ from data_prep.raw import cli
 from data_prep.raw.builder import RawBuilder
 from data_prep.raw.files import RawFiles
 from data_prep.raw.folder_layout import FolderLayout
-from data_prep.raw.label_map import CITYSCAPES_IDS, load_label_map
 from data_prep.raw.labelme import BACKGROUND, load_shape_map
 from data_prep.raw.layout import Decoding, Layout, MapReader
 from data_prep.raw.name_pairs import (
@@ -34,6 +33,7 @@ from data_prep.raw.name_pairs import (
     PairRule,
     parse_pairs,
 )
+from data_prep.raw.named_maps import LABEL_IDS, get_label_map
 from data_prep.raw.pair_proposals import propose_for_one_folder
 
 _EXPECTED = "PNG, JPEG, BMP, TIFF or WebP images"
@@ -46,6 +46,7 @@ class ImageFolder(RawBuilder):
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = _EXPECTED
+    RENAMED_BY = "--name"
 
 
 class _Command(cli.Command):
@@ -56,8 +57,8 @@ class _Command(cli.Command):
             ("labels", "Folder of label images, or of labelme's JSON files, that are named like "
              "the images. Default: none."),
             ("label_map", "JSON or YAML file: label value, colour or label of shapes -> name of a "
-             "class, your own or one of Cityscapes', or ignore; or CVAT's labelmap.txt. Default: "
-             "labels hold Cityscapes label ids."),
+             "class, your own or one of Cityscapes', or ignore; or CVAT's labelmap.txt; or "
+             "cityscapes_label_ids (the default), or cityscapes_train_ids."),
             ("pairs", "How the names of images and labels go together, IMAGE:LABEL, with * for "
              f"what they share: {EXAMPLES}. Then both may lie in one folder. Without --labels, "
              "IMAGE is enough. Default: the same names."),
@@ -98,6 +99,9 @@ class _Command(cli.Command):
                 intensity=parse_intensity(values.intensity),
                 any_proportions=False,
             ),
+            meanings={} if reader is None else reader.meanings,
+            assumes_label_ids=not values.label_map,
+            takes_label_map=True,
             split=values.split,
             labels_dir=pathlib.Path(values.labels) if values.labels else None,
             rule=rule,
@@ -177,7 +181,7 @@ def _load_map(values: flags.FlagValues, *, has_shapes: bool) -> MapReader | None
                 "without a shape."
             )
         return load_shape_map(values.label_map)
-    return load_label_map(values.label_map) if values.label_map else CITYSCAPES_IDS
+    return get_label_map(values.label_map or LABEL_IDS)
 
 
 COMMAND = _Command(builder=ImageFolder)

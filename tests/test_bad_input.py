@@ -343,7 +343,20 @@ DATA_CASES = {
         flags("--config.data.target=tiny/target"), "a target domain must be read without them"
     ),
     "a source without labels": Case(
-        flags("--config.data.source=tiny/target_unlabelled"), "expected image, label, name"
+        flags("--config.data.source=tiny/target_unlabelled"),
+        "tiny/target_unlabelled:train (config.data.source) has no labels, only the features image,",
+    ),
+    "a slice beyond its split": Case(
+        flags("--config.data.target_split=train[:200]"),
+        "reaches beyond the split: expected at most what there is, train (10 images); give another "
+        "config.data.target_split",
+    ),
+    "a slice that is none": Case(
+        flags("--config.evaluation.split=test[:x]"), "is no split and no slice of one"
+    ),
+    "a source without a labelled pixel": Case(
+        lambda place: written_records(place, label=tiny.encode(np.full((32, 48), 255, np.uint8))),
+        "None of the last 6 batches has a pixel with a class",
     ),
     "no evaluation dataset": Case(
         flags("--config.evaluation.dataset=tiny/none"), "No prepared dataset at"

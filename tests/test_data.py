@@ -157,7 +157,10 @@ def test_target_must_come_without_labels(settings):
     [
         ({"source": "nowhere"}, r"No prepared dataset at .*nowhere.*prepare it"),
         ({"source_split": "trian"}, "no split 'trian': expected one of test, train, validation"),
-        ({"source": "tiny/target_unlabelled"}, "has the features image, name: expected"),
+        (
+            {"source": "tiny/target_unlabelled"},
+            r"\(config.data.source\) has no labels, only the features image, name",
+        ),
     ],
 )
 def test_a_wrong_dataset_is_one_sentence(settings, fields, message):

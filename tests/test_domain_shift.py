@@ -410,7 +410,7 @@ def test_summaries_average_the_last_validations(config):
         ("num_validation", 12, r"tiny/source:train has 12 label maps: expected at least 13"),
         ("num_validation", 8, r"tiny/target:validation has 7 label maps: expected at least 8"),
         ("data.label_set", "cityscapes_17", r"expected one of cityscapes_13, cityscapes_16"),
-        ("data.target", "tiny/target_unlabelled", r"expected label, name"),
+        ("data.target", "tiny/target_unlabelled", r"has no labels, only the features image, name"),
         ("data.target", "tiny/source", r"are both tiny/source:train: expected two domains"),
         ("data.target_validation_split", "train[:5]", r"may hold maps of config\.data\.target"),
         ("data.source", "nowhere", r"No prepared dataset at"),

@@ -141,7 +141,10 @@ def test_a_target_without_labels_has_pictures_and_no_scores(workdirs, tmp_path):
     path.write_text(json.dumps(fields))
     path = writing.write_report({"run": tmp_path / "run"}, tmp_path / "report", title="t")
     collected = Collector(path.read_text())
-    assert "has no labels, so no scores: criteria after each run's last step." in collected.text
+    assert (
+        "has no labelled pixel, so no scores: criteria after each run's last step."
+        in collected.text
+    )
     assert "information maximisation (0 to 1)" in collected.text
     assert "sidewalk" not in collected.text
     assert len(collected.pictures()) == 2 * 3

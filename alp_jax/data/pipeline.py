@@ -145,6 +145,7 @@ def create_train_batches(
             found.split,
             label_set=label_set if domain == "source" else None,
             max_bad_records=config.max_bad_records,
+            fields=sources.Fields(f"config.data.{domain}", f"config.data.{domain}_split"),
         )
         _check_resizing(source, f"{domain}_size", found.size, config)
         streams.append(_stream(source, found.size, config, seed, DOMAINS.index(domain)))
@@ -153,7 +154,7 @@ def create_train_batches(
         named = dict(zip(domains, examples, strict=True))
         return Loaded(
             {name: Sample(found["image"], found.get("label")) for name, found in named.items()},
-            {name: Notes(found["id"], found["skipped"]) for name, found in named.items()},
+            {name: _note(found) for name, found in named.items()},
         )
 
     pairs = grain.experimental.ZipMapDataset(streams).map(collect)
@@ -164,6 +165,12 @@ def create_train_batches(
     end = len(pairs) // size * size
     columns = grain.experimental.ZipMapDataset([pairs[i:end:size] for i in images])
     return columns.map(_stack)
+
+
+def _note(example: Example) -> Notes:
+    label = example.get("label")
+    labelled = None if label is None else np.int32(np.count_nonzero(label != IGNORE_LABEL))
+    return Notes(example["id"], example["skipped"], labelled)
 
 
 def _stack(examples: Sequence[Loaded]) -> Loaded:
@@ -254,7 +261,12 @@ def create_eval_batches(
         within it.
     """
     source = sources.open_source(
-        config.data_dir, dataset, split, label_set=label_set, labels_required=False
+        config.data_dir,
+        dataset,
+        split,
+        label_set=label_set,
+        labels_required=False,
+        fields=sources.Fields("config.evaluation.dataset", "config.evaluation.split or --split"),
     )
     _check_resizing(source, "target_size", config.target_size, config)
     if source.label_set is None:

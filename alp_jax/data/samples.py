@@ -27,10 +27,12 @@ class Notes(NamedTuple):
     Attributes:
       ids: [B] int32 numbers of the records.
       skipped: [B] int32 number of the corrupt record that was replaced, or -1.
+      labelled: [B] int32 number of pixels with a class; None without labels.
     """
 
     ids: Any
     skipped: Any
+    labelled: Any = None
 
 
 class Loaded(NamedTuple):

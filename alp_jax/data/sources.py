@@ -15,16 +15,15 @@ resized the images, if it did.
 import dataclasses
 import functools
 import logging
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import tensorflow_datasets as tfds
-from google.protobuf import json_format
 
-from alp_jax.data import matching
+from alp_jax.data import matching, prepared, suitability
 from alp_jax.data.labels import CITYSCAPES_TABLE, LabelSet, LabelTable
+from alp_jax.data.suitability import NO_FIELDS, Fields
 from alp_jax.errors import UserError, describe
 
 logger = logging.getLogger(__name__)
@@ -111,8 +110,8 @@ class SegmentationSource:
             example: Example = {"name": record["name"].decode()}
         except Exception as error:  # Codecs raise many types; the user must know which record.
             raise UserError(
-                f"{self.locate(index).capitalize()} is corrupt ({describe(error)}): prepare the "
-                "dataset again, or leave out a few such records with "
+                f"{self.locate(index).capitalize()} is corrupt ({describe(error)}): "
+                f"{prepared.ANEW}, or leave out a few such records with "
                 "--config.data.max_bad_records."
             ) from error
         if self.read_images:
@@ -153,6 +152,7 @@ def open_source(
     labels_required: bool = True,
     read_images: bool = True,
     max_bad_records: int = 0,
+    fields: Fields = NO_FIELDS,
 ) -> SegmentationSource:
     """Opens a split of a prepared dataset.
 
@@ -165,23 +165,31 @@ def open_source(
       labels_required: False also opens a dataset without labels.
       read_images: False decodes no image, and also opens a dataset without images.
       max_bad_records: as in SegmentationSource.
+      fields: fields of the configuration that name dataset and split, for messages.
     Raises:
-      UserError: if the dataset or split does not exist, has unexpected features, or shares no class
-        with the label set.
+      UserError: if the dataset or split does not exist, has unexpected features, shares no class
+        with the label set, or needs labels and has no pixel of a class.
     """
     title = f"{name}:{split}"
-    builder = _open_builder(data_dir, name)
+    builder = prepared.open_builder(data_dir, name, field=fields.dataset)
+    parts = prepared.resolve_split(builder, name, split, field=fields.split)
     read_labels = label_set is not None and (labels_required or "label" in builder.info.features)
-    _check_content(
-        builder, name, split, target=label_set is None, labels=read_labels, images=read_images
+    suitability.check_features(
+        builder, title, fields, target=label_set is None, labels=read_labels, images=read_images
     )
+    prepared.check_files(builder, name, parts)
     records = _open_records(builder, title, split, read_images=read_images)
     announce(f"Reading {title}: {len(records)} images.")
-    table = _read_table(builder)
+    table = prepared.read_metadata(builder, LabelTable.from_metadata) or CITYSCAPES_TABLE
     if label_set is not None and read_labels:
         matching.check_shared(title, table, label_set)
         for line in matching.describe_unmatched(title, table, label_set):
             announce(line)
+        unlabelled = suitability.describe_unlabelled(
+            builder, title, parts, table, label_set, required=labels_required
+        )
+        if unlabelled:
+            announce(unlabelled)
     return SegmentationSource(
         records,
         title,
@@ -189,63 +197,30 @@ def open_source(
         read_images,
         _shards(builder, split),
         max_bad_records,
-        _read_resizing(builder),
+        prepared.read_metadata(builder, Resizing.from_metadata),
         table,
     )
-
-
-def _check_content(
-    builder: tfds.core.DatasetBuilder,
-    name: str,
-    split: str,
-    *,
-    target: bool,
-    labels: bool,
-    images: bool,
-) -> None:
-    """Refuses a dataset without the split or the features to read, or a target with labels.
-
-    Args:
-      builder: TFDS builder of the dataset.
-      name, split: as in `open_source`.
-      target: whether the dataset must hold no labels.
-      labels, images: whether they are read.
-    """
-    features = set(builder.info.features)
-    if split.split("[")[0] not in builder.info.splits:
-        raise UserError(
-            f"Dataset {name} has no split {split!r}: expected one of "
-            f"{', '.join(sorted(builder.info.splits))}."
-        )
-    if target and "label" in features:
-        raise UserError(
-            f"Dataset {name}:{split} holds labels, and a target domain must be read without them: "
-            "name a dataset whose records have only images (the built-in one is "
-            "toy_cities/target_unlabelled)."
-        )
-    expected = {"name"} | ({"image"} if images else set()) | ({"label"} if labels else set())
-    if not expected <= features:
-        raise UserError(
-            f"Dataset {name}:{split} has the features {', '.join(sorted(features))}: expected "
-            f"{', '.join(sorted(expected))}."
-        )
 
 
 def _open_records(
     builder: tfds.core.DatasetBuilder, title: str, split: str, *, read_images: bool
 ) -> Sequence[Example]:
-    """Opens the records of a split; refuses an empty split."""
+    """Opens the records of a split."""
+    skips_image = "image" in builder.info.features and not read_images
+    decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
     try:
-        skips_image = "image" in builder.info.features and not read_images
-        decoders = {"image": tfds.decode.SkipDecoding()} if skips_image else None
         records: Sequence[Example] = builder.as_data_source(split, decoders=decoders)
-    except (OSError, ValueError, RuntimeError) as error:
+        len(records)
+    except OSError as error:
         raise UserError(
-            f"Dataset {title} cannot be opened ({describe(error)}): delete its folder "
-            f"{builder.data_path} and prepare it again."
+            f"Dataset {title} cannot be read ({describe(error)}): see to it that "
+            f"{builder.data_path} can be read."
         ) from error
-    if len(records) == 0:
-        raise UserError(f"Dataset {title} is empty: expected at least one image.")
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"A file of records of dataset {title} in {builder.data_path} is damaged "
+            f"({describe(error)}): {prepared.ANEW}."
+        ) from error
     return records
 
 
@@ -256,13 +231,13 @@ def _shards(builder: tfds.core.DatasetBuilder, split: str) -> tuple[tuple[str, i
 
 def locate_record(data_dir: str, name: str, split: str, index: int) -> str:
     """Describes where a record of a prepared dataset is, for people, without reading it."""
-    shards = _shards(_open_builder(data_dir, name), split)
+    shards = _shards(prepared.open_builder(data_dir, name), split)
     return SegmentationSource((), f"{name}:{split}", None, shards=shards).locate(index)
 
 
 def name_records(data_dir: str, name: str, split: str, indices: Sequence[int]) -> list[str]:
     """Reads the names of records of a prepared dataset, without decoding other features."""
-    builder = _open_builder(data_dir, name)
+    builder = prepared.open_builder(data_dir, name)
     skipped = {feature: tfds.decode.SkipDecoding() for feature in builder.info.features}
     records = builder.as_data_source(split, decoders=skipped | {"name": None})
     return [f"{records[i]['name'].decode()} (record {i})" for i in indices]
@@ -276,46 +251,4 @@ def announce(message: str) -> None:
 
 def split_names(data_dir: str, name: str) -> list[str]:
     """Lists the splits of a prepared dataset; raises UserError if the dataset does not exist."""
-    return sorted(_open_builder(data_dir, name).info.splits)
-
-
-def _open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
-    root = pathlib.Path(data_dir).expanduser() / name
-    versions = sorted(
-        (path.parent for path in root.glob("*/dataset_info.json")),
-        key=lambda path: tuple(int(part) for part in path.name.split(".") if part.isdigit()),
-    )
-    if not versions:
-        raise UserError(
-            f"No prepared dataset at {root}: expected a folder VERSION/dataset_info.json there; "
-            "prepare it with its builder in data_prep/ (for the built-in cities: "
-            f"python -m data_prep.toy_cities --data_dir={data_dir})."
-        )
-    try:
-        return tfds.builder_from_directory(versions[-1])
-    except (OSError, ValueError, KeyError, json_format.ParseError) as error:
-        raise _corrupt_description(versions[-1], error) from error
-
-
-_METADATA_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
-
-
-def _read_resizing(builder: tfds.core.DatasetBuilder) -> Resizing | None:
-    try:
-        return Resizing.from_metadata(builder.info.metadata)
-    except _METADATA_ERRORS as error:
-        raise _corrupt_description(pathlib.Path(builder.data_path), error) from error
-
-
-def _read_table(builder: tfds.core.DatasetBuilder) -> LabelTable:
-    try:
-        return LabelTable.from_metadata(builder.info.metadata) or CITYSCAPES_TABLE
-    except _METADATA_ERRORS as error:
-        raise _corrupt_description(pathlib.Path(builder.data_path), error) from error
-
-
-def _corrupt_description(folder: pathlib.Path, error: Exception) -> UserError:
-    return UserError(
-        f"The description of dataset {folder} is corrupt ({describe(error)}): "
-        "delete that folder and prepare the dataset again."
-    )
+    return sorted(prepared.open_builder(data_dir, name).info.splits)

@@ -87,7 +87,8 @@ def run_experiment(config: ml_collections.ConfigDict, output: pathlib.Path) -> r
         non-finite loss.
     """
     shift = settings.build_settings(config)
-    label_set = classes.load_to_train(output, shift.data.label_set)
+    has_curves = any((output / CURVES_FOLDER).glob("*.json"))
+    label_set = classes.load_to_train(output, shift.data.label_set, has_results=has_curves)
     domains = label_maps.open_domains(
         shift.data,
         seed=shift.seed,

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from alp_jax.data import sources
-from alp_jax.data.labels import LabelSet
+from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.data.pipeline import resize
 from alp_jax.domain_shift.settings import ShiftDataSettings
 from alp_jax.errors import UserError
@@ -83,6 +83,7 @@ def open_domains(
             *config.records(role),
             label_set=label_set,
             read_images=False,
+            fields=sources.Fields(*config.fields(role)),
         )
 
     def divide(source: sources.SegmentationSource, stream: int, needed: int) -> tuple[Part, Part]:
@@ -146,8 +147,26 @@ def create_train_batches(
 
 
 def read_validation_maps(domains: Domains, size: Size) -> np.ndarray:
-    """Reads all validation maps: [2N, *size] uint8, the source's N maps first."""
-    return np.stack([m for part in domains.validation for m in part.maps(size).to_iter_dataset()])
+    """Reads all validation maps: [2N, *size] uint8, the source's N maps first.
+
+    Raises:
+      UserError: if the maps of a domain all hold one and the same value, and so show no layout.
+    """
+    maps = []
+    for part in domains.validation:
+        maps.append(np.stack(list(part.maps(size).to_iter_dataset())))
+        values = np.unique(maps[-1])
+        if len(values) == 1:
+            assert part.source.label_set is not None
+            classes = part.source.label_set.names
+            names = dict(enumerate(classes)) | {IGNORE_LABEL: "pixels without a class"}
+            raise UserError(
+                f"All {len(maps[-1])} label maps of {part.source.title} that validate hold only "
+                f"{names[int(values[0])]}: expected at least two classes, as there is no layout to "
+                "tell apart; prepare the labels with a --label_map that says what their values "
+                "mean, or name their classes in --config.data.label_set."
+            )
+    return np.concatenate(maps)
 
 
 def crop_validation_maps(wholes: np.ndarray, patch_size: int | None, *, seed: int) -> np.ndarray:

@@ -54,6 +54,10 @@ class ShiftDataSettings:
         """Returns (dataset, split) of "source", "target" or "target_validation"."""
         return getattr(self, role), getattr(self, f"{role}_split")
 
+    def fields(self, role: str) -> tuple[str, str]:
+        """Returns the names of the fields of `records`."""
+        return f"config.data.{role}", f"config.data.{role}_split"
+
     def check(self, name: str) -> None:
         """Refuses unknown label sets, equal domains, and validation maps that may be trained on."""
         check_label_set(f"{name}.label_set", self.label_set)

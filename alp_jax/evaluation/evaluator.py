@@ -27,7 +27,7 @@ from alp_jax.evaluation import figures, label_free, metrics, results
 from alp_jax.evaluation.ensemble import load_ensemble
 from alp_jax.evaluation.eval_step import eval_step
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
-from alp_jax.workdir import classes, config, files, outputs
+from alp_jax.workdir import classes, config, files, outputs, trained_on
 from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
 
@@ -227,6 +227,9 @@ def evaluate_checkpoint(
         evaluated = dataclasses.replace(settings.evaluation, split=split)
         settings = dataclasses.replace(settings, evaluation=evaluated)
     label_set = classes.load(workdir, settings.data.label_set)
+    trained_on.warn_if_changed(
+        workdir, settings.data.data_dir, settings.evaluation.dataset, settings.evaluation.split
+    )
     ensemble = load_ensemble(
         workdir,
         checkpoint_name,

@@ -64,14 +64,14 @@ class Evaluation:
         return path
 
     def in_one_line(self) -> str:
-        """Returns the mean IoU as text; without labels, two label-free criteria."""
+        """Returns the mean IoU as text; without labelled pixels, two label-free criteria."""
         summary = self.summary
         if summary["mean_iou"] is not None:
             said = f"mean IoU {100 * summary['mean_iou']:.2f} %"
         else:
             said = (
                 f"mean entropy {summary['mean_entropy']:.4f}, information maximisation "
-                f"{summary['information_maximisation']:.4f}, no labels"
+                f"{summary['information_maximisation']:.4f}, no labelled pixel"
             )
         return f"{said}: {summary['dataset']} {summary['split']}"
 

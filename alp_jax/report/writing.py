@@ -113,7 +113,8 @@ def _scores_and_confusion(runs: Sequence[ReportRun], split: str, output: pathlib
     note = f"IoU in percent on {dataset} {split}, after each run's last step."
     if not parts:
         note = (
-            f"{dataset} {split} has no labels, so no scores: criteria after each run's last step."
+            f"{dataset} {split} has no labelled pixel, so no scores: criteria after each run's "
+            "last step."
         )
     heads = ["", *(run.name for run in runs)]
     scored = {name: cells for name, cells in rows.items() if set(cells) != {"-"}}

@@ -1,15 +1,23 @@
-"""Detects non-finite losses and norms during training.
+"""Detects non-finite losses and norms, and batches without labels, during training.
 
 Synopsis:
 
   check_finite(window, notes, first_step)     # raises NonFiniteError
+  labels = LabelGuard(starts_at_0=True)
+  labels.add(notes)
+  labels.check(is_last=False)                 # raises UserError
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
-from alp_jax.data.samples import Notes
+import numpy as np
 
+from alp_jax.data.samples import Notes
+from alp_jax.devices import processes
+from alp_jax.errors import UserError
+
+MOST_UNLABELLED = 100  # Consecutive batches.
 Scalars = Mapping[str, float]
 
 
@@ -49,3 +57,38 @@ def check_finite(
         terms = find_non_finite(scalars)
         if terms:
             raise NonFiniteError(first_step + offset, terms, notes[offset])
+
+
+class LabelGuard:
+    """Counts consecutive batches without any labelled pixel; they teach nothing."""
+
+    def __init__(self, *, starts_at_0: bool) -> None:
+        """Creates the guard; `starts_at_0`: whether all batches of the run will be added."""
+        self._starts_at_0 = starts_at_0
+        self._batches = self._unlabelled = 0
+
+    def add(self, notes: Mapping[str, Notes]) -> None:
+        """Counts a batch by the notes on its images."""
+        counts = [note.labelled for note in notes.values() if note.labelled is not None]
+        self._batches += 1
+        is_unlabelled = bool(counts) and not any(np.any(count) for count in counts)
+        self._unlabelled = self._unlabelled + 1 if is_unlabelled else 0
+
+    def check(self, *, is_last: bool) -> None:
+        """Stops a run whose last batches had no labelled pixel; every process must call it.
+
+        Args:
+          is_last: whether the run ends here; then it is enough that no batch of it had one.
+        Raises:
+          UserError: if the last 100 batches had none in any process.
+        """
+        ends = is_last and self._starts_at_0
+        limit = min(MOST_UNLABELLED, self._batches) if ends else MOST_UNLABELLED
+        if processes.any_process(self._unlabelled < max(limit, 1)):
+            return
+        raise UserError(
+            f"None of the last {self._unlabelled} batches has a pixel with a class, so that "
+            "nothing can be learned from the source: expected labels with classes of "
+            "config.data.label_set; look at them with python -m data_prep.image_folder --check, "
+            "and prepare config.data.source with a --label_map that says what its values mean."
+        )

@@ -79,6 +79,7 @@ class TrainLoop:
           UserError: if the last state could not be saved, or too many records are corrupt.
         """
         data = self._config.data
+        self._labels = guards.LabelGuard(starts_at_0=start_step == 0)
         iterator = pipeline.iterate(
             batches,
             start_step,
@@ -177,6 +178,7 @@ class TrainLoop:
         self._window_waited += waited
         self._window_notes.append(loaded.notes)
         self._skipped.update(loaded.notes)
+        self._labels.add(loaded.notes)
         return loaded.batch
 
     def _report(self, step: int, started: float) -> None:
@@ -184,10 +186,12 @@ class TrainLoop:
 
         Raises:
           NonFiniteError: if a scalar is non-finite; no step of the window is saved then.
+          UserError: if no batch has a labelled pixel; likewise.
         """
         window = jax.device_get(self._window)  # Waits for the device.
         seconds = self._window_seconds + time.monotonic() - started
         guards.check_finite(window, self._window_notes, step - len(window) + 1)
+        self._labels.check(is_last=step == self._config.num_steps)
         averages = {
             name: float(np.mean([scalars[name] for scalars in window])) for name in window[0]
         }

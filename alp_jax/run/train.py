@@ -21,7 +21,16 @@ from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
 from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
-from alp_jax.workdir import checkpoint, classes, config, locks, outputs, scores, writers
+from alp_jax.workdir import (
+    checkpoint,
+    classes,
+    config,
+    locks,
+    outputs,
+    scores,
+    trained_on,
+    writers,
+)
 from alp_jax.workdir.settings import RunSettings, build_settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +45,7 @@ def train_and_evaluate(
     *,
     bar: progress.PartProgress | None = None,
     profile_steps: int = 0,
+    accept_changed_data: bool = False,
 ) -> dict[str, Any]:
     """Trains until `num_steps`, from the workdir's latest checkpoint if there is one.
 
@@ -44,18 +54,21 @@ def train_and_evaluate(
       workdir: folder for all files of the run (README.md, "The workdir").
       bar: this run's part of a display over many runs; None shows this run alone.
       profile_steps: steps to record for TensorBoard's profiler (`alp_jax.run.profiling`).
+      accept_changed_data: whether to go on if a dataset was prepared anew since the last start.
     Returns:
       the scores of the last step's evaluation.
     Raises:
       UserError: for a wrong configuration, missing data, a workdir of another run, a checkpoint of
         another network, only damaged checkpoints, another process in the workdir, corrupt records,
-        or a non-finite loss.
+        no labelled pixel, data that were changed since the last start, or a non-finite loss.
       Stopped: after SIGTERM or SIGINT; the same call continues.
     """
     workdir = pathlib.Path(workdir).expanduser()
     settings = build_settings(run_config)
     with stopping.StopRequest() as stop, _hold(workdir):
-        return _train_and_evaluate(settings, workdir, bar, profile_steps, stop)
+        return _train_and_evaluate(
+            settings, workdir, bar, profile_steps, stop, accept_changed_data=accept_changed_data
+        )
 
 
 def _hold(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
@@ -72,16 +85,22 @@ def _train_and_evaluate(
     bar: progress.PartProgress | None,
     profile_steps: int,
     stop: stopping.StopRequest,
+    *,
+    accept_changed_data: bool,
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(settings, workdir))
     label_set = classes.load_to_train(workdir, settings.data.label_set)
     devices = assembly.create_mesh(settings)
     setup = assembly.create_setup(settings, label_set)
+    domains = setup.objective.domains
+    processes.from_primary(
+        lambda: trained_on.check(settings, workdir, domains, accept_changes=accept_changed_data)
+    )
     batches = pipeline.create_train_batches(
         settings.data,
         seed=settings.seed,
         label_set=label_set,
-        domains=setup.objective.domains,
+        domains=domains,
         images=mesh.local_images(devices, settings.data.batch_size),
     )
     predictor = Predictor((setup.segmenter,), settings.data.target_size)
@@ -180,11 +199,12 @@ def _train(
 
 
 def _save_settings(run: _Run) -> None:
-    """Writes the configuration, and the classes and code that are the user's own."""
+    """Writes the configuration, the user's own classes and code, and the data's fingerprints."""
 
     def save() -> None:
         config.save(run.settings, run.workdir)
         classes.save(run.label_set, run.workdir, run.settings.data.label_set)
+        trained_on.save(run.settings, run.workdir, run.setup.objective.domains)
 
     processes.from_primary(save)
 

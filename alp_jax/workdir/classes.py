@@ -14,7 +14,7 @@ import pathlib
 from alp_jax.data import label_files
 from alp_jax.data.labels import LabelSet, list_label_sets, load_label_set
 from alp_jax.errors import UserError
-from alp_jax.workdir import files
+from alp_jax.workdir import checkpoint, files
 
 FILE_NAME = "label_set.yaml"
 
@@ -26,23 +26,31 @@ def load(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
       workdir: of the run.
       name_or_path: `config.data.label_set` of the run.
     Raises:
-      UserError: if there is no such label set, or the copy is damaged.
+      UserError: if there is no such label set, or the copy is damaged or gone.
     """
     copy = workdir / FILE_NAME
-    return load_label_set(copy if copy.exists() else name_or_path)
+    if copy.exists():
+        return load_label_set(copy)
+    _check_copy_is_not_missed(workdir, name_or_path)
+    return load_label_set(name_or_path)
 
 
-def load_to_train(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
+def load_to_train(
+    workdir: pathlib.Path, name_or_path: str, *, has_results: bool = False
+) -> LabelSet:
     """Loads the label set of a run that starts or continues.
 
     Args:
       workdir: of the run; holds a copy if the run was started before.
       name_or_path: `config.data.label_set`; a file that is gone since the start is not missed.
+      has_results: whether the workdir holds results that are no checkpoints.
     Raises:
-      UserError: if there is no such label set, or its file was changed since the run was started.
+      UserError: if there is no such label set, its file was changed since the run was started, or
+        the copy is gone.
     """
     copy = workdir / FILE_NAME
     if not copy.exists():
+        _check_copy_is_not_missed(workdir, name_or_path, has_results=has_results)
         return load_label_set(name_or_path)
     kept = load_label_set(copy)
     if pathlib.Path(name_or_path).expanduser().exists() and load_label_set(name_or_path) != kept:
@@ -51,6 +59,22 @@ def load_to_train(workdir: pathlib.Path, name_or_path: str) -> LabelSet:
             f"expected what {copy} holds; give another --workdir, or restore the file."
         )
     return kept
+
+
+def _check_copy_is_not_missed(
+    workdir: pathlib.Path, name_or_path: str, *, has_results: bool = False
+) -> None:
+    """Refuses a run that was trained with a user's label set and has lost its copy.
+
+    The user's file may be another one by now, and would change what the run's classes mean.
+    """
+    has_results = has_results or bool(checkpoint.list_steps(workdir))
+    if has_results and name_or_path not in list_label_sets():
+        raise UserError(
+            f"The workdir {workdir} lacks {FILE_NAME}, the copy of the classes that the run was "
+            f"trained with: restore it, or copy {name_or_path} there under that name if it was not "
+            "changed since."
+        )
 
 
 def save(label_set: LabelSet, workdir: pathlib.Path, name_or_path: str) -> None:

@@ -2,7 +2,8 @@
 
 Features: image (8-bit RGB, PNG or JPEG: the raw file itself if nothing had to change), name, and,
 in a configuration with labels, label (8-bit PNG). metadata.json holds the classes of the label
-values (`LabelTable`); without these, values are Cityscapes label ids.
+values (`LabelTable`); without these, values are Cityscapes label ids. Beside it lie class
+frequencies, digests of the splits, and what the dataset was prepared from.
 
 Synopsis:
 
@@ -14,6 +15,7 @@ Synopsis:
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -22,11 +24,14 @@ import tensorflow_datasets as tfds
 from alp_jax.data.sources import Resizing
 from alp_jax.errors import UserError
 from data_prep.common.datasets import FILE_FORMAT
+from data_prep.common.tally import Tally
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.files import RawFiles
 from data_prep.raw.images import RESIZING_FILTER
 from data_prep.raw.layout import Fault, Layout, Pair, Selection
+from data_prep.raw.meaning import Labels
 from data_prep.raw.records import Recipe, make_record
+from data_prep.raw.requests import Request, make_request
 from data_prep.raw.shards import ShardWriter
 
 Example = dict[str, bytes | str]
@@ -60,6 +65,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[RawConfig]] = []
+    RENAMED_BY: ClassVar[str] = "--data_dir"  # Flag that gives a dataset another place.
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Keeps a subclass out of TFDS's list of datasets, which may hold the same name."""
@@ -71,6 +77,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         selection: Selection | None = None,
         pool: WorkerPool | None = None,
         skip_bad: bool = False,
+        request: Request | None = None,
         on_pair: Callable[[], None] = lambda: None,
         **kwargs: Any,
     ) -> None:
@@ -80,18 +87,26 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             selection: the pairs of each split; by default the pairs in the manual directory.
             pool: the worker processes; by default this process does the work.
             skip_bad: whether to leave out pairs with a fault, and list them in `faults`.
+            request: what is noted with the dataset; by default what the selection says.
             on_pair: called after each pair.
             **kwargs: as for any builder.
         """
         self._selection = selection
         self._pool = pool or WorkerPool()
         self._skip_bad = skip_bad
+        self._request = request
         self._on_pair = on_pair
+        self._tally = Tally()
         self.faults: list[Fault] = []
         self.remarks: list[tuple[str, str]] = []
         self.keys: set[str] = set()
         kwargs.setdefault("file_format", FILE_FORMAT)
         super().__init__(**kwargs)
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that were written."""
+        return Labels(self.builder_config.layout, self._tally.pixels)
 
     @classmethod
     def config_for(cls, layout: Layout, size: tuple[int, int] | None) -> RawConfig:
@@ -137,6 +152,9 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         if not self._skip_bad:
             selection.check_partners()
         self.faults += selection.faults
+        self._request = self._request or make_request(
+            dl_manager.manual_dir, layout, selection, options={}
+        )
         return {
             split: self._generate_examples(split, pairs) for split, pairs in selection.pairs.items()
         }
@@ -152,6 +170,8 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
                     "is wrong, and --skip_bad leaves it out."
                 )
             self._on_pair()
+            assert self._request is not None
+            self._request.note_digests(split, record.name, record.file_digests)
             self.faults += record.faults
             if record.faults:
                 continue
@@ -161,6 +181,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             example: Example = {"name": record.name, "image": record.image}
             if record.label is not None:
                 example["label"] = record.label
+            self._tally.add(split, record.digest, record.pixels)
             yield index, example
             index += 1
         if index == 0:
@@ -182,3 +203,14 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
                     writer.write(serializer.serialize_example(features.encode_example(example)))
                 infos.append(writer.finish())
         self.info.set_splits(tfds.core.SplitDict(infos))
+        fault = self.labels.find_fault()
+        if fault:
+            raise UserError(fault)
+        self._note_facts(pathlib.Path(self.data_path))
+
+    def _note_facts(self, folder: pathlib.Path) -> None:
+        """Writes what was found out about the records, and what they were made from."""
+        self._tally.save(folder)
+        assert self._request is not None
+        self._request.left_out += len(self.faults)
+        self._request.write(folder)

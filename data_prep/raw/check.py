@@ -4,17 +4,21 @@ import collections
 import itertools
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from data_prep.common import command
+from data_prep.common.tally import Tally
 from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
 from data_prep.raw.layout import REPLACE, Fault, Pair
+from data_prep.raw.meaning import Labels
+from data_prep.raw.plan import Selections
 from data_prep.raw.prepare import (
-    Selections,
     group_remarks,
     limit_workers,
+    print_meaning,
     print_unmet_keys,
     select,
 )
@@ -48,6 +52,7 @@ def check(
     print(f"Checking {builder_cls.name} in {files.root}.")
     selections = select(files, configs, may_leave_out=may_leave_out)
     work = _unique_pairs(selections)
+    tallies: dict[str, Tally] = {config.name: Tally() for config in configs}
     faults = {(f.file, f.kind): f for _, selection in selections for f in selection.faults}
     remarks: list[tuple[str, str]] = []
     keys: set[str] = set()
@@ -55,7 +60,9 @@ def check(
         command.progress(f"checking {builder_cls.name}", len(work)) as advance,
         WorkerPool(limit_workers(workers, len(work))) as pool,
     ):
-        for record in pool.map(_check_work, work):
+        pieces = [(item.config.recipe(item.split), item.pair) for item in work]
+        for item, record in zip(work, pool.map(_check_work, pieces), strict=True):
+            tallies[item.config.name].add(item.split, record.digest, record.pixels)
             faults |= {(fault.file, fault.kind): fault for fault in record.faults}
             remarks += [record.remark] if record.remark else []
             keys |= record.keys
@@ -64,18 +71,27 @@ def check(
         _print_group(heading, lines)
     for config, _ in selections:
         print_unmet_keys(config.layout, keys)
-    return _print_faults(list(faults.values()))
+    labels = [Labels(config.layout, tallies[config.name].pixels) for config in configs]
+    return _print_outcome(list(faults.values()), labels)
 
 
-def _unique_pairs(selections: Selections) -> list[tuple[Recipe, Pair]]:
+class _Work(NamedTuple):
+    """A pair to check."""
+
+    config: RawConfig
+    split: str
+    pair: Pair
+
+
+def _unique_pairs(selections: Selections) -> list[_Work]:
     """Lists every image once, with its label if any configuration has one."""
-    work: dict[object, tuple[Recipe, Pair]] = {}
+    work: dict[object, _Work] = {}
     for config, selection in selections:
         for split, pair in itertools.chain.from_iterable(
             ((split, pair) for pair in pairs) for split, pairs in selection.pairs.items()
         ):
             if pair.image not in work or pair.label is not None:
-                work[pair.image] = (config.recipe(split), pair)
+                work[pair.image] = _Work(config, split, pair)
     return list(work.values())
 
 
@@ -83,10 +99,29 @@ def _check_work(work: tuple[Recipe, Pair]) -> Record:
     return check_pair(*work)
 
 
-def _print_faults(faults: Sequence[Fault]) -> int:
-    if not faults:
+def _print_outcome(faults: Sequence[Fault], labels: Sequence[Labels]) -> int:
+    """Prints what the labels mean and all faults; returns the exit status."""
+    doubts = 0
+    for each in labels:
+        if each.pixels:
+            print(f"{each.layout.name}:")
+        doubts += print_meaning(each)
+    wrong = [fault for each in labels if (fault := each.find_fault())]
+    for fault in wrong:
+        print(f"Wrong meaning: {fault}")
+    if faults:
+        _print_faults(faults)
+    elif doubts and not wrong:
+        print(
+            "No file is damaged, and everything can be prepared; see the "
+            f"{count(doubts, 'warning')} above about what the labels mean."
+        )
+    elif not wrong:
         print("Nothing is wrong: everything can be prepared.")
-        return 0
+    return 1 if faults or wrong else 0
+
+
+def _print_faults(faults: Sequence[Fault]) -> None:
     for kind in dict.fromkeys(fault.kind for fault in faults):
         group = [fault for fault in faults if fault.kind == kind]
         _print_group(kind.capitalize(), [f"{fault.file} {fault.reason}" for fault in group])
@@ -105,7 +140,6 @@ def _print_faults(faults: Sequence[Fault]) -> int:
         f"Something is wrong with {count(len(faults), 'file')}: replace what is wrong, or prepare "
         "with --skip_bad, which leaves it out together with its partners."
     )
-    return 1
 
 
 def _print_group(heading: str, lines: Sequence[str]) -> None:

@@ -112,6 +112,8 @@ class Command:
             configs,
             may_leave_out=may_leave_out,
             skip_bad=values.skip_bad,
+            replace=values.replace,
+            options=_list_options(values),
             workers=values.workers,
         )
         return 0
@@ -144,6 +146,29 @@ def _define_flags(values: flags.FlagValues) -> None:
         "skip_bad", False, "Leave out pairs with a fault, and list them.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_bool(
+        "replace", False, "Write datasets anew that are there; the old one stays until the new one "
+        "is whole.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+# Flags that change no record, and flags whose content is compared, not their text.
+_NOT_OPTIONS = frozenset(
+    [
+        *("data_dir", "workers", "help", "check", "replace", "skip_bad", "raw_dir", "images"),
+        *("labels", "label_map", "name", "configs", "split", "size"),
+    ]
+)
+
+
+def _list_options(values: flags.FlagValues) -> dict[str, str]:
+    """Returns flag -> value of the flags that change the records and are not at their default."""
+    return {
+        name: str(values[name].value)
+        for name in values
+        if name not in _NOT_OPTIONS and values[name].value != values[name].default
+    }
 
 
 def define_raw_dir(values: flags.FlagValues) -> None:

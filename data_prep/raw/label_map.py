@@ -21,7 +21,7 @@ import numpy as np
 
 from alp_jax.data.class_names import IGNORE, NAME_RULE, find_near, is_class_name
 from alp_jax.data.label_files import MAX_CLASSES
-from alp_jax.data.labels import IGNORE_LABEL, LabelTable
+from alp_jax.data.labels import CITYSCAPES_TABLE, IGNORE_LABEL, LabelTable
 from alp_jax.data.yaml_text import decode_text, parse_yaml
 from alp_jax.errors import UserError
 from data_prep.common.json_text import parse_json
@@ -63,11 +63,9 @@ class LabelMap(MapReader):
     @property
     def meanings(self) -> Mapping[str, str]:
         """Value or colour -> class, as in MapReader; nothing for Cityscapes label ids."""
-        return (
-            {}
-            if self.table is None
-            else describe(self.stored, self.default, self.table, self._show)
-        )
+        if self.table is None and self.stored == CITYSCAPES.stored:
+            return {}
+        return describe(self.stored, self.default, self.table or CITYSCAPES_TABLE, self._show)
 
     def read(self, data: bytes) -> np.ndarray:
         """Reads a label file: [H, W] uint8 stored values.
@@ -173,7 +171,8 @@ def load_entries(path: str) -> dict[Any, Any]:
     parse = _PARSERS.get(file.suffix)
     if parse is None:
         raise UserError(
-            f"label_map is {path}, but it must be a .json or .yaml file, or CVAT's labelmap.txt."
+            f"label_map is {path}, but it must be a .json or .yaml file, CVAT's labelmap.txt, or "
+            "cityscapes_train_ids or cityscapes_label_ids."
         )
     try:
         text = decode_text(file.read_bytes())

@@ -208,6 +208,9 @@ class Layout:
         read_label: reads a label file; None for a configuration of images only.
         table: classes of the stored values; None: they are Cityscapes label ids.
         decoding: how images are decoded.
+        meanings: value or colour -> class, as a user's label map says; empty without one.
+        assumes_label_ids: whether nobody said that the values are Cityscapes label ids.
+        takes_label_map: whether the command has --label_map.
     """
 
     name: str
@@ -215,6 +218,9 @@ class Layout:
     read_label: LabelReader | None = None
     table: LabelTable | None = None
     decoding: Decoding = Decoding()
+    meanings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    assumes_label_ids: bool = False
+    takes_label_map: bool = False
 
     @property
     def has_label(self) -> bool:

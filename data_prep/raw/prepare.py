@@ -1,12 +1,14 @@
-"""Writes configurations of a raw dataset, and skips complete ones."""
+"""Writes configurations of a raw dataset, and leaves alone what is already there."""
 
+import contextlib
 import functools
 import math
 import os
 import pathlib
 import shutil
 import time
-from collections.abc import Collection, Sequence
+import types
+from collections.abc import Collection, Mapping, Sequence
 
 import tensorflow_datasets as tfds
 
@@ -18,12 +20,13 @@ from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
 from data_prep.raw.identical import describe_identical
 from data_prep.raw.label_map import DEFAULT
-from data_prep.raw.layout import Layout, MapReader, NothingFoundError, Selection
+from data_prep.raw.layout import Layout, NothingFoundError
+from data_prep.raw.meaning import Labels
+from data_prep.raw.plan import Plan, Selections, Task, describe_counts
 
 _LISTED = 20  # lines of faults and of mismatches after a preparation
 _HINT = ": --check lists all"
 _PAIRS_PER_WORKER = 8  # starting a worker takes as long as a few pairs
-Selections = list[tuple[RawConfig, Selection]]
 
 
 def select(files: RawFiles, configs: Sequence[RawConfig], *, may_leave_out: bool) -> Selections:
@@ -70,6 +73,8 @@ def prepare(
     *,
     may_leave_out: bool = False,
     skip_bad: bool = False,
+    replace: bool = False,
+    options: Mapping[str, str] = types.MappingProxyType({}),
     workers: int = 1,
 ) -> None:
     """Writes configurations, each atomically, and prints a report.
@@ -81,52 +86,59 @@ def prepare(
         configs: configurations to write.
         may_leave_out: as for `select`.
         skip_bad: whether to leave out pairs with a fault.
+        replace: whether to write datasets anew that are there; the old one stays until the new one
+            is whole.
+        options: flag -> value, of flags that change the records and were given.
         workers: number of worker processes; the records do not depend on it.
     Raises:
-        UserError: if anything is wrong with the raw folder, a raw file or the data directory.
+        UserError: if anything is wrong with the raw folder, a raw file or the data directory, or
+            with what the labels mean, or a dataset that is there was prepared from something else.
     """
     root = pathlib.Path(data_dir).expanduser()
-    pending = []
-    for config in configs:
-        counts = datasets.read_counts(datasets.directory_of(builder_cls, root, config))
-        if counts is None:
-            pending.append(config)
-        else:
-            print(f"{builder_cls.name}/{config.name} is already there: {_describe(counts)}.")
-    if not pending:
+    plan = Plan(builder_cls, root, configs, replace=replace, skip_bad=skip_bad)
+    if plan.needs_no_files(raw_dir):
         return
-    selections = select(RawFiles(raw_dir), pending, may_leave_out=may_leave_out)
+    selections = select(RawFiles(raw_dir), configs, may_leave_out=may_leave_out)
+    tasks = plan.list_tasks(raw_dir, selections, options)
     if not skip_bad:
-        for _, selection in selections:
-            selection.check_partners()
-    datasets.check_writable(root)
-    _check_space(root, selections)
-    total = sum(len(pairs) for _, s in selections for pairs in s.pairs.values())
+        for task in tasks:
+            task.selection.check_partners()
+    total = sum(len(pairs) for task in tasks for pairs in task.selection.pairs.values())
     workers = limit_workers(workers, total)
+    manual = tfds.download.DownloadConfig(manual_dir=os.fspath(raw_dir))
     reports = []
-    with (
-        command.progress(f"preparing {builder_cls.name}", total) as advance,
-        WorkerPool(workers) as pool,
-    ):
-        for config, selection in selections:
+    with contextlib.ExitStack() as stack:
+        for task in tasks:
+            stack.enter_context(datasets.leaving_no_empty_folders(task.directory))
+        if tasks:
+            datasets.check_writable(root)
+            _check_space(root, tasks)
+        advance = stack.enter_context(command.progress(f"preparing {builder_cls.name}", total))
+        pool = stack.enter_context(WorkerPool(workers))
+        for task in tasks:
             start = time.monotonic()
             make_builder = functools.partial(
                 builder_cls,
-                config=config,
-                data_dir=os.fspath(root),
-                selection=selection,
+                config=task.config,
+                selection=task.selection,
+                request=task.request,
                 pool=pool,
                 skip_bad=skip_bad,
                 on_pair=advance,
             )
-            manual = tfds.download.DownloadConfig(manual_dir=os.fspath(raw_dir))
-            builder = datasets.write(make_builder, manual)
-            reports.append((builder, time.monotonic() - start))
-    for builder, seconds in reports:
-        _report(builder, seconds, workers)
-    for config, _ in selections:
-        for path in datasets.leftovers(datasets.directory_of(builder_cls, root, config)):
-            print(f"A stopped preparation left {path}: delete it, unless one is still running.")
+            builder = datasets.write(
+                make_builder,
+                task.directory,
+                kept=task.kept,
+                replace=task.replaces,
+                download_config=manual,
+            )
+            reports.append((task, builder, time.monotonic() - start))
+    for task, builder, seconds in reports:
+        _report(task, builder, seconds, workers)
+    for task in tasks:
+        for path in datasets.leftovers(task.directory):
+            print(f"A stopped preparation left {path}, which nothing reads.")
 
 
 def limit_workers(workers: int, num_pairs: int) -> int:
@@ -134,13 +146,15 @@ def limit_workers(workers: int, num_pairs: int) -> int:
     return min(workers, math.ceil(num_pairs / _PAIRS_PER_WORKER))
 
 
-def _report(builder: RawBuilder, seconds: float, workers: int) -> None:
+def _report(task: Task, builder: RawBuilder, seconds: float, workers: int) -> None:
     counts = {name: split.num_examples for name, split in builder.info.splits.items()}
     rate = (sum(counts.values()) + len(builder.faults)) / seconds
     processes = "1 process" if workers == 1 else f"{workers} processes"
+    shown = describe_counts(counts)
+    shown += f", beside {', '.join(task.kept)} as before" if task.kept else ""
     print(
-        f"{builder.name}/{builder.builder_config.name} is in {builder.data_path}: "
-        f"{_describe(counts)} ({seconds:.1f} s, {rate:.1f} images a second with {processes})."
+        f"{builder.name}/{task.config.name} is in {task.directory}: "
+        f"{shown} ({seconds:.1f} s, {rate:.1f} images a second with {processes})."
     )
     for heading, lines in group_remarks(builder.remarks).items():
         print(f"  {heading}: {len(lines):,}")
@@ -150,6 +164,7 @@ def _report(builder: RawBuilder, seconds: float, workers: int) -> None:
         print(f"  {count(len(builder.faults), 'bad file')}, left out with their partners:")
         lines = [f"{fault.file} {fault.reason}" for fault in builder.faults]
         print_lines(lines, _LISTED, hint=_HINT)
+    print_meaning(builder.labels)
 
 
 def group_remarks(remarks: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -162,23 +177,29 @@ def group_remarks(remarks: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def print_unmet_keys(layout: Layout, met: Collection[str]) -> None:
     """Prints the values, colours or names of the user's label map that no label held."""
-    keys = layout.read_label.meanings if isinstance(layout.read_label, MapReader) else {}
+    keys = {} if layout.table is None else layout.meanings
     unmet = [key for key in keys if key not in met and key != DEFAULT]
     if unmet:
         print(f"  In the label map, but in no label: {shorten(unmet, _LISTED)}.")
 
 
-def _describe(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count(number, 'image')} in {split}" for split, number in counts.items())
+def print_meaning(labels: Labels) -> int:
+    """Prints the share of each class in labels, and what may be wrong; returns how many doubts."""
+    for line in labels.list_shares():
+        print(f"  {line}")
+    doubts = labels.list_doubts()
+    for doubt in doubts:
+        print(f"Warning: {doubt}")
+    return len(doubts)
 
 
-def _check_space(root: pathlib.Path, selections: Selections) -> None:
+def _check_space(root: pathlib.Path, tasks: Sequence[Task]) -> None:
     """Refuses a disk without space for the images that are copied because they keep their size."""
     needed = sum(
         pair.image.num_bytes
-        for config, selection in selections
-        if config.size is None
-        for pairs in selection.pairs.values()
+        for task in tasks
+        if task.config.size is None
+        for pairs in task.selection.pairs.values()
         for pair in pairs
     )
     free = shutil.disk_usage(root).free

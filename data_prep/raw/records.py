@@ -1,12 +1,15 @@
 """Converts one pair of raw files to a record, or lists its faults; runs in worker processes."""
 
 import dataclasses
+import os
 
 import numpy as np
 from PIL import Image
 
+from alp_jax.data.digests import digest
 from alp_jax.data.pipeline import resize
 from data_prep.common.png import encode_png
+from data_prep.common.tally import count_values
 from data_prep.raw.files import RawFile
 from data_prep.raw.geometry import OTHER_SIZE, fit_label
 from data_prep.raw.images import to_rgb_file
@@ -40,6 +43,9 @@ class Record:
         faults: faults of the files.
         remark: heading and sentence of a remark about the pair; None if there is none.
         keys: keys of a user's label map that the label holds.
+        pixels: [256] pixels of each value of the label; None for a pair without label.
+        digest: of the content.
+        file_digests: of the files of image and label, as they were read.
     """
 
     name: str
@@ -48,30 +54,37 @@ class Record:
     faults: tuple[Fault, ...] = ()
     remark: tuple[str, str] | None = None
     keys: frozenset[str] = frozenset()
+    pixels: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    digest: str = ""
+    file_digests: tuple[str, ...] = ()
 
 
 def make_record(recipe: Recipe, pair: Pair) -> Record:
     """Converts a pair to a record; faults of the files are listed in it, and never raised."""
     faults: list[Fault] = []
-    image, image_data, image_size = b"", b"", None
+    image, image_size = b"", None
+    label, pixels, remark, keys = None, None, None, frozenset[str]()
+    data = label_data = b""
     try:
         _check_name(pair.name)
-        image_data = _read(pair.image)
-        image, image_size = to_rgb_file(image_data, recipe.image_size, recipe.decoding)
+        data = _read(pair.image)
+        image, image_size = to_rgb_file(data, recipe.image_size, recipe.decoding)
     except FaultError as error:
         faults.append(error.of(pair.image))
-    label, remark, keys = None, None, frozenset[str]()
     if pair.label is not None:
         try:
-            data = _read(pair.label)
-            ids, keys = _read_label(recipe, data)
+            label_data = _read(pair.label)
+            ids, keys = _read_label(recipe, label_data)
             if image_size is not None:
-                ids, heading = fit_label(ids, data, image_data, image_size, recipe.decoding)
+                ids, heading = fit_label(ids, label_data, data, image_size, recipe.decoding)
                 remark = (heading, _remark(heading, pair, image_size, ids)) if heading else None
-            label = _encode_label(ids, recipe.label_size)
+            label, pixels = _encode_label(ids, recipe.label_size)
         except FaultError as error:
             faults.append(error.of(pair.label))
-    return Record(pair.name, image, label, tuple(faults), remark, keys)
+    of_files = (digest([data]), digest([label_data]) if pair.label else "")
+    of_image = of_files[0] if image is data else digest([image])
+    content = digest([os.fsencode(pair.name), of_image.encode(), label or b""])
+    return Record(pair.name, image, label, tuple(faults), remark, keys, pixels, content, of_files)
 
 
 def _read_label(recipe: Recipe, data: bytes) -> tuple[np.ndarray, frozenset[str]]:
@@ -103,9 +116,10 @@ def _check_name(name: str) -> None:
         ) from error
 
 
-def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> bytes:
+def _encode_label(ids: np.ndarray, size: tuple[int, int] | None) -> tuple[bytes, np.ndarray]:
+    """Returns (PNG file, [256] pixels of each value) of a label, resized."""
     resized = ids if size is None else resize(ids, size, Image.Resampling.NEAREST)
-    return encode_png(resized)
+    return encode_png(resized), count_values(resized)
 
 
 def _read(file: RawFile) -> bytes:

@@ -12,13 +12,16 @@ target_camera0.50_appearance0.30, so two datasets never share a directory.
 import dataclasses
 import enum
 import math
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from alp_jax.data.digests import digest
 from alp_jax.errors import UserError
 from data_prep.common.datasets import FILE_FORMAT
+from data_prep.common.tally import Tally
 from data_prep.toy_cities.render import Domain, Settings, Split
 from data_prep.toy_cities.scenes import EncodedScene, SceneFactory
 
@@ -157,6 +160,7 @@ class ToyCities(tfds.core.GeneratorBasedBuilder):
     def __init__(self, *, factory: SceneFactory | None = None, **kwargs: Any) -> None:
         """Creates the builder; by default its factory renders in this process."""
         self._factory = factory or SceneFactory()
+        self._tally = Tally()
         kwargs.setdefault("file_format", FILE_FORMAT)
         super().__init__(**kwargs)
 
@@ -180,13 +184,22 @@ class ToyCities(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         return {
             split.name.lower(): self._generate_examples(
-                self._factory.scenes(config.settings, config.part.domain, split, count)
+                split.name.lower(),
+                self._factory.scenes(config.settings, config.part.domain, split, count),
             )
             for split, count in config.counts().items()
         }
 
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
+        self._tally.save(pathlib.Path(self.data_path))
+
     def _generate_examples(
-        self, scenes: Iterator[EncodedScene]
+        self, split: str, scenes: Iterator[EncodedScene]
     ) -> Iterator[tuple[int, dict[str, bytes | str]]]:
         part = self.builder_config.part
         for index, scene in enumerate(scenes):
@@ -195,4 +208,6 @@ class ToyCities(tfds.core.GeneratorBasedBuilder):
                 example["image"] = scene.image_png
             if part.has_label:
                 example["label"] = scene.label_png
+            content = digest([scene.name.encode(), scene.image_png, scene.label_png])
+            self._tally.add(split, content, scene.pixels if part.has_label else None)
             yield index, example

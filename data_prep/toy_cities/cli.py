@@ -46,6 +46,11 @@ def _define_flags() -> flags.FlagValues:
         "folders", None, "Also write PNG files into this folder, in the layout of your own data.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_bool(
+        "replace", False, "Write datasets anew that are there; the old one stays until the new one "
+        "is whole.",
+        flag_values=values,
+    )  # fmt: skip
     for name, default, text in _FLOATS:
         flags.DEFINE_float(name, default, text, flag_values=values)
     for name, default, text in _INTEGERS:
@@ -84,7 +89,7 @@ def _run(argv: Sequence[str]) -> int:
         print(f"Wrote {values.preview}: source city left, target city right.")
         return 0
     data_dir = pathlib.Path(values.data_dir)
-    _prepare(data_dir, configs, values.workers)
+    _prepare(data_dir, configs, values.workers, replace=values.replace)
     if values.folders is not None:
         folders.write_folders(pathlib.Path(values.folders), data_dir, configs)
         print(f"PNG files are in {values.folders}: {', '.join(folders.NAMES)}.")
@@ -92,14 +97,18 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _prepare(
-    data_dir: pathlib.Path, configs: Sequence[builder.ToyCitiesConfig], workers: int
+    data_dir: pathlib.Path,
+    configs: Sequence[builder.ToyCitiesConfig],
+    workers: int,
+    *,
+    replace: bool,
 ) -> None:
     start = time.monotonic()
     datasets.check_writable(data_dir)
-    pending = [config for config in configs if not prepare.is_complete(data_dir, config)]
+    pending = [config for config in configs if replace or not prepare.is_complete(data_dir, config)]
     total = sum(sum(config.counts().values()) for config in pending)
     with command.progress("rendering toy_cities", total) as advance:
-        prepare.prepare(data_dir, pending, workers, advance)
+        prepare.prepare(data_dir, pending, workers, advance, replace=replace)
     names = ", ".join(config.name for config in configs)
     skipped = (
         f", {len(configs) - len(pending)} already there" if len(pending) < len(configs) else ""

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from data_prep.common import datasets
@@ -35,7 +36,7 @@ def is_complete(data_dir: str | os.PathLike[str], config: ToyCitiesConfig) -> bo
     found = datasets.read_counts(directory)
     expected = {split.name.lower(): count for split, count in config.counts().items()}
     if found not in (None, expected):
-        raise datasets.incomplete(directory)
+        raise datasets.incomplete(directory, f"it has {found} images, not {expected}")
     return found is not None
 
 
@@ -44,6 +45,8 @@ def prepare(
     configs: Sequence[ToyCitiesConfig],
     workers: int = 1,
     on_scene: Callable[[], None] = lambda: None,
+    *,
+    replace: bool = False,
 ) -> None:
     """Writes the datasets of configurations, each atomically.
 
@@ -52,11 +55,12 @@ def prepare(
         configs: configurations to write.
         workers: number of rendering processes; 1 renders in this process.
         on_scene: called after each record.
+        replace: whether to write datasets anew that are there.
     """
+    root = pathlib.Path(data_dir)
     with _CountingFactory(workers, on_scene) as factory:
         for config in configs:
-            datasets.write(
-                functools.partial(
-                    ToyCities, factory=factory, config=config, data_dir=os.fspath(data_dir)
-                )
-            )
+            directory = datasets.directory_of(ToyCities, root, config)
+            make_builder = functools.partial(ToyCities, factory=factory, config=config)
+            with datasets.leaving_no_empty_folders(directory):
+                datasets.write(make_builder, directory, replace=replace)

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from typing import Self
 
 import cv2
+import numpy as np
 
 from data_prep.common.png import encode_png
+from data_prep.common.tally import count_values
 from data_prep.common.workers import WorkerPool
 from data_prep.toy_cities.render import Domain, Settings, Split, render
 
@@ -29,11 +31,15 @@ _PNG_SETTINGS = (
 
 @dataclasses.dataclass(frozen=True)
 class EncodedScene:
-    """An image and its label map as PNG files, RGB and single-channel Cityscapes label ids."""
+    """An image and its label map as PNG files, RGB and single-channel Cityscapes label ids.
+
+    pixels: [256] pixels of each label id.
+    """
 
     name: str
     image_png: bytes
     label_png: bytes
+    pixels: np.ndarray = dataclasses.field(compare=False)
 
 
 class SceneFactory:
@@ -84,5 +90,5 @@ def render_chunk(
         image, labels = render(settings, domain, split, index)
         name = f"{domain.name.lower()}_{split.name.lower()}_{index:05d}"
         image_png, label_png = (encode_png(pixels, _PNG_SETTINGS) for pixels in (image, labels))
-        scenes.append(EncodedScene(name, image_png, label_png))
+        scenes.append(EncodedScene(name, image_png, label_png, count_values(labels)))
     return scenes

@@ -95,7 +95,7 @@ def test_wrong_yaml_maps(tmp_path, text, words):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(UserError, match=r"must be a \.json or \.yaml file, or CVAT's"):
+    with pytest.raises(UserError, match=r"must be a \.json or \.yaml file, CVAT's"):
         load(tmp_path, "{}", "map.csv")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         load_label_map(str(tmp_path / "map.json"))

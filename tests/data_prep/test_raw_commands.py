@@ -81,7 +81,7 @@ def test_killed_preparation_leaves_nothing_that_looks_whole(tmp_path, capsys, nu
     assert len(left) == 1
     assert GTA5.main(["gta5", "--workers=2", *arguments(tmp_path, "--size=800,1000")]) == 0
     output = capsys.readouterr().out
-    assert f"A stopped preparation left {left[0]}: delete it" in output
+    assert f"A stopped preparation left {left[0]}, which nothing reads" in output
     assert "images a second with 2 processes" in output
     records = stored(tmp_path, "all_800x1000")
     assert len(records) == 24
@@ -118,18 +118,41 @@ def test_complete_datasets_are_left_alone_and_need_no_raw_folder(tmp_path, capsy
     assert raw.listing(tmp_path / "datasets") == before
 
 
-@pytest.mark.parametrize("damage", ["shard", "info", "everything"])
-def test_a_damaged_dataset_is_refused(tmp_path, capsys, damage):
+@pytest.mark.parametrize("damage", ["shard", "info"])
+def test_a_damaged_dataset_is_refused_and_can_be_replaced(tmp_path, capsys, damage):
     raw.write(tmp_path / "raw", raw.gta5_files([1]))
     assert GTA5.main(["gta5", "--workers=1", *arguments(tmp_path)]) == 0
     directory = datasets.directory_of(Gta5, tmp_path / "datasets", Gta5.BUILDER_CONFIGS[0])
-    pattern = {"shard": "*array_record*", "info": "dataset_info.json", "everything": "*"}[damage]
+    records = stored(tmp_path, "all")
+    pattern = {"shard": "*array_record*", "info": "dataset_info.json"}[damage]
     for path in directory.glob(pattern):
         path.unlink()
     capsys.readouterr()
     assert GTA5.main(["gta5", "--workers=1", *arguments(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert f"{directory} exists but is not a complete gta5 dataset: delete it" in error
+    assert f"{directory} exists but is not a complete gta5 dataset (" in error
+    assert "missing or" in error
+    assert "write it anew with --replace" in error
+    assert GTA5.main(["gta5", "--workers=1", "--replace", *arguments(tmp_path)]) == 0
+    assert stored(tmp_path, "all") == records
+
+
+def test_an_empty_directory_is_no_dataset(tmp_path):
+    raw.write(tmp_path / "raw", raw.gta5_files([1]))
+    directory = datasets.directory_of(Gta5, tmp_path / "datasets", Gta5.BUILDER_CONFIGS[0])
+    directory.mkdir(parents=True)
+    assert GTA5.main(["gta5", "--workers=1", *arguments(tmp_path)]) == 0
+    assert len(stored(tmp_path, "all")) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--replace"]])
+def test_files_of_somebody_else_are_never_replaced(tmp_path, capsys, flags):
+    raw.write(tmp_path / "raw", raw.gta5_files([1]))
+    directory = datasets.directory_of(Gta5, tmp_path / "datasets", Gta5.BUILDER_CONFIGS[0])
+    raw.write(directory, {"diary.txt": b"mine", "dataset_info.json": b"{}"})
+    assert GTA5.main(["gta5", "--workers=1", *flags, *arguments(tmp_path)]) == 2
+    assert "is not a dataset of gta5, as it holds diary.txt" in capsys.readouterr().err
+    assert (directory / "diary.txt").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(

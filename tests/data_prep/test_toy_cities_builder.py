@@ -229,10 +229,13 @@ def test_a_damaged_dataset_is_reported(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(arguments) == 2
     assert "not a complete toy_cities dataset" in capsys.readouterr().err
+    with pytest.raises(UserError, match="write it anew with --replace"):
+        prepare.is_complete(tmp_path, config)
+    assert cli.main([*arguments, "--replace"]) == 0
+    assert prepare.is_complete(tmp_path, config)
     for path in datasets.directory_of(ToyCities, tmp_path, config).iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="delete it"):
-        prepare.is_complete(tmp_path, config)
+    assert not prepare.is_complete(tmp_path, config)
 
 
 @pytest.mark.parametrize(

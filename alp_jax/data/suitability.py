@@ -1,0 +1,100 @@
+"""Checks that a prepared dataset suits its purpose: its features, and that it is labelled."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow_datasets as tfds
+
+from alp_jax.data import prepared, statistics
+from alp_jax.data.labels import LabelSet, LabelTable
+from alp_jax.errors import UserError
+
+
+class Fields(NamedTuple):
+    """Fields of the configuration that name a dataset and its split."""
+
+    dataset: str = ""
+    split: str = ""
+
+
+NO_FIELDS = Fields()
+
+
+def check_features(
+    builder: tfds.core.DatasetBuilder,
+    title: str,
+    fields: Fields,
+    *,
+    target: bool,
+    labels: bool,
+    images: bool,
+) -> None:
+    """Refuses a dataset without the features to read, or a target with labels.
+
+    Args:
+      builder: TFDS builder of the dataset.
+      title: NAME:SPLIT.
+      fields: fields of the configuration that name it.
+      target: whether the dataset must hold no labels.
+      labels, images: whether they are read.
+    """
+    features = set(builder.info.features)
+    if target and "label" in features:
+        raise UserError(
+            f"Dataset {title} holds labels, and a target domain must be read without them: "
+            "name a dataset whose records have only images (the built-in one is "
+            "toy_cities/target_unlabelled)."
+        )
+    expected = {"name"} | ({"image"} if images else set()) | ({"label"} if labels else set())
+    missing = sorted(expected - features)
+    if not missing:
+        return
+    named = f" ({fields.dataset})" if fields.dataset else ""
+    there = ", ".join(sorted(features))
+    if missing == ["label"]:
+        raise UserError(
+            f"Dataset {title}{named} has no labels, only the features {there}: name a dataset with "
+            "labels, or prepare this one with them (python -m data_prep.image_folder --labels=...)."
+        )
+    raise UserError(
+        f"Dataset {title}{named} has the features {there}: expected "
+        f"{', '.join(sorted(expected))}; name another dataset."
+    )
+
+
+def describe_unlabelled(
+    builder: tfds.core.DatasetBuilder,
+    title: str,
+    parts: Sequence[prepared.Part],
+    table: LabelTable,
+    label_set: LabelSet,
+    *,
+    required: bool,
+) -> str:
+    """Describes labels without any pixel of a class, as far as preparation stored that.
+
+    Args:
+      builder: TFDS builder of the dataset.
+      title: NAME:SPLIT.
+      parts: the records.
+      table: label table of the dataset.
+      label_set: label set of the run.
+      required: whether pixels of a class are needed.
+    Returns:
+      a sentence for the log, or "" if there are such pixels or nothing is known.
+    Raises:
+      UserError: if they are needed and there are none.
+    """
+    pixels = statistics.find_pixels(builder, parts)
+    if pixels is None:
+        return ""
+    held = statistics.describe_unlabelled(pixels.sum(axis=0), table, label_set)
+    if held and required:
+        raise UserError(
+            f"No pixel in the labels of {title} is of a class of the label set {label_set.name}: "
+            f"{held}; prepare it with a --label_map that says what its values mean, or name its "
+            "classes in config.data.label_set."
+        )
+    if held:
+        return f"The labels of {title} give no scores, as no pixel is of a class: {held}."
+    return ""
