@@ -142,7 +142,7 @@ def save(settings: ShiftSettings, output: pathlib.Path) -> None:
         if path.exists():
             _check_same(settings, upgrade_data(json.loads(path.read_text())), output)
         output.mkdir(parents=True, exist_ok=True)
-        files.write_text(path, json.dumps(to_config(settings).to_dict(), indent=2) + "\n")
+        files.write_json(path, to_config(settings).to_dict(), indent=2)
     except UserError:
         raise
     except OSError as error:

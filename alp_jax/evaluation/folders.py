@@ -224,4 +224,4 @@ def _save_summary(result: PredictedFolder, segmenter: TrainedSegmenter, images: 
         "images": result.written,
         "failed": result.failed,
     }
-    files.write_text(result.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    files.write_json(result.output / SUMMARY, summary)

@@ -34,6 +34,7 @@ from alp_jax.data.labels import LabelSet
 from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
 from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
+from alp_jax.evaluation.logits import check_finite
 from alp_jax.evaluation.predictor import Grid, Predictor, Recipe
 from alp_jax.objective import maps, patches
 
@@ -233,6 +234,7 @@ class TrainedSegmenter:
             ):
                 if whole is not None:
                     whole[place] = np.asarray(outputs[name])[: there[0], : there[1]]
+        check_finite([f"an image of {height} x {width}"], [entropy], step=self.step)
         return Prediction(fitted.image, train_ids, entropy, probabilities, self.label_set)
 
 

@@ -68,7 +68,7 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         own_files.save(fields, workdir)
-        files.write_text(path, json.dumps(fields, indent=2) + "\n")
+        files.write_json(path, fields, indent=2)
     except OSError as error:
         raise UserError(
             f"Cannot write to the workdir {workdir} ({describe(error)}): give a --workdir that you "
@@ -126,6 +126,8 @@ def check_same_network(
             remedy = f"set {as_flag(name, theirs)}"
             if name.endswith(".kind"):
                 remedy = "take a configuration with that one"
+            if name.startswith("model.heads."):
+                remedy += ", or --config.init_heads=new to begin the classifiers anew"
             raise UserError(
                 f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
                 f"and this run has {ours!r}: {remedy}, or start from other weights."
@@ -142,8 +144,8 @@ def _check_same_classes(settings: RunSettings, saved: RunSettings, workdir: path
             raise UserError(
                 f"The weights in {workdir} (config.init_from) tell other classes apart: class "
                 f"number {number} is {name!r} there and {our_name!r} in config.data.label_set; "
-                "start from weights of the same classes in the same order, or from those of a "
-                "backbone alone."
+                "give --config.init_heads=new to take the backbone alone and begin the classifier "
+                "anew, or start from weights of the same classes in the same order."
             )
 
 

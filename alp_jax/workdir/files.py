@@ -1,7 +1,12 @@
-"""Writes small files atomically: a kill leaves the old file or the new one, never a part."""
+"""Writes small files atomically: a kill leaves the old file or the new one, never a part.
 
+The only module that writes JSON. It is strict JSON, which has no NaN: an undefined number is null.
+"""
+
+import json
 import os
 import pathlib
+from typing import Any
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -17,3 +22,22 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())  # Else a crash of the machine could leave an empty file.
     os.replace(temporary, path)
+
+
+def write_json(path: pathlib.Path, content: Any, *, indent: int = 1) -> None:
+    """Writes a JSON file atomically, replacing an existing one; raises as `to_json`."""
+    write_text(path, to_json(content, indent=indent) + "\n")
+
+
+def to_json(content: Any, *, indent: int | None = None) -> str:
+    """Formats a value as strict JSON.
+
+    Raises:
+      ValueError: for NaN or an infinity. Computations report them before anything is written.
+    """
+    return json.dumps(content, indent=indent, allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """Reads JSON; NaN and infinities, which earlier versions wrote, are read as null."""
+    return json.loads(text, parse_constant=lambda _: None)
