@@ -123,10 +123,12 @@ class PublishedFile:
             if shape is not None and not layout.find_reason_unused(key, shape):
                 found[module] = shape
         stages = {module: head.stage for head in layout.heads.values() for module in head.modules}
-        return found.keys() == stages.keys() and all(
-            (any_classes or self._find_label_set(shape[0]))
-            and shape[1:2] == (channels[stages[module]],)
-            for module, shape in found.items()
+        numbers = {shape[0] for shape in found.values()}
+        is_known = len(numbers) == 1 if any_classes else all(map(self._find_label_set, numbers))
+        return (
+            found.keys() == stages.keys()
+            and is_known
+            and all(shape[1:2] == (channels[stages[module]],) for module, shape in found.items())
         )
 
     def _read_backbone(self, layout: Layout) -> Backbone:
