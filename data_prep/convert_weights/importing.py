@@ -9,18 +9,16 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from alp_jax.data.labels import load_label_set
-from alp_jax.errors import UserError, shorten
+from alp_jax.errors import UserError
 from alp_jax.workdir import checkpoint, classes, config, finite
 from alp_jax.workdir.settings import build_settings
-from data_prep.convert_weights import prefixes, report, trees, weight_files
+from data_prep.convert_weights import prefixes, report, soundness, trees, weight_files
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, key_of
 from data_prep.convert_weights.recognition import PublishedFile
 from data_prep.convert_weights.record import Record
@@ -83,7 +81,7 @@ def import_weights(
         whole_key(path): finite.name_path(path)
         for path, _ in jax.tree_util.tree_leaves_with_path(expected)
     }
-    _check_numbers(source, state_dict, ours, left_out)
+    soundness.check(source, state_dict, ours, left_out)
     segmenter = jax.tree_util.tree_map_with_path(
         lambda path, _: trees.from_published(path, state_dict.tensors[whole_key(path)]), expected
     )
@@ -118,44 +116,6 @@ def _select_network(
     )
     file = PublishedFile(source, selection.shapes, choices.label_set, selection.prefix)
     return file, selection.reasons
-
-
-def _check_numbers(
-    source: pathlib.Path,
-    state_dict: StateDict,
-    ours: Mapping[str, str],
-    left_out: Mapping[str, str],
-) -> None:
-    """Refuses tensors of another type than the network's, or with numbers no sound network has.
-
-    Args:
-      source: the file, for messages.
-      state_dict: its content.
-      ours: key of every tensor of the network -> its path in our tree.
-      left_out: keys that were left out; what they hold does not matter.
-    """
-    faults = []
-    for key, array in state_dict.tensors.items():
-        if key in ours and array.dtype != np.float32:
-            # Conversion from another type would not come back as the same bits.
-            raise UserError(
-                f"{key} in {source} is {array.dtype}: expected float32, float16 or bfloat16; "
-                "convert it and save the file again."
-            )
-        if key in left_out or not np.issubdtype(array.dtype, np.floating):
-            continue
-        fault = finite.describe_fault(array, is_variance=key.endswith("running_var"))
-        if fault is not None:
-            name = f"{key} (here {ours[key]})" if key in ours else key
-            if state_dict.half.get(key) == "float16" and np.isinf(array).any():
-                fault += "; float16 ends at 65504, so save it in float32 or bfloat16"
-            faults.append(f"{name}: {fault}")
-    if faults:
-        raise UserError(
-            f"{source} has numbers that no sound network has ({shorten(faults, 3)}): expected "
-            "finite numbers; use a sound copy of the weights, or leave out with --ignore what the "
-            "network does not need."
-        )
 
 
 def _write_workdir(

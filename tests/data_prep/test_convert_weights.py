@@ -315,7 +315,8 @@ def test_heads_that_weights_lack_start_afresh(variant, layout, afresh, converted
             "adaptsegnet",
             "seed=1",
             r"belong to config.model.heads.main.dilations \[6, 12\], and this run has "
-            r"\[6, 12, 18, 24\]: set --config.model.heads.main.dilations=6,12, or --config.init_heads=new to begin",
+            r"\[6, 12, 18, 24\]: set --config.model.heads.main.dilations=6,12, or "
+            "--config.init_heads=new to begin the classifiers anew, or start from",
         ),
         (
             "advent",
