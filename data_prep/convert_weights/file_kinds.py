@@ -5,6 +5,7 @@ Synopsis:
   kind = identify(path)      # SAFETENSORS, or None for what PyTorch may read
 """
 
+import os
 import pathlib
 import zipfile
 
@@ -22,6 +23,7 @@ _MAGIC = (
     (0, b"\x93NUMPY", "an array of NumPy", _SAVE_AGAIN),
     (0, b"GGUF", "a GGUF file of llama.cpp", _SAVE_AGAIN),
     (4, b"TFL3", "a model of TensorFlow Lite", _SAVE_AGAIN),
+    (257, b"ustar", "an archive (tar)", _EXTRACT),
     (0, b"\x1f\x8b", "an archive (gzip)", _EXTRACT),
     (0, b"BZh", "an archive (bzip2)", _EXTRACT),
     (0, b"\xfd7zXZ", "an archive (xz)", _EXTRACT),
@@ -42,25 +44,22 @@ def identify(path: pathlib.Path) -> str | None:
     try:
         with path.open("rb") as file:
             start = file.read(1024)
-            file.seek(max(0, path.stat().st_size - len(_TENSORFLOW_INDEX)))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_TENSORFLOW_INDEX)))
             end = file.read()
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}): expected a file of weights; make it "
             "readable, or give another."
         ) from error
-    if _is_safetensors(path, start):
+    # A header in JSON after its length, in eight bytes.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return SAFETENSORS
     found = _describe(path, start, end)
     if found is not None:
         what, remedy = found
         raise UserError(f"{path} is {what}: expected weights of PyTorch; {remedy}.")
-    return None
-
-
-def _is_safetensors(path: pathlib.Path, start: bytes) -> bool:
-    """Returns whether a file begins with the length of a header in JSON, and the header."""
-    return path.suffix == f".{SAFETENSORS}" or start[8:10] in (b'{"', b"{}")
+    return SAFETENSORS if path.suffix == f".{SAFETENSORS}" else None
 
 
 def _describe(path: pathlib.Path, start: bytes, end: bytes) -> tuple[str, str] | None:

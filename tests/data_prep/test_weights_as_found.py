@@ -340,6 +340,7 @@ def archive(path):
     ("name", "content", "message"),
     [
         ("x.pth", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not the"),
+        ("x.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "of Git LFS, not the"),
         ("x.pth", b"\n<!DOCTYPE html><html>", "a web page, not the file itself: expected weights"),
         ("x.pth", b"", "is empty: expected weights of PyTorch; copy or download it again."),
         ("x.h5", b"\x89HDF\r\n\x1a\n\0\0", "an HDF5 file, as Keras writes: expected"),
@@ -352,7 +353,7 @@ def archive(path):
         ("x.bin.index.json", b'{"weight_map": {}}', "JSON, such as an index"),
         ("x.pth.tar.gz", b"\x1f\x8b\x08", "an archive (gzip): expected weights of PyTorch; ext"),
         ("x.zip", archive, "a zip archive: expected weights of PyTorch; extract it"),
-        ("x.safetensors", b"\x10\0\0\0\0\0\0\0{}", "cannot be read (SafetensorError: "),
+        ("x.safetensors", b"\x09\0\0\0\0\0\0\0{", "cannot be read (SafetensorError: "),
         ("x.safetensors", safetensors.torch.save({}), "holds no tensors: expected a state dict"),
     ],
 )  # fmt: skip
