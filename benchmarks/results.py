@@ -1,7 +1,6 @@
 """Shared parts of the benchmarks: flags, repeated timing, and JSON output."""
 
 import argparse
-import json
 import pathlib
 import shlex
 import time
@@ -44,7 +43,7 @@ def save(path: pathlib.Path, name: str, arguments: Sequence[str], content: dict[
     command = shlex.join(["python", "-m", f"benchmarks.{name}", *arguments])
     result = {"command": command, "versions": versions.describe(), **content}
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, json.dumps(result, indent=1) + "\n")
+    files.write_json(path, result)
 
 
 def time_calls(step: Callable[[], object], count: int, *, unmeasured: int = 1) -> list[float]:

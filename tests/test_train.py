@@ -248,21 +248,23 @@ def test_converted_weights_are_no_workdir_to_train_in(trained_run, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_can_be_looked_at(trained_run, copied, capsys):
     saved = read_state(trained_run.config, copied, 6)
-    params = jax.tree.map(lambda x: np.full_like(x, np.nan), saved.segmenter.params)
+    params = jax.tree.map(lambda x: np.full_like(x, 1e30), saved.segmenter.params)
     poisoned = saved.replace(segmenter=saved.segmenter.replace(params=params))
     with checkpoint.Checkpoints(copied, keep_last=9) as checkpoints:
         checkpoints.save(7, poisoned)
     with pytest.raises(
         UserError,
         match=r"loss/cross_entropy is nan, .* at step 8 \(source images \d{5} \(record \d+\), .* "
-        r"of tiny/source:train; target images 001.* the checkpoint of step 7 is kept",
+        r"of tiny/source:train; target images 001.*; lower the learning rates or the weights of "
+        r"terms, and .* the checkpoint of step 7 is kept",
     ):
         train.train_and_evaluate(change(trained_run.config, num_steps=8), copied)
     with checkpoint.Checkpoints(copied, read_only=True) as checkpoints:
         assert checkpoints.latest_whole_step() == 7
     train.replay_step(copied)
     output = capsys.readouterr().out
-    assert "Not finite before the step: \n  .segmenter.params['backbone']" in output
+    assert "Not finite before the step: nothing" in output
+    assert "Not finite after the step: \n  segmenter/params/" in output
     assert "loss/cross_entropy" in output.split("Not finite in the step:")[1]
 
 

@@ -64,7 +64,7 @@ class Curve:
 
     def to_json(self) -> str:
         """Formats the curve as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return files.to_json(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Curve":
@@ -128,7 +128,7 @@ def summarise(settings: ShiftSettings, curves: list[Curve]) -> Report:
 def save(result: Report, output: pathlib.Path) -> None:
     """Writes domain_shift.csv, domain_shift.json and domain_shift.png."""
     files.write_text(output / f"{FILE_STEM}.csv", _to_csv(result.curves))
-    files.write_text(output / f"{FILE_STEM}.json", _to_json(result))
+    files.write_json(output / f"{FILE_STEM}.json", _describe(result), indent=2)
     _save_figure(result, output / f"{FILE_STEM}.png")
 
 
@@ -145,7 +145,8 @@ def _to_csv(curves: tuple[Curve, ...]) -> str:
     return text.getvalue()
 
 
-def _to_json(result: Report) -> str:
+def _describe(result: Report) -> dict[str, Any]:
+    """Returns the content of domain_shift.json."""
     summary = {
         patch_name(s.patch_size): {
             "final_error": s.final_error,
@@ -154,14 +155,13 @@ def _to_json(result: Report) -> str:
         }
         for s in result.summaries
     }
-    content = {
+    return {
         "advice": result.advice,
         "summary": summary,
         "seconds": sum(curve.seconds for curve in result.curves),
         "settings": result.settings,
         "versions": versions.describe(),
     }
-    return json.dumps(content, indent=2) + "\n"
 
 
 def _save_figure(result: Report, path: pathlib.Path) -> None:

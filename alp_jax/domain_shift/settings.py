@@ -158,7 +158,7 @@ def save(settings: ShiftSettings, output: pathlib.Path) -> None:
         outputs.claim(output, _OUTPUTS)
         if path.exists():
             _check_same(settings, upgrade_data(json.loads(path.read_text())), output)
-        files.write_text(path, json.dumps(to_config(settings).to_dict(), indent=2) + "\n")
+        files.write_json(path, to_config(settings).to_dict(), indent=2)
     except UserError:
         raise
     except OSError as error:

@@ -9,6 +9,7 @@ Synopsis:
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation import figures, label_free, metrics, results
 from alp_jax.evaluation.ensemble import load_ensemble
 from alp_jax.evaluation.eval_step import eval_step
+from alp_jax.evaluation.logits import check_finite
 from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
 from alp_jax.workdir import classes, config, files, outputs, trained_on
 from alp_jax.workdir.scores import EvaluationSettings
@@ -104,6 +106,8 @@ class Evaluator:
             _check_labels(outputs, batch["names"], self._label_set)
             first, count = totals.num_images, int(outputs["num_images"])
             totals.add(outputs)
+            if not totals.are_finite:
+                check_finite(batch["names"], np.asarray(outputs["entropy"]), step=step)
             if predictions_dir is not None:
                 predictions = np.asarray(outputs["predictions"])[:count]
                 for name, prediction in zip(batch["names"], predictions, strict=False):
@@ -150,6 +154,11 @@ class _Totals:
         self._entropy += float(outputs["entropy_total"])
         self._density += float(outputs["density_total"])
         self._probs += np.asarray(outputs["probs_total"])
+
+    @property
+    def are_finite(self) -> bool:
+        """Whether all logits were finite: the mean entropy is NaN otherwise."""
+        return math.isfinite(self._entropy)
 
     def summarise(self) -> dict[str, Any]:
         """Returns the number of images, the scores, and the label-free criteria."""

@@ -108,7 +108,7 @@ class PredictionFiles:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Writes the summary, which says that the prediction is complete."""
-        files.write_text(self._folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        files.write_json(self._folder / SUMMARY, summary)
         (self._folder / UNFINISHED).unlink(missing_ok=True)
 
     def _create(self, kind: str, name: str, written: list[pathlib.Path]) -> BinaryIO:

@@ -6,7 +6,6 @@ Synopsis:
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,7 +54,7 @@ class Evaluation:
             folder.mkdir(parents=True, exist_ok=True)
             np.save(folder / f"{self.stem}_confusion.npy", self.confusion)
             figures.save_sheet(folder / f"{self.stem}.png", self.panels, self.label_set)
-            files.write_text(path, json.dumps(self.summary, indent=2) + "\n")
+            files.write_json(path, self.summary, indent=2)
         except OSError as error:
             raise UserError(
                 f"The evaluation of step {self.summary['step']} cannot be written in {folder} "

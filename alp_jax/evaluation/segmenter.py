@@ -36,6 +36,7 @@ import numpy as np
 from alp_jax.data import pipeline
 from alp_jax.errors import UserError
 from alp_jax.evaluation.ensemble import Ensemble, load_ensemble
+from alp_jax.evaluation.logits import check_finite
 from alp_jax.evaluation.prediction import Prediction
 from alp_jax.evaluation.predictor import Grid, Predictor, Recipe
 from alp_jax.evaluation.windows import Windows, take_grids
@@ -127,12 +128,14 @@ class TrainedSegmenter:
                 batch = []
             if fitted.pixels is None:
                 found = self._windows.predict(fitted.image, with_probabilities=with_probabilities)
-                yield Prediction(
-                    fitted.image,
-                    found["train_ids"],
-                    found["entropy"],
-                    found.get("probabilities"),
-                    self.label_set,
+                yield self._check(
+                    Prediction(
+                        fitted.image,
+                        found["train_ids"],
+                        found["entropy"],
+                        found.get("probabilities"),
+                        self.label_set,
+                    )
                 )
         if batch:
             yield from self._predict_batch(batch, with_probabilities)
@@ -221,7 +224,16 @@ class TrainedSegmenter:
             ):
                 if whole is not None:
                     whole[place] = np.asarray(outputs[name])[: there[0], : there[1]]
-        return Prediction(fitted.image, train_ids, entropy, probabilities, self.label_set)
+        return self._check(
+            Prediction(fitted.image, train_ids, entropy, probabilities, self.label_set)
+        )
+
+    def _check(self, prediction: Prediction) -> Prediction:
+        """Returns a prediction from finite logits; others are refused."""
+        height, width = prediction.entropy.shape
+        name = f"an image of {height} x {width}"
+        check_finite([name], [prediction.entropy], step=self.step)
+        return prediction
 
 
 def load_segmenter(

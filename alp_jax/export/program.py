@@ -5,7 +5,6 @@ Synopsis:
   path = export_segmenter(load_segmenter("runs/alp"), "exported", label_size=(1080, 1920))
 """
 
-import json
 import pathlib
 
 import jax
@@ -34,6 +33,8 @@ with open("{program}", "rb") as file:
     segmenter = jax.export.deserialize(file.read())
 image = Image.open(sys.argv[1]).convert("RGB").resize(({width}, {height}), Image.{resampling})
 label_ids, entropy = segmenter.call(np.asarray(image)[None])
+if not np.isfinite(entropy).all():
+    sys.exit("The logits of this image are not finite: the classes mean nothing.")
 Image.fromarray(np.asarray(label_ids[0])).save(sys.argv[2])
 '''
 
@@ -71,7 +72,7 @@ def export_segmenter(
     )
     try:
         files.write_bytes(folder / PROGRAM, bytes(program))
-        files.write_text(folder / DESCRIPTION, json.dumps(_describe(segmenter, size), indent=1))
+        files.write_json(folder / DESCRIPTION, _describe(segmenter, size))
         files.write_text(folder / EXAMPLE, example)
     except OSError as error:
         raise UserError(

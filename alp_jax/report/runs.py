@@ -6,7 +6,6 @@ Synopsis:
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
-from alp_jax.workdir import classes, config, scores, writers
+from alp_jax.workdir import classes, config, files, scores, writers
 from alp_jax.workdir.settings import RunSettings
 
 
@@ -88,7 +87,7 @@ def _read(name: str, workdir: pathlib.Path) -> ReportRun:
     path = workdir / writers.FILE_NAME
     lines = path.read_text().splitlines() if path.exists() else []
     try:
-        scalars = tuple(json.loads(line) for line in lines)
+        scalars = tuple(files.from_json(line) for line in lines)
     except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}): expected the lines that training wrote; resume the run, "

@@ -25,6 +25,7 @@ from alp_jax.data.labels import LabelSet, load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
+from alp_jax.models.segmenter import BACKBONE
 from alp_jax.objective import optim, state, step
 from alp_jax.objective.settings import create_objective
 from alp_jax.objective.types import Setup
@@ -120,7 +121,8 @@ def _return_freed_memory() -> None:
 def init_from(settings: RunSettings, train_state: state.TrainState) -> state.TrainState:
     """Replaces the segmenter's parameters and statistics by the latest checkpoint of `init_from`.
 
-    A head that the checkpoint lacks, as weights of a backbone do, keeps its initial values.
+    A head that the checkpoint lacks, as weights of a backbone do, keeps its initial values; with
+    `init_heads` "new" every head does.
 
     Raises:
       UserError: if there is no checkpoint, or it belongs to another network.
@@ -135,7 +137,8 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
     saved = config.load(workdir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         latest = checkpoints.resolve("latest")
-        held = checkpoints.segmenter_parts(latest) | {"backbone"}
+        there = checkpoints.segmenter_parts(latest) | {BACKBONE}
+        held = there if settings.init_heads == "same" else {BACKBONE}
         config.check_same_network(settings, saved, workdir, parts=held)
         wanted = {kind: _select(held, parts) for kind, parts in entry.model_state.items()}
         params, model_state = checkpoints.restore_segmenter(
@@ -144,7 +147,14 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
             {kind: parts for kind, parts in wanted.items() if parts},
         )
     afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
-    logger.info("Starting from step %d of %s; initialised afresh: %s.", latest, workdir, afresh)
+    unused = ", ".join(sorted(there - (entry.params.keys() & held)))
+    logger.info(
+        "Starting from step %d of %s; initialised afresh: %s.%s",
+        latest,
+        workdir,
+        afresh,
+        f" Its {unused} {'are' if ',' in unused else 'is'} not used." if unused else "",
+    )
     params = entry.params | params
     model_state = {
         kind: parts | model_state.get(kind, {}) for kind, parts in entry.model_state.items()

@@ -34,6 +34,13 @@ class NonFiniteError(Exception):
         super().__init__(f"{', '.join(terms)} of step {step}")
         self.step, self.terms, self.notes = step, terms, notes
 
+    @property
+    def is_of_the_start(self) -> bool:
+        """Whether the numbers were computed before any update, from the weights of the start."""
+        return self.step == 1 and any(
+            name.startswith(("loss/", "gradient_norm/")) for name in self.terms
+        )
+
 
 def find_non_finite(scalars: Scalars) -> dict[str, float]:
     """Selects the non-finite scalars, losses first, since they cause non-finite norms."""

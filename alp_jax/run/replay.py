@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,8 +26,8 @@ from alp_jax.data.samples import Batch, Sample
 from alp_jax.errors import UserError, describe
 from alp_jax.objective.state import TrainState
 from alp_jax.run import guards
+from alp_jax.workdir import files, finite
 
-PyTree = Any
 FILE_NAME = "replay.npz"
 _STATE, _BATCH, _ABOUT = "state", "batch/", "about"
 
@@ -67,7 +67,7 @@ def write(path: pathlib.Path, replay: Replay) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, **{_ABOUT: json.dumps(about)})
+            np.savez(file, allow_pickle=False, **arrays, **{_ABOUT: files.to_json(about)})
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -136,8 +136,8 @@ def print_outcome(replay: Replay, state: TrainState, scalars: Mapping[str, float
     console.print(table)
     print("Batch: " + "; ".join(replay.examples))
     for title, lines in (
-        ("before the step", describe_non_finite(replay.state)),
-        ("after the step", describe_non_finite(state)),
+        ("before the step", finite.find_faults(replay.state)),
+        ("after the step", finite.find_faults(state)),
     ):
         print(f"Not finite {title}: " + ("\n  ".join(["", *lines]) if lines else "nothing"))
     terms = guards.find_non_finite(scalars)
@@ -146,13 +146,3 @@ def print_outcome(replay: Replay, state: TrainState, scalars: Mapping[str, float
 
 def _value(terms: Mapping[str, float], name: str) -> str:
     return f"{terms[name]:.6g}" if name in terms else "finite"
-
-
-def describe_non_finite(tree: PyTree) -> Sequence[str]:
-    """Lists the arrays with non-finite values, and how many each has."""
-    lines = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
-        bad = np.count_nonzero(~np.isfinite(leaf))
-        if bad:
-            lines.append(f"{jax.tree_util.keystr(path)}: {bad} of {leaf.size}")
-    return lines

@@ -25,6 +25,7 @@ from alp_jax.workdir import (
     checkpoint,
     classes,
     config,
+    finite,
     locks,
     outputs,
     scores,
@@ -246,6 +247,7 @@ def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.Tr
     The state before that step was donated, so the steps from the last checkpoint run once more.
     """
     train_state, step = _start(run)
+    cause = _find_cause(run.settings, error, train_state)
     examples = pipeline.name_examples(run.settings.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
     if jax.process_count() > 1:  # Each process holds only a part of the batch.
@@ -263,7 +265,21 @@ def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.Tr
     kept = f"the checkpoint of step {step} is kept" if step else "no checkpoint was due before"
     return UserError(
         f"{shorten(terms, 3)} at step {error.step} ({'; '.join(examples)}): expected "
-        f"finite numbers; lower the learning rates or the weights of terms, and {look}; {kept}."
+        f"finite numbers; {cause}, and {look}; {kept}."
+    )
+
+
+def _find_cause(
+    settings: RunSettings, error: guards.NonFiniteError, start: state.TrainState
+) -> str:
+    """Says what to change: a loss of the first step does not depend on any learning rate."""
+    if not error.is_of_the_start:
+        return "lower the learning rates or the weights of terms"
+    name, value = finite.find_largest(start.segmenter.params)
+    weights = f"config.init_from {settings.init_from}" if settings.init_from else "random ones"
+    return (
+        "no update was made before it, so the cause is no learning rate: check the weights at the "
+        f"start ({weights}; the largest is {value:.3g}, in {name}) and the images that are named"
     )
 
 

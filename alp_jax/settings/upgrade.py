@@ -10,6 +10,8 @@ from typing import Any
 Fields = dict[str, Any]
 
 FORMAT = 2
+# Fields that earlier versions of this format lack -> the value that does what they did.
+_ADDED = {"init_heads": "same"}
 _OF_RESNET = (
     *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
     *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
@@ -50,7 +52,7 @@ def upgrade(config: Fields) -> Fields:
     written = fields.pop("format", 1)
     if written not in (1, FORMAT):
         raise ValueError(f"its format is {written!r}, and this version reads 1 to {FORMAT}")
-    return fields if written == FORMAT else _upgrade_from_1(fields)
+    return {**_ADDED, **(fields if written == FORMAT else _upgrade_from_1(fields))}
 
 
 def _upgrade_from_1(config: Fields) -> Fields:

@@ -126,6 +126,7 @@ def create_plan(
                 if folder in runs:
                     continue
                 if run_config.start_variant:
+                    _check_start(run_config.start_variant, method, used)
                     root = starts_dir or workdir / STARTS
                     start = _create_start(root, config_path, run_config, flags, field, value)
                     starts.setdefault(start.folder, start)
@@ -134,6 +135,17 @@ def create_plan(
                 build_settings(run_config)
                 runs[folder] = Run(names[method], value, seed, workdir, folder, run_config)
     return Plan(tuple(starts.values()), tuple(runs.values()), field, tuple(values))
+
+
+def _check_start(start_variant: str, method: str, flags: Sequence[str]) -> None:
+    """Refuses init_from for a method that starts from a run of the study itself."""
+    given = next((flag for flag in flags if _field_of(flag) == "init_from"), None)
+    if given is not None:
+        raise UserError(
+            f"{given} is given, but {method} starts from the study's own run of {start_variant}, "
+            "so that it would not be used: leave it out, or add --config.start_variant= to start "
+            "from it instead."
+        )
 
 
 def _name_methods(methods: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ Synopsis:
 """
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable
 
@@ -143,7 +142,7 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
             )
         ),
     )
-    files.write_text(folder / SCORES_FILE, json.dumps(dataclasses.asdict(scores), indent=1) + "\n")
+    files.write_json(folder / SCORES_FILE, dataclasses.asdict(scores))
     return scores
 
 
@@ -170,7 +169,7 @@ def _read_scores(planned: Run) -> RunScores | None:
         return None
     classes.load_to_train(planned.workdir, planned.settings.data.label_set)  # Fails if changed.
     try:
-        scores = RunScores.from_dict(json.loads(path.read_text()))
+        scores = RunScores.from_dict(files.from_json(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}): expected the scores that a study wrote; "

@@ -9,7 +9,6 @@ Synopsis:
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -173,7 +172,7 @@ def _upgrade_about(fields: dict[str, Any]) -> dict[str, Any]:
 def save(study: Study, workdir: pathlib.Path) -> pathlib.Path:
     """Writes `workdir/study.json`; returns its path."""
     path = workdir / FILE_NAME
-    files.write_text(path, json.dumps(dataclasses.asdict(study), indent=1) + "\n")
+    files.write_json(path, dataclasses.asdict(study))
     return path
 
 
@@ -185,7 +184,7 @@ def load(workdir: pathlib.Path) -> Study:
     """
     path = workdir / FILE_NAME
     try:
-        fields = json.loads(path.read_text())
+        fields = files.from_json(path.read_text())
         about: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in _upgrade_about(fields["about"]).items()

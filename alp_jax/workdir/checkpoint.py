@@ -20,10 +20,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from alp_jax.devices import processes
-from alp_jax.errors import UserError, describe
+from alp_jax.errors import UserError, describe, shorten
 from alp_jax.objective.state import TrainState
 from alp_jax.settings.schema import setting
-from alp_jax.workdir import manifest, saving, scores
+from alp_jax.workdir import finite, manifest, saving, scores
 
 logger = logging.getLogger(__name__)
 
@@ -258,9 +258,30 @@ class Checkpoints:
             partial_restore=True,
         )
         try:
-            return self._checkpointer.restore(self._folder / str(step), args=args)
+            restored = self._checkpointer.restore(self._folder / str(step), args=args)
         except Exception as error:  # Orbax and TensorStore raise many types.
             raise self._unreadable(step, error) from error
+        self._check_finite(step, restored)
+        return restored
+
+    def _check_finite(self, step: int, restored: PyTree) -> None:
+        """Refuses numbers that would give scores and pictures without meaning.
+
+        Training saves no such numbers; converted weights and other programs may.
+        """
+        faults = finite.find_faults(restored)
+        if faults:
+            earlier = [other for other in self.steps() if other < step]
+            remedy = "start again from other weights"
+            if earlier:
+                remedy = (
+                    f"take another checkpoint, such as {earlier[-1]}; training continues from "
+                    "that one when the folder of this one is moved elsewhere"
+                )
+            raise UserError(
+                f"Checkpoint {self._folder / str(step)} was saved with numbers that no sound "
+                f"network has ({shorten(faults, 3)}): expected finite numbers; {remedy}."
+            )
 
     def _check_shapes(self, step: int, like: PyTree) -> None:
         """Refuses a checkpoint that lacks an array of `like`, or has it in another shape."""
@@ -298,9 +319,5 @@ def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     """Returns {path: shape} of every array in a tree: {"step": (), ...}."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    shapes = {}
-    for path, leaf in leaves:
-        keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-        shapes["/".join(keys)] = tuple(leaf.shape)
-    return shapes
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {finite.name_path(path): tuple(leaf.shape) for path, leaf in leaves}

@@ -84,7 +84,7 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
     try:
         outputs.mark(workdir, RUN)  # Checked before the workdir was locked.
         own_files.save(fields, workdir)
-        files.write_text(path, json.dumps(fields, indent=2) + "\n")
+        files.write_json(path, fields, indent=2)
     except OSError as error:
         raise outputs.cannot_write(workdir, RUN, error) from error
 
@@ -139,6 +139,8 @@ def check_same_network(
             remedy = f"set {as_flag(name, theirs)}"
             if name.endswith(".kind"):
                 remedy = "take a configuration with that one"
+            if name.startswith("model.heads."):
+                remedy += ", or --config.init_heads=new to begin the classifiers anew"
             raise UserError(
                 f"The weights in {workdir} (config.init_from) belong to config.{name} {theirs!r}, "
                 f"and this run has {ours!r}: {remedy}, or start from other weights."
@@ -155,8 +157,8 @@ def _check_same_classes(settings: RunSettings, saved: RunSettings, workdir: path
             raise UserError(
                 f"The weights in {workdir} (config.init_from) tell other classes apart: class "
                 f"number {number} is {name!r} there and {our_name!r} in config.data.label_set; "
-                "start from weights of the same classes in the same order, or from those of a "
-                "backbone alone."
+                "give --config.init_heads=new to take the backbone alone and begin the classifier "
+                "anew, or start from weights of the same classes in the same order."
             )
 
 

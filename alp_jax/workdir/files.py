@@ -1,8 +1,13 @@
-"""Writes small files atomically: a kill leaves the old file or the new one, never a part."""
+"""Writes small files atomically: a kill leaves the old file or the new one, never a part.
+
+The only module that writes JSON. It is strict JSON, which has no NaN: an undefined number is null.
+"""
 
 import io
+import json
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,3 +49,22 @@ def write_png(path: pathlib.Path, pixels: np.ndarray, *, compression: int = 6) -
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=compression)
     write_bytes(path, buffer.getvalue(), durable=False)
+
+
+def write_json(path: pathlib.Path, content: Any, *, indent: int = 1) -> None:
+    """Writes a JSON file atomically, replacing an existing one; raises as `to_json`."""
+    write_text(path, to_json(content, indent=indent) + "\n")
+
+
+def to_json(content: Any, *, indent: int | None = None) -> str:
+    """Formats a value as strict JSON.
+
+    Raises:
+      ValueError: for NaN or an infinity. Computations report them before anything is written.
+    """
+    return json.dumps(content, indent=indent, allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """Reads JSON; NaN and infinities, which earlier versions wrote, are read as null."""
+    return json.loads(text, parse_constant=lambda _: None)

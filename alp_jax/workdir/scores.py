@@ -6,7 +6,6 @@ Synopsis:
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from alp_jax.devices import processes
 from alp_jax.errors import UserError, describe
 from alp_jax.settings.schema import setting
+from alp_jax.workdir import files
 
 FOLDER = "evaluation"
 _OWN = re.compile(r"step_\d+\.json")
@@ -57,7 +57,7 @@ def read_mean_iou(workdir: pathlib.Path, step: int) -> float | None:
     """
     path = summary_path(workdir, step)
     try:
-        score: float | None = json.loads(path.read_text())["mean_iou"]
+        score: float | None = files.from_json(path.read_text())["mean_iou"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -75,7 +75,7 @@ def read_summary(
     path = summary_path(workdir, step)
     if not path.exists():
         return None
-    summary = json.loads(path.read_text())
+    summary = files.from_json(path.read_text())
     same = (summary["dataset"], summary["split"]) == (evaluation.dataset, evaluation.split)
     return summary if same else None
 
@@ -93,6 +93,6 @@ def read_summaries(
     own = (evaluation.dataset, evaluation.split)
     # Files of averaged predictions and of other splits have longer names.
     paths = [p for p in (workdir / FOLDER).glob("step_*.json") if _OWN.fullmatch(p.name)]
-    summaries = [json.loads(path.read_text()) for path in paths]
+    summaries = [files.from_json(path.read_text()) for path in paths]
     ours = {s["step"]: s for s in summaries if (s["dataset"], s["split"]) == own}
     return [ours[step] for step in sorted(ours) if step <= last_step]

@@ -6,7 +6,7 @@ Synopsis:
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import ml_collections
 
@@ -32,6 +32,11 @@ class RunSettings:
         "",
         "Workdir of a run, or of converted weights, that initialises the segmenter; empty: random "
         "values.",
+    )
+    init_heads: Literal["same", "new"] = setting(
+        "same",
+        "Heads of a run with init_from: those of the weights, which must be for the same classes "
+        "(same); or random values, and the weights give the backbone alone (new).",
     )
     start_variant: str = setting(
         "", "Variant of the run in init_from; a study trains that run first."

@@ -69,7 +69,7 @@ class SkippedRecords:
         if record in self._records:
             return
         self._records.append(record)
-        files.write_text(self._path, json.dumps(self._records, indent=1) + "\n")
+        files.write_json(self._path, self._records)
         limit = self._config.max_bad_records
         if len(self._records) > limit:
             raise UserError(

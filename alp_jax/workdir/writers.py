@@ -5,7 +5,6 @@ The only module that imports clu.metric_writers, and through it TensorFlow, whic
 
 import concurrent.futures
 import contextlib
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -128,7 +127,7 @@ class MetricsWriter:
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
-        self._unwritten += json.dumps({"step": step, **scalars}).encode() + b"\n"
+        self._unwritten += files.to_json({"step": step, **scalars}).encode() + b"\n"
         self._write_lines()
         self._write_events("write_scalars", step, tensorboard.group_scalars(scalars))
 
@@ -205,7 +204,7 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
     kept = []
     for number, line in enumerate(path.read_text().splitlines(keepends=True), start=1):
         try:
-            if json.loads(line)["step"] <= step:
+            if files.from_json(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError) as error:
             if not line.endswith("\n"):  # Cut short by a kill; the step will run again.

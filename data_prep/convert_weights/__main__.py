@@ -1,6 +1,8 @@
 """Converts PyTorch weights to a workdir that alp_jax starts from or evaluates, and back.
 
 python -m data_prep.convert_weights --input=FILE.pth --output=pretrained/NAME
+python -m data_prep.convert_weights --input=FILE.safetensors --output=pretrained/NAME
+python -m data_prep.convert_weights --input=MOCO.pth --prefix=encoder_q. --output=pretrained/NAME
 python -m data_prep.convert_weights --input=runs/alp --output=alp.pth --checkpoint=best
 """
 
@@ -13,14 +15,18 @@ from alp_jax.errors import UserError
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS
 
 _INPUT = flags.DEFINE_string(
-    "input", None, "A .pth file, or a workdir: the folder of a run or of converted weights."
+    "input",
+    None,
+    "A .pth or .safetensors file, or a workdir: the folder of a run or of converted weights.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Workdir or .pth file to write; it must not exist.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Workdir, or .pth or .safetensors file, to write; it must not exist."
+)
 _LAYOUT = flags.DEFINE_enum(
     "layout",
     AUTO,
     [AUTO, *LAYOUTS],
-    "Layout of the .pth file, the names and meaning of its tensors: "
+    "Layout of the file, the names and meaning of its tensors: "
     + "; ".join(f"{name}, {layout.description}" for name, layout in LAYOUTS.items())
     + ". auto recognises the layout of an input; an output gets the layout that the weights came "
     "in, or else AdvEnt's.",
@@ -31,9 +37,29 @@ _CHECKPOINT = flags.DEFINE_string(
 _LABEL_SET = flags.DEFINE_string(
     "label_set",
     None,
-    "Classes of a .pth file, in order: a label set, such as cityscapes_16, or your own file, such "
+    "Classes of a file, in order: a label set, such as cityscapes_16, or your own file, such "
     "as my_classes.yaml. Needed unless there are 19, 16 or 13 classes, which are Cityscapes'.",
 )
+_ENTRY = flags.DEFINE_string(
+    "entry",
+    None,
+    "Entry of a .pth file that holds the state dict, where there are several: teacher, or "
+    "model/student for an entry of an entry.",
+)
+_PREFIX = flags.DEFINE_string(
+    "prefix",
+    None,
+    "Prefix of the keys of the network, where a file holds several networks or more than one: "
+    "encoder_q. for MoCo's. What has another prefix is left out, and counted.",
+)
+_IGNORE = flags.DEFINE_string(
+    "ignore",
+    None,
+    r"Regular expression of keys, as a whole, to leave out: 'fc\..*|queue.*'. They are counted, "
+    "and kept beside the checkpoint for the way back.",
+)
+# Flags about a file of weights, which a workdir needs none of.
+_OF_FILES = (_LABEL_SET, _ENTRY, _PREFIX, _IGNORE)
 
 
 def main() -> None:
@@ -51,21 +77,25 @@ def main() -> None:
         )
     if not source.exists():
         raise UserError(
-            f"The input {source} does not exist: expected a .pth file or the workdir of a run; "
-            "give another --input."
+            f"The input {source} does not exist: expected a file of weights or the workdir of a "
+            "run; give another --input."
         )
     # Imported here so that --help and wrong flags answer at once.
     from data_prep.convert_weights import exporting, importing
 
     if source.is_dir():
-        if _LABEL_SET.value:
-            raise UserError(
-                f"--label_set is {_LABEL_SET.value}, but the workdir {source} knows its classes: "
-                "leave it out."
-            )
+        for flag in _OF_FILES:
+            if flag.value is not None:
+                raise UserError(
+                    f"--{flag.name} is {flag.value}, but the input {source} is a workdir, which "
+                    "knows its classes and tensors: leave it out."
+                )
         print(exporting.export_weights(source, output, _LAYOUT.value, _CHECKPOINT.value))
     else:
-        print(importing.import_weights(source, output, _LAYOUT.value, _LABEL_SET.value))
+        choices = importing.Choices(
+            _LAYOUT.value, _LABEL_SET.value, _ENTRY.value, _PREFIX.value, _IGNORE.value
+        )
+        print(importing.import_weights(source, output, choices))
 
 
 if __name__ == "__main__":

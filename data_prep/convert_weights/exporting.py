@@ -1,4 +1,4 @@
-"""Converts a workdir to a .pth file.
+"""Converts a workdir to a .pth or .safetensors file.
 
 Synopsis:
 
@@ -16,7 +16,7 @@ from alp_jax.models.settings import ModelSettings
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir import checkpoint, classes, config
-from data_prep.convert_weights import record, torch_files, trees
+from data_prep.convert_weights import record, trees, weight_files
 from data_prep.convert_weights.layouts import (
     AUTO,
     LAYOUTS,
@@ -25,14 +25,15 @@ from data_prep.convert_weights.layouts import (
     sort_as_published,
 )
 from data_prep.convert_weights.record import Record
+from data_prep.convert_weights.state_dict import StateDict
 
 
 def export_weights(
     workdir: pathlib.Path, output: pathlib.Path, layout_name: str, checkpoint_name: str
 ) -> str:
-    """Converts a checkpoint to a .pth file.
+    """Converts a checkpoint to a .pth file, or to a .safetensors file where the name ends so.
 
-    Weights that came from a .pth file get the same bits as in it, unless another layout is given.
+    Weights that came from a file get the same bits as in it, unless another layout is given.
 
     Args:
       workdir: folder of a run, or of converted weights.
@@ -74,18 +75,18 @@ def export_weights(
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     if origin:
-        state_dict, notes = _as_it_came(tensors, origin, workdir), [f"as in {origin.source}"]
-        wrapper = origin.wrapper
+        arrays, notes = _as_it_came(tensors, origin, workdir), [f"as in {origin.source}"]
+        state_dict = StateDict(arrays, origin.half, origin.entry)
     else:
-        state_dict, notes = _as_published(tensors, layout, model)
-        wrapper = None
-    sha256 = torch_files.write(output, state_dict, wrapper)
+        arrays, notes = _as_published(tensors, layout, model)
+        state_dict = StateDict(arrays)
+    sha256, others = weight_files.write(output, state_dict)
     return "\n".join(
         [
             f"{output} holds checkpoint {step} of {workdir} in the layout {layout_name} "
-            f"({layout.description}): {len(state_dict)} tensors.",
+            f"({layout.description}): {len(arrays)} tensors.",
             f"  sha256 {sha256}",
-            *(f"  {note}" for note in notes),
+            *(f"  {note}" for note in (*notes, *others)),
         ]
     )
 
@@ -123,13 +124,13 @@ def _as_it_came(
     tensors: dict[str, np.ndarray], origin: Record, workdir: pathlib.Path
 ) -> dict[str, np.ndarray]:
     """Lists all tensors of the original file, in its order."""
-    tensors = tensors | origin.unused
+    tensors = {origin.prefix + key: array for key, array in tensors.items()} | origin.unused
     if tensors.keys() != set(origin.keys):
         raise UserError(
             f"{workdir / record.FILE_NAME} lists other tensors than are there: expected what the "
-            "conversion wrote; convert the .pth file again."
+            "conversion wrote; convert the file of weights again."
         )
-    return {origin.prefix + key: tensors[key] for key in origin.keys}
+    return {key: tensors[key] for key in origin.keys}
 
 
 def _as_published(

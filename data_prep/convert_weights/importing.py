@@ -1,90 +1,121 @@
-"""Converts a .pth file to a workdir.
+"""Converts a file of weights to a workdir.
 
 Synopsis:
 
-  print(import_weights(path, workdir, "auto"))
+  print(import_weights(path, workdir, Choices()))
 """
 
-import collections
+import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
-from alp_jax.models.segmenter import MAIN
-from alp_jax.settings.compare import as_flag, flatten, list_fields
-from alp_jax.workdir import checkpoint, classes, config
+from alp_jax.workdir import checkpoint, classes, config, finite
 from alp_jax.workdir.settings import build_settings
-from configs import default
-from data_prep.convert_weights import torch_files, trees
+from data_prep.convert_weights import prefixes, report, soundness, trees, weight_files
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, key_of
 from data_prep.convert_weights.recognition import PublishedFile
 from data_prep.convert_weights.record import Record
+from data_prep.convert_weights.state_dict import StateDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What the file alone may not say.
+
+    Attributes:
+      layout: one of LAYOUTS, or AUTO.
+      label_set: label set of the file's classes, as `config.data.label_set`; None: the one of
+        Cityscapes with as many classes.
+      entry: the file's entry that holds the state dict; None: the only one.
+      prefix: prefix of the network's keys; None: the only one behind which there is a network.
+      ignore: regular expression that matches whole keys to leave out; None: no such keys.
+    """
+
+    layout: str = AUTO
+    label_set: str | None = None
+    entry: str | None = None
+    prefix: str | None = None
+    ignore: str | None = None
 
 
 def import_weights(
-    source: pathlib.Path, output: pathlib.Path, layout_name: str, label_set_name: str | None = None
+    source: pathlib.Path, output: pathlib.Path, choices: Choices | None = None
 ) -> str:
-    """Converts a .pth file to a workdir with config.json and checkpoint 0, atomically.
+    """Converts a file of weights to a workdir with config.json and checkpoint 0, atomically.
 
     Args:
-      source: the .pth file.
+      source: a .pth or .safetensors file.
       output: the workdir, which must not exist.
-      layout_name: one of LAYOUTS, or AUTO.
-      label_set_name: label set of the file's classes, as `config.data.label_set`; None: the one of
-        Cityscapes with as many classes.
+      choices: what the file alone may not say.
     Returns:
       a report for people, with commands that use the workdir.
     Raises:
-      UserError: if the file does not fit the layout, or the workdir cannot be written.
+      UserError: if the file does not fit the layout, holds numbers that no sound network has, or
+        the workdir cannot be written.
     """
-    content = torch_files.read(source)
-    prefix = _common_prefix(content.tensors)
-    tensors = {key.removeprefix(prefix): value for key, value in content.tensors.items()}
-    shapes = {key: value.shape for key, value in tensors.items()}
-    file = PublishedFile(source, shapes, label_set_name)
+    choices = choices or Choices()
+    state_dict = weight_files.read(source, choices.entry)
+    sha256 = weight_files.sha256_of(source)
+    file, left_out = _select_network(source, state_dict, choices)
+    layout_name = choices.layout
     if layout_name == AUTO:
-        layout_name = PUBLISHED_FILES.get(content.sha256[:8]) or file.recognise(prefix)
+        layout_name = PUBLISHED_FILES.get(sha256[:8]) or file.recognise()
     layout = LAYOUTS[layout_name]
     run_config = file.create_config(layout)
     model = file.read_model(layout)
-    label_set = load_label_set(run_config.data.label_set)
-    expected = trees.create_shapes(model, label_set.num_classes, layout)
-    reasons = file.account_for(layout_name, model, expected)
+    num_classes = load_label_set(run_config.data.label_set).num_classes
+    expected = trees.create_shapes(model, num_classes, layout)
+    unneeded = file.account_for(layout_name, model, expected)
 
-    def convert(path: Any, _: jax.ShapeDtypeStruct) -> np.ndarray:
-        return trees.from_published(path, tensors[key_of(layout, model, path)])
+    def whole_key(path: Any) -> str:
+        return file.prefix + key_of(layout, model, path)
 
-    segmenter = jax.tree_util.tree_map_with_path(convert, expected)
-    unused = {key: tensors[key] for key in reasons}
+    ours = {
+        whole_key(path): finite.name_path(path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(expected)
+    }
+    soundness.check(source, state_dict, ours, left_out)
+    segmenter = jax.tree_util.tree_map_with_path(
+        lambda path, _: trees.from_published(path, state_dict.tensors[whole_key(path)]), expected
+    )
+    found = left_out | {file.prefix + key: reason for key, reason in unneeded.items()}
+    reasons = {key: found[key] for key in state_dict.tensors if key in found}
     record = Record(
         source=source.name,
-        sha256=content.sha256,
+        sha256=sha256,
         layout=layout_name,
-        wrapper=content.wrapper,
-        prefix=prefix,
-        keys=list(tensors),
+        entry=state_dict.entry,
+        prefix=file.prefix,
+        keys=list(state_dict.tensors),
+        half=state_dict.half,
         reasons=reasons,
-        unused=unused,
+        unused={key: state_dict.tensors[key] for key in reasons},
     )
     _write_workdir(output, run_config, record, segmenter)
-    return _describe(output, run_config, record, segmenter, content.dropped)
+    return report.describe(output, run_config, record, segmenter, state_dict.others)
 
 
-def _common_prefix(keys: Iterable[str]) -> str:
-    """Finds the prefix that DataParallel and the Caffe conversion put before every key."""
-    prefix = ""
-    for part in ("module.", "Scale."):
-        if all(key.startswith(prefix + part) for key in keys):
-            prefix += part
-    return prefix
+def _select_network(
+    source: pathlib.Path, state_dict: StateDict, choices: Choices
+) -> tuple[PublishedFile, dict[str, str]]:
+    """Returns the tensors of the network, and the reasons why others are left out."""
+    layouts = LAYOUTS.values() if choices.layout == AUTO else [LAYOUTS[choices.layout]]
+    selection = prefixes.select(
+        source,
+        {key: array.shape for key, array in state_dict.tensors.items()},
+        lambda shapes: PublishedFile(source, shapes).holds_network(layouts),
+        prefix=choices.prefix,
+        ignore=choices.ignore,
+    )
+    file = PublishedFile(source, selection.shapes, choices.label_set, selection.prefix)
+    return file, selection.reasons
 
 
 def _write_workdir(
@@ -112,73 +143,3 @@ def _write_workdir(
             f"Cannot write {output} ({error.strerror}): give an --output where you may write, and "
             "where nothing is."
         ) from error
-
-
-def _describe(
-    output: pathlib.Path,
-    run_config: ml_collections.ConfigDict,
-    record: Record,
-    segmenter: trees.PyTree,
-    dropped: tuple[str, ...],
-) -> str:
-    def count(tree: trees.PyTree) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-    layout = LAYOUTS[record.layout]
-    label_set = load_label_set(run_config.data.label_set)
-    held = f"{label_set.num_classes} classes" if layout.heads else "no classifier"
-    lines = [
-        f"{record.source} is of the layout {record.layout} ({layout.description}): {held}.",
-        f"  sha256 {record.sha256}",
-        f"  used: {len(record.keys) - len(record.reasons)} tensors, "
-        f"{count(segmenter['params']):,} parameters and "
-        f"{count(segmenter['model_state']):,} statistics",
-    ]
-    for reason, number in collections.Counter(record.reasons.values()).items():
-        lines.append(f"  ignored: {number} tensors, {reason}")
-    if dropped:
-        lines.append(f"  left behind: {', '.join(dropped)}, beside the state dict")
-    lines += _describe_starts(output, run_config)
-    if layout.heads:
-        lines += [
-            "Evaluate them:",
-            f"  python -m alp_jax.main --mode=evaluate --workdir={output}",
-        ]
-    return "\n".join(lines)
-
-
-def _describe_starts(output: pathlib.Path, run_config: ml_collections.ConfigDict) -> list[str]:
-    """Says how a run starts from the weights: with the main head alone, and with all heads."""
-    weights = f"--config.init_from={output}"
-    flags = _list_overrides(run_config, default.get_config())
-    lines = ["Start a run from them:", "  " + " ".join([weights, *flags])]
-    heads = set(run_config.model.heads)
-    others = " and ".join(sorted(heads - {MAIN}))
-    for method in default.list_methods() if others else ():
-        usual = default.get_config(method)
-        if set(usual.model.heads) == heads:
-            variant = f"--config=configs/gta5_to_cityscapes.py:{method}"
-            flags = _list_overrides(run_config, usual)
-            lines += [
-                f"or, with a method that has the head {others} as well:",
-                "  " + " ".join([variant, weights, *flags]),
-            ]
-            break
-    return lines
-
-
-def _list_overrides(
-    run_config: ml_collections.ConfigDict, usual: ml_collections.ConfigDict
-) -> list[str]:
-    """Lists the flags that give another configuration the same classes and the same network.
-
-    A flag cannot add a head: heads that the other configuration lacks are left out.
-    """
-    of_weights = list_fields(build_settings(run_config), of_weights=True)
-    ours, theirs = flatten(run_config), flatten(usual)
-    return [
-        as_flag(name, ours[name])
-        for name in of_weights
-        if name.startswith("model.") or name == "data.label_set"
-        if name in theirs and ours[name] != theirs[name]
-    ]

@@ -3,12 +3,14 @@
 Synopsis:
 
   file = PublishedFile(path, shapes)
-  layout_name = file.recognise(prefix)
+  layout_name = file.recognise()
   model = file.read_model(LAYOUTS[layout_name])
 """
 
+import contextlib
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
@@ -25,8 +27,7 @@ from alp_jax.objective.settings import term
 from alp_jax.settings import upgrade
 from alp_jax.settings.schema import build, to_config
 from alp_jax.workdir.settings import build_settings
-from configs import default
-from data_prep.convert_weights import trees
+from data_prep.convert_weights import experiments, trees
 from data_prep.convert_weights.layouts import (
     COUNTER_REASON,
     LAYOUTS,
@@ -49,13 +50,23 @@ class PublishedFile:
       shapes: key without prefix -> shape of the tensor.
       label_set: label set of the classifiers, as `config.data.label_set`; None: the one of
         Cityscapes with as many classes.
+      prefix: prefix of the keys in the file.
     """
 
     path: pathlib.Path
     shapes: Mapping[str, tuple[int, ...]]
     label_set: str | None = None
+    prefix: str = ""
 
-    def recognise(self, prefix: str) -> str:
+    def holds_network(self, layouts: Iterable[Layout]) -> bool:
+        """Returns whether there is a backbone of one of the layouts."""
+        for layout in layouts:
+            with contextlib.suppress(UserError):
+                self._read_backbone(layout)
+                return True
+        return False
+
+    def recognise(self) -> str:
         """Finds the only layout that fits the file.
 
         Raises:
@@ -64,7 +75,7 @@ class PublishedFile:
         fits, faults = [], []
         for name, layout in LAYOUTS.items():
             try:
-                fits += [name] if self._fits(layout, prefix) else []
+                fits += [name] if self._fits(layout) else []
             except UserError as error:  # The file lacks a tensor of the layout's backbone.
                 faults.append(error)
         if len(fits) == 1:
@@ -72,10 +83,14 @@ class PublishedFile:
         if fits:
             raise UserError(
                 f"{self.path} can be of the layouts {' and '.join(fits)}, which name their tensors "
-                "alike and mean different networks: say whose it is with --layout."
+                f"alike and mean different networks: say whose it is with --layout={fits[0]} or "
+                f"--layout={' or --layout='.join(fits[1:])}."
             )
         if len(faults) == len(LAYOUTS):
             raise faults[0]
+        for layout in LAYOUTS.values():
+            if layout.heads and self._fits(layout, any_classes=True):
+                self.find_label_set(layout)  # Fails, and says what is expected.
         found = _list_logits_keys().items()
         heads = [f"{module} {self.shapes[key]}" for module, key in found if key in self.shapes]
         raise UserError(
@@ -96,10 +111,11 @@ class PublishedFile:
             return f"{', '.join(map(str, _LABEL_SETS))} classes, those of Cityscapes"
         return f"the {load_label_set(self.label_set).num_classes} classes of {self.label_set}"
 
-    def _fits(self, layout: Layout, prefix: str) -> bool:
+    def _fits(self, layout: Layout, *, any_classes: bool = False) -> bool:
         """Returns whether the file has the backbone and the classifiers of the layout."""
         channels = self._read_backbone(layout).stage_channels
-        if prefix.removeprefix("module.") not in layout.prefixes:
+        typical = {prefix for other in LAYOUTS.values() for prefix in other.prefixes if prefix}
+        if any(self.prefix.endswith(prefix) for prefix in typical - set(layout.prefixes)):
             return False
         found = {}
         for module, key in _list_logits_keys().items():
@@ -107,9 +123,12 @@ class PublishedFile:
             if shape is not None and not layout.find_reason_unused(key, shape):
                 found[module] = shape
         stages = {module: head.stage for head in layout.heads.values() for module in head.modules}
-        return found.keys() == stages.keys() and all(
-            self._find_label_set(shape[0]) and shape[1:2] == (channels[stages[module]],)
-            for module, shape in found.items()
+        numbers = {shape[0] for shape in found.values()}
+        is_known = len(numbers) == 1 if any_classes else all(map(self._find_label_set, numbers))
+        return (
+            found.keys() == stages.keys()
+            and is_known
+            and all(shape[1:2] == (channels[stages[module]],) for module, shape in found.items())
         )
 
     def _read_backbone(self, layout: Layout) -> Backbone:
@@ -142,9 +161,12 @@ class PublishedFile:
         num_classes = self._read_size(key)
         label_set = self._find_label_set(num_classes)
         if label_set is None:
+            modules = "|".join(sorted({m for each in layout.heads.values() for m in each.modules}))
             raise UserError(
-                f"{key} in {self.path} has {num_classes} classes: expected "
-                f"{self._expected_classes()}; name its own with --label_set=my_classes.yaml."
+                f"{self.prefix}{key} in {self.path} has {num_classes} classes: expected "
+                f"{self._expected_classes()}; name its own with --label_set=my_classes.yaml, or "
+                f"keep the backbone alone with --ignore='{re.escape(self.prefix)}({modules})"
+                r"\..*'."
             )
         return label_set
 
@@ -155,11 +177,13 @@ class PublishedFile:
           UserError: as `read_model` and `find_label_set`, or if a label set is given for weights
             of a backbone.
         """
-        run_config = default.get_config("agp_gi")
+        label_set = self.find_label_set(layout) if layout.heads else None
+        run_config = experiments.find(label_set).get_config("agp_gi")
         with run_config.unlocked():
+            run_config.init_from = ""
             run_config.model = to_config(self.read_model(layout))
-            if layout.heads:
-                run_config.data.label_set = self.find_label_set(layout)
+            if label_set is not None:
+                run_config.data.label_set = label_set
             for head in layout.heads.keys() - {MAIN}:
                 name = f"cross_entropy_{head}"
                 run_config.terms[name] = term("cross_entropy", head=head, weight=0.1)
@@ -201,12 +225,16 @@ class PublishedFile:
             else:
                 reasons[key] = reason
         missing = used.keys() - self.shapes.keys()
-        faults = [f"it lacks {_some(missing)}"] if missing else []
-        faults += [f"it has {_some(unknown)}, which are unknown"] if unknown else []
+        faults = [f"it lacks {self._some(missing)}"] if missing else []
+        faults += [f"it has {self._some(unknown)}, which are unknown"] if unknown else []
         if faults:
+            remedy = "mend the file"
+            if unknown and not missing:
+                pattern = re.escape(self.prefix + min(unknown))
+                remedy = f"leave them out with --ignore=REGEX, such as --ignore='{pattern}'"
             raise UserError(
                 f"{self.path} is not of the layout {layout_name}: {' and '.join(faults)}; give the "
-                "--layout that it is of, or mend the file."
+                f"--layout that it is of, or {remedy}."
             )
         for key, shape in used.items():
             if self.shapes[key] != shape:
@@ -217,19 +245,23 @@ class PublishedFile:
         """Reads the number of outputs of a convolution or linear layer."""
         if key not in self.shapes:
             raise UserError(
-                f"{self.path} lacks {key}, and holds {_some(self.shapes)}: expected the state dict "
-                f"of a network of one of the layouts {', '.join(LAYOUTS)}; give such a file, or "
-                "the --layout that it is of."
+                f"{self.path} lacks {key}, and holds {self._some(self.shapes)}: expected the state "
+                f"dict of a network of one of the layouts {', '.join(LAYOUTS)}, behind any prefix; "
+                "give such a file."
             )
         if len(self.shapes[key]) not in (2, 4) or 0 in self.shapes[key]:
             self._refuse_shape(key, "that of a convolution or linear layer")
         return self.shapes[key][0]
 
+    def _some(self, keys: Iterable[str]) -> str:
+        """Lists a few of the keys, as they are in the file, as text."""
+        return shorten(sorted(self.prefix + key for key in keys), 6) or "nothing"
+
     def _refuse_shape(self, key: str, expected: str, layout_name: str | None = None) -> NoReturn:
         layout = f" in the layout {layout_name}" if layout_name else ""
         raise UserError(
-            f"{key} in {self.path} has shape {self.shapes[key]}: expected {expected}{layout}; "
-            "give the --layout that it is of, or mend the file."
+            f"{self.prefix}{key} in {self.path} has shape {self.shapes[key]}: expected "
+            f"{expected}{layout}; give the --layout that it is of, or mend the file."
         )
 
 
@@ -242,8 +274,3 @@ def _list_logits_keys() -> dict[str, str]:
         for module in head.modules
     }
     return dict(sorted(keys.items()))
-
-
-def _some(keys: Iterable[str]) -> str:
-    """Lists a few of the keys as text."""
-    return shorten(sorted(keys), 6) or "nothing"

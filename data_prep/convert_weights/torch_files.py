@@ -1,10 +1,7 @@
 """Reads and writes .pth files; the only module that uses PyTorch."""
 
 import collections
-import dataclasses
-import hashlib
 import importlib
-import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -13,40 +10,22 @@ from typing import Any
 import numpy as np
 
 from alp_jax.errors import UserError
-from data_prep.convert_weights.layouts import COUNTER
-
-# Entries that hold the state dict if training scripts save more than that.
-_WRAPPERS = ("state_dict", "model")
+from data_prep.convert_weights import entries
+from data_prep.convert_weights.state_dict import HALF, StateDict
 
 
-@dataclasses.dataclass(frozen=True)
-class StateDict:
-    """The content of a .pth file.
-
-    Attributes:
-      tensors: key -> array, in the file's order.
-      wrapper: name of the entry that held the tensors, or None.
-      dropped: names of the other entries.
-      sha256: SHA-256 of the file.
-    """
-
-    tensors: dict[str, np.ndarray]
-    wrapper: str | None
-    dropped: tuple[str, ...]
-    sha256: str
-
-
-def read(path: pathlib.Path) -> StateDict:
+def read(path: pathlib.Path, entry: str | None) -> StateDict:
     """Reads a state dict without running code from the file.
 
+    Args:
+      path: the .pth file.
+      entry: the entry that holds it, as --entry; None: the only one.
     Raises:
-      UserError: if the file is unreadable, damaged or unsafe, is not a state dict, or holds numbers
-        of another type than float32 (int64 for batch norm's counters).
+      UserError: if the file is unreadable, damaged or unsafe, or not a state dict.
     """
     torch = _import_torch()
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        sha256 = sha256_of(path)
     except Exception as error:  # PyTorch raises many types for damaged files.
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:
@@ -59,67 +38,61 @@ def read(path: pathlib.Path) -> StateDict:
             f"{path} cannot be read ({type(error).__name__}): expected a whole .pth file as "
             "torch.save writes it; copy or download it again."
         ) from error
-    wrapper = None
-    if isinstance(content, Mapping):
-        wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    tensors = content if wrapper is None else content[wrapper]
-    dropped = () if wrapper is None else tuple(str(key) for key in content if key != wrapper)
-    return StateDict(_to_arrays(path, torch, tensors), wrapper, dropped, sha256)
+
+    def is_tensor(value: Any) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    found = entries.find_entry(path, content, is_tensor, entry)
+    tensors = entries.take(content, found)
+    _check(path, tensors, is_tensor)
+    arrays, half = {}, {}
+    for key, tensor in tensors.items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype in HALF:
+            half[key] = dtype
+            tensor = tensor.float()
+        try:
+            arrays[key] = tensor.detach().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{key} in {path} is a tensor of {dtype} that NumPy cannot hold (sparse, quantised "
+                "or without values): expected float32, float16 or bfloat16; convert it and save "
+                "the file again."
+            ) from error
+    return StateDict(arrays, half, found, entries.list_others(content, found))
 
 
-def _to_arrays(path: pathlib.Path, torch: Any, tensors: Any) -> dict[str, np.ndarray]:
+def _check(path: pathlib.Path, tensors: Any, is_tensor: entries.IsTensor) -> None:
+    """Refuses what is no state dict."""
     if not isinstance(tensors, Mapping) or not tensors:
         raise UserError(
             f"{path} holds {type(tensors).__name__}: expected a state dict, tensors by name; save "
             "it with torch.save(model.state_dict(), FILE)."
         )
     for key, tensor in tensors.items():
-        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
+        if not isinstance(key, str) or not is_tensor(tensor):
             raise UserError(
                 f"{path} holds {type(tensor).__name__} as {key!r}: expected a state dict, tensors "
-                "by name, at its top or in its entry state_dict or model; save that alone."
+                "by name, at its top or in an entry of its own; save that alone."
             )
-        expected = torch.int64 if key.endswith(COUNTER) else torch.float32
-        if tensor.dtype != expected:
-            # Conversion from another type would not come back as the same bits.
-            raise UserError(
-                f"{key} in {path} is {tensor.dtype}: expected {expected}; convert it and save the "
-                "file again."
-            )
-    return {key: tensor.detach().numpy() for key, tensor in tensors.items()}
 
 
-def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], wrapper: str | None) -> str:
-    """Writes a state dict atomically; returns the SHA-256 of the file.
+def write(path: pathlib.Path, state_dict: StateDict) -> None:
+    """Writes a state dict as PyTorch 0.4 and later read it.
 
     Raises:
-      UserError: if the file cannot be written.
+      OSError, RuntimeError: if the file cannot be written.
     """
     torch = _import_torch()
-    content: dict[str, Any] = collections.OrderedDict(
-        (key, torch.from_numpy(np.array(array, order="C"))) for key, array in tensors.items()
-    )
-    if wrapper is not None:
-        content = {wrapper: content}
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The published code needs PyTorch 0.4 to 1.2, which only reads the old format.
-        torch.save(content, temporary, _use_new_zipfile_serialization=False)
-        os.replace(temporary, path)
-        return sha256_of(path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"Cannot write {path} ({error}): give an --output where you may write."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sha256_of(path: pathlib.Path) -> str:
-    """Computes the SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    content: dict[str, Any] = collections.OrderedDict()
+    for key, array in state_dict.tensors.items():
+        tensor = torch.from_numpy(np.array(array, order="C"))
+        half = state_dict.half.get(key)
+        content[key] = tensor.to(getattr(torch, half)) if half else tensor
+    for name in reversed(state_dict.entry):
+        content = {name: content}
+    # The published code needs PyTorch 0.4 to 1.2, which only reads the old format.
+    torch.save(content, path, _use_new_zipfile_serialization=False)
 
 
 def _import_torch() -> Any:

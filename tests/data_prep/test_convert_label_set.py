@@ -23,7 +23,8 @@ def weights(tmp_path, monkeypatch):
 
 
 def convert(root, layout, label_set):
-    return importing.import_weights(root / "three.pth", root / "workdir", layout, label_set)
+    choices = importing.Choices(layout, label_set)
+    return importing.import_weights(root / "three.pth", root / "workdir", choices)
 
 
 def test_the_label_set_that_is_told_goes_with_the_weights(weights):
@@ -42,7 +43,11 @@ def test_the_label_set_that_is_told_goes_with_the_weights(weights):
     [
         ("clan", None, "has 3 classes: expected 19, 16, 13 classes, those of Cityscapes; name its"),
         ("clan", "two.yaml", "has 3 classes: expected the 2 classes of two.yaml; name its own"),
-        (AUTO, None, "or the --label_set of its classes"),
+        (
+            AUTO,
+            None,
+            "name its own with --label_set=my_classes.yaml, or keep the backbone alone with",
+        ),
         ("clan", "nowhere.yaml", "There is no label set file nowhere.yaml"),
         ("caffe_init", "three.yaml", "has no classifier: expected none for weights of a backbone"),
     ],
