@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -371,6 +372,16 @@ DATA_CASES = {
 # Workdirs, checkpoints and weights ---------------------------------------------------------------
 
 
+def without_scores(place: Place, summary: dict[str, Any] | None) -> list[str]:
+    """Makes every evaluation of the run have this summary, or removes them; asks for the best."""
+    for path in (place.workdir / "evaluation").glob("step_*.json"):
+        if summary is None:
+            path.unlink()
+        else:
+            path.write_text(json.dumps(summary))
+    return evaluate("--checkpoint=best")(place)
+
+
 def damage(*steps: int, then: Prepare) -> Prepare:
     def prepare(place: Place) -> list[str]:
         damage_checkpoints(place.finished(), *steps)
@@ -422,6 +433,15 @@ RUN_CASES = {
     ),
     "no whole checkpoint": Case(damage(*ALL, then=CONTINUE), "is whole: 6 (_METADATA is not as"),
     "no whole checkpoint to evaluate": Case(damage(*ALL, then=evaluate()), "put back a copy"),
+    "the best checkpoint without labels": Case(
+        finished(lambda place: without_scores(place, {"mean_iou": None, "dataset": "own/target"})),
+        "(the best has the highest mean IoU, and the run was evaluated on own/target, which has no "
+        "labels to score by): it holds 3, 4, 6; give --checkpoint=latest, or one of these steps.",
+    ),
+    "the best checkpoint of what was never scored": Case(
+        finished(lambda place: without_scores(place, None)),
+        "(the best has the highest mean IoU in an evaluation, and none was evaluated): it holds 3,",
+    ),
     "no such checkpoint": Case(finished(evaluate("--checkpoint=5")), "No checkpoint '5' in"),
     "no name of a checkpoint": Case(
         finished(evaluate("--checkpoint=last")), "expected latest, best or the number of a step"

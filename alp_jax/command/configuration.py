@@ -141,7 +141,7 @@ class _FileParser(flags.ArgumentParser):
 
 def _load(path: str, variant: Sequence[str]) -> ml_collections.ConfigDict:
     """Imports a file and calls its get_config with the variant, if there is one."""
-    file = shipped.find(path)
+    file = shipped.find(path).absolute()  # As Python names it in tracebacks.
     shipped.make_importable()
     name = f"{_NAME}_config"
     spec = importlib.util.spec_from_file_location(name, file)
