@@ -1,12 +1,13 @@
 """Every command that we write down, in pages, help texts, messages and the Makefile, can work."""
 
 import pathlib
+import shutil
 import sys
 
 import pytest
 
 from tests import commands
-from tests.documented import check, find
+from tests.documented import check, find, journey
 
 FOUND = {
     "pages": find.find_in_pages(),
@@ -88,3 +89,17 @@ def test_commands_are_found_where_they_are():
 def test_a_command_that_cannot_work_is_found(text):
     with pytest.raises(AssertionError):
         check.check(text)
+
+
+def test_a_user_follows_the_first_pages(tmp_path):
+    """`python -m tests.documented` follows the others."""
+    with journey.small_world(tmp_path):
+        printed = journey.follow("docs/index.md")
+        shutil.copytree("runs/toy_cities/alp_gi", "runs/alp")  # As docs/predict.md calls its run.
+        shutil.copytree("runs/toy_cities/alp_gi/evaluation", "frames")  # Pictures, and more.
+        printed += journey.follow("docs/predict.md")
+        assert any("--mode=report --workdir=runs/toy_cities/alp_gi" in text for text in printed)
+        for text in sorted({*printed, *journey.find_saved(tmp_path / "runs")}):
+            check.check(text)
+    assert (tmp_path / "exported" / "segmenter.jax").exists()
+    assert (tmp_path / "predictions" / "overlay").exists()

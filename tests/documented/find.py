@@ -56,9 +56,12 @@ def find_in_pages() -> list[Command]:
     return [found for page in list_pages() for found in find_in_page(page)]
 
 
-def find_in_page(page: pathlib.Path) -> Iterator[Command]:
+def find_in_page(page: pathlib.Path, *, inline: bool = True) -> Iterator[Command]:
     """Finds the commands of a page.
 
+    Args:
+      page: Markdown.
+      inline: whether also those inside sentences.
     Raises:
       AssertionError: if a block without a language has a line that is no command.
     """
@@ -69,8 +72,8 @@ def find_in_page(page: pathlib.Path) -> Iterator[Command]:
         for line in _join_lines(block).splitlines():
             assert _PROGRAM.match(line), f"{place}: is {line!r} a command, or an output?"
             yield Command(place, line)
-    for inline in _INLINE.findall(_FENCE.sub("", text)):
-        one_line = " ".join(inline.split())
+    for code in _INLINE.findall(_FENCE.sub("", text)) if inline else ():
+        one_line = " ".join(code.split())
         if _PROGRAM.match(one_line) and " " in one_line:
             yield Command(place, one_line)
 
