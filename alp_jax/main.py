@@ -316,7 +316,13 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
         batch_size=_BATCH_SIZE.value,
         **inference | {"recipe": Recipe(**inference["recipe"])},
     )
-    logger.info("Predicting %s with step %d of %s.", images, segmenter.step, workdir)
+    logger.info(
+        "Predicting %s with step %d of %s; compiling takes seconds for a small network, minutes "
+        "for a full one.",
+        images,
+        segmenter.step,
+        workdir,
+    )
     result = folders.predict_to_folder(
         segmenter, images, _OUTPUT.value, with_probabilities=_PROBABILITIES.value
     )

@@ -164,6 +164,10 @@ MAIN = ("alp_jax.main", "--config=toy_cities:alp_gi", "--workdir=/nowhere/run")
             (*MAIN, "--config.data.source_size=720 1280"),
             "--config.data.source_size is '720 1280': expected values with commas between them",
         ),
+        (
+            ("alp_jax.main", "--config.seed=1", *MAIN[1:]),
+            "--config.seed=1 stands before --config: give --config first.",
+        ),
         ((*MAIN, "--config.data=5"), "--config.data is '5': expected a block"),
         (
             (*MAIN, "--mode=trian"),

@@ -215,11 +215,18 @@ def _report(
     except _Refused as refused:
         raise refused.error from refused
     except flags.Error as error:
-        wrong = flag_values.describe_wrong(values, argv)
+        wrong = _describe_order(argv) or flag_values.describe_wrong(values, argv)
         raise UserError(wrong or str(error)) from error
     except (AttributeError, KeyError, TypeError) as error:  # A field, or a block, that is not.
         overrides = [_OVERRIDE.sub("", a) for a in argv if _OVERRIDE.match(a)]
         raise UserError(_describe_unknown_field(load(), overrides, error)) from error
+
+
+def _describe_order(argv: Sequence[str]) -> str | None:
+    """Describes an override that stands before --config; None without."""
+    places = [number for number, argument in enumerate(argv) if _GIVEN.match(argument)]
+    before = [argument for argument in argv[: min(places, default=0)] if _OVERRIDE.match(argument)]
+    return f"{before[0]} stands before --config: give --config first." if before else None
 
 
 def _get_given(argv: Sequence[str]) -> str:

@@ -77,6 +77,7 @@ def check(text: str) -> None:
     elif program == "pip":
         _check_pip(words[1:])
     else:
+        words = [word for word in words if word != "-P"]
         assert (program.rstrip("3"), words[1]) == ("python", "-m"), text
         module, *arguments = words[2:]
         _check_module(module, [_OPEN.get(argument, argument) for argument in arguments])
@@ -89,7 +90,8 @@ def _check_make(target: str) -> None:
 def _check_pip(arguments: list[str]) -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    flags = {"install", "-e", "--editable", "-U", "--quiet", "--resolution", "lowest-direct"}
+    flags = {"install", "wheel", "-e", "--editable", "-U", "--quiet", "--no-deps"}
+    flags |= {"--resolution", "lowest-direct"}
     for argument in arguments:
         if argument.startswith("."):
             extras = argument.removeprefix(".").strip("[]")

@@ -28,6 +28,8 @@ from tests.documented import check, find
 NUM_TRAIN, NUM_EVAL = 12, 6
 # Flags that shorten a command, by its module; a later flag of a name counts.
 _SHORT = {
+    "data_prep.toy_cities": ("--workers=1",),  # Processes take longer to start than to work.
+    "data_prep.image_folder": ("--workers=1",),
     "alp_jax.study": ("--seeds=1",),
     "alp_jax.domain_shift": (
         *("--config.num_validation=4", "--config.num_steps=2", "--config.num_runs=1"),
