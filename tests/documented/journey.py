@@ -74,15 +74,22 @@ def small_world(folder: pathlib.Path, num_train: int = NUM_TRAIN) -> Iterator[No
         (name, {"num_train": num_train, "num_eval": NUM_EVAL}.get(name, default), text)
         for name, default, text in cli._INTEGERS
     )
-    with (
-        contextlib.chdir(folder),
-        mock.patch.object(commands, "ROOT", folder),
-        mock.patch.object(cli, "_INTEGERS", integers),
-        mock.patch.object(builder, "NUM_TRAIN", num_train),
-        mock.patch.object(builder, "NUM_EVAL", NUM_EVAL),
-        mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        mock.patch.object(configs, "toy_cities", types.SimpleNamespace(get_config=get_config)),
-    ):
+    cities = types.SimpleNamespace(get_config=get_config)
+    with contextlib.ExitStack() as stack:
+        for change in (
+            contextlib.chdir(folder),
+            mock.patch.object(commands, "ROOT", folder),
+            mock.patch.object(cli, "_INTEGERS", integers),
+            mock.patch.multiple(builder, NUM_TRAIN=num_train, NUM_EVAL=NUM_EVAL),
+            mock.patch.object(sys, "path", [str(folder), *sys.path]),
+            mock.patch.object(configs, "toy_cities", cities),
+            # TFDS takes these for their names.
+            *(
+                mock.patch.multiple(known, num_train=num_train, num_eval=NUM_EVAL)
+                for known in builder.ToyCities.BUILDER_CONFIGS
+            ),
+        ):
+            stack.enter_context(change)
         yield
     for path in folder.glob("*.py"):
         sys.modules.pop(path.stem, None)
