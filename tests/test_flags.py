@@ -194,6 +194,15 @@ def test_a_wrong_value_of_a_flag_is_one_sentence(command, message):
         assert words not in error
 
 
+def test_help_that_nobody_reads_to_its_end_is_no_traceback():
+    command = f"{sys.executable} -m alp_jax.study --help | head -n 1"
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "Trains and scores methods" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_every_kind_of_flag_says_what_it_expects():
     """Of the types of fields that there are."""
     values = flags.FlagValues()

@@ -82,7 +82,11 @@ def run(main: Callable[[], int | None]) -> None:
                 raise
             _fail(own_fault)
 
-    app.run(guarded, flags_parser=_parse_flags)
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except BrokenPipeError:  # Of `--help | head`, say: nobody reads on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def set_up_notebook() -> None:

@@ -98,12 +98,14 @@ def find_files(page: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 
 def find_in_code() -> list[Command]:
-    """Finds the commands in docstrings, help texts and messages; what is filled in there is X."""
-    found = []
+    """Finds the commands in docstrings, help texts, messages and notebooks; X is filled in."""
+    found: list[Command] = []
     for folder in ("alp_jax", "configs", "data_prep", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for text in _list_texts(ast.parse(path.read_text())):
                 found += find_in_text(text, str(path.relative_to(ROOT)))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        found += find_in_text(path.read_text(), str(path.relative_to(ROOT)))
     return found
 
 

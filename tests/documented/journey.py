@@ -14,6 +14,7 @@ import shlex
 import sys
 import types
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import ml_collections
@@ -75,20 +76,21 @@ def small_world(folder: pathlib.Path, num_train: int = NUM_TRAIN) -> Iterator[No
         for name, default, text in cli._INTEGERS
     )
     cities = types.SimpleNamespace(get_config=get_config)
+    changes: tuple[contextlib.AbstractContextManager[Any], ...] = (
+        contextlib.chdir(folder),
+        mock.patch.object(commands, "ROOT", folder),
+        mock.patch.object(cli, "_INTEGERS", integers),
+        mock.patch.multiple(builder, NUM_TRAIN=num_train, NUM_EVAL=NUM_EVAL),
+        mock.patch.object(sys, "path", [str(folder), *sys.path]),
+        mock.patch.object(configs, "toy_cities", cities),
+        # TFDS takes these for their names.
+        *(
+            mock.patch.multiple(known, num_train=num_train, num_eval=NUM_EVAL)
+            for known in builder.ToyCities.BUILDER_CONFIGS
+        ),
+    )
     with contextlib.ExitStack() as stack:
-        for change in (
-            contextlib.chdir(folder),
-            mock.patch.object(commands, "ROOT", folder),
-            mock.patch.object(cli, "_INTEGERS", integers),
-            mock.patch.multiple(builder, NUM_TRAIN=num_train, NUM_EVAL=NUM_EVAL),
-            mock.patch.object(sys, "path", [str(folder), *sys.path]),
-            mock.patch.object(configs, "toy_cities", cities),
-            # TFDS takes these for their names.
-            *(
-                mock.patch.multiple(known, num_train=num_train, num_eval=NUM_EVAL)
-                for known in builder.ToyCities.BUILDER_CONFIGS
-            ),
-        ):
+        for change in changes:
             stack.enter_context(change)
         yield
     for path in folder.glob("*.py"):
