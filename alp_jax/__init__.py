@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alp_jax.command.cli import read_config, set_up_notebook
+    from alp_jax.command.cli import set_up_notebook
+    from alp_jax.command.configuration import read_config
     from alp_jax.data.labels import load_label_set
     from alp_jax.errors import UserError
     from alp_jax.evaluation.evaluator import evaluate_checkpoint
@@ -59,7 +60,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "alp_jax.command.cli": ("read_config", "set_up_notebook"),
+    "alp_jax.command.cli": ("set_up_notebook",),
+    "alp_jax.command.configuration": ("read_config",),
     "alp_jax.data.labels": ("load_label_set",),
     "alp_jax.errors": ("UserError",),
     "alp_jax.evaluation.evaluator": ("evaluate_checkpoint",),

@@ -1,8 +1,9 @@
 """Exceptions whose messages are written for the user, and parts of such messages."""
 
+import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -34,6 +35,12 @@ def describe(error: BaseException) -> str:
     text = inner.args[0] if isinstance(inner, KeyError) and inner.args else error
     message = str(text).strip().splitlines()
     return f"{type(error).__name__}: {message[0][:200]}" if message else type(error).__name__
+
+
+def describe_near(given: str, known: Iterable[str]) -> str:
+    """Returns " (did you mean NAME?)" for a name that is nearly one of the known; "" without."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def shorten(texts: Sequence[str], limit: int = 5) -> str:

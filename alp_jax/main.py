@@ -35,19 +35,17 @@ import time
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from alp_jax.command import cli
+from alp_jax.command import cli, configuration
 from alp_jax.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Python file with get_config(), a colon, and its variant: configs/toy_cities.py:alp_gi. "
-    "--config.FIELD=VALUE overrides a field; docs/configuration.md lists all of them. evaluate: "
-    "the workdir's own configuration when not given.",
+_CONFIG = configuration.define(
+    "Python file with get_config(), a colon, and its variant: configs/toy_cities.py:alp_gi; or the "
+    "name of one that comes with alp_jax: toy_cities:alp_gi. --config.FIELD=VALUE overrides a "
+    "field; docs/configuration.md lists all of them. evaluate: the workdir's own configuration "
+    "when not given.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -210,6 +208,8 @@ def main() -> int:
     """Runs the mode that the flags select; returns the exit status."""
     if _WORKDIR.value is None:
         raise UserError("Give --workdir, the folder of the run: for example --workdir=runs/alp.")
+    if _MODE.value == "train":
+        cli.check_overrides()
     if _MODE.value == "train" and _CONFIG.value is None:
         raise UserError(
             "Training needs --config: for example --config=configs/toy_cities.py:alp_gi."
@@ -297,12 +297,16 @@ def _evaluate(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
     from alp_jax.devices import processes
     from alp_jax.evaluation import evaluator, results
     from alp_jax.evaluation.predictor import Recipe
+    from alp_jax.workdir import config
 
     started = time.monotonic()
     folder = _PREDICTIONS.value and pathlib.Path(_PREDICTIONS.value).expanduser()
+    run_config = _CONFIG.value
+    if overrides := cli.list_lone_overrides():
+        run_config = config.override_evaluation(workdir, overrides)
     result = evaluator.evaluate_checkpoint(
         workdir,
-        _CONFIG.value,
+        run_config,
         checkpoint_name=_CHECKPOINT.value,
         split=_SPLIT.value,
         predictions_dir=folder,
@@ -345,7 +349,13 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
         batch_size=_BATCH_SIZE.value,
         **inference | {"recipe": Recipe(**inference["recipe"])},
     )
-    logger.info("Predicting %s with step %d of %s.", printable(images), segmenter.step, workdir)
+    logger.info(
+        "Predicting %s with step %d of %s; compiling takes seconds for a small network, minutes "
+        "for a full one.",
+        printable(images),
+        segmenter.step,
+        workdir,
+    )
     result = folders.predict_to_folder(
         segmenter,
         images,

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax import models
-from alp_jax.command import cli
+from alp_jax.command import configuration
 from alp_jax.evaluation import label_free, metrics
 from alp_jax.evaluation.eval_step import eval_step
 from alp_jax.evaluation.predictor import Predictor
@@ -65,7 +65,7 @@ def measure(network: str, repeats: int, scale: int = 1) -> dict[str, Any]:
       milliseconds of the whole ("step") and of each part; numpy_confusion_milliseconds;
       images_per_second; confusion_share and network_share, fractions of the whole.
     """
-    config = cli.read_config(*NETWORKS[network])
+    config = configuration.read_config(*NETWORKS[network])
     segmenter = models.create_segmenter(build_settings(config).model, NUM_CLASSES)
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
     rng = np.random.default_rng(0)

@@ -97,10 +97,10 @@ class _FirstStepError(Exception):
 
 def _child(data_dir: str, since: float) -> int:
     """Trains like `alp_jax.main` until the first step has ended, and prints the phases as JSON."""
-    from alp_jax.command import cli
+    from alp_jax.command import cli, configuration
 
     cli.set_environment()
-    config = cli.read_config(
+    config = configuration.read_config(
         "configs/toy_cities.py", "warmup", [f"--config.data.data_dir={data_dir}"]
     )
     import jax

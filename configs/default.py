@@ -16,6 +16,7 @@ from typing import Any
 
 import ml_collections
 
+from alp_jax.errors import UserError, describe_near
 from alp_jax.settings import kinds
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
@@ -56,12 +57,12 @@ def is_method(variant: str) -> bool:
 
 
 def check_variant(variant: str, others: Collection[str] = ()) -> None:
-    """Raises ValueError if a variant is neither a method nor one of `others`."""
+    """Raises UserError if a variant is neither a method nor one of `others`."""
     if not is_method(variant) and variant not in others:
-        expected = ", ".join(dict.fromkeys((*list_methods(), *others)))
-        raise ValueError(
-            f"Unknown variant {variant!r}: expected one of {expected}, or the path of a .py file "
-            "of your own."
+        known = list(dict.fromkeys((*list_methods(), *others)))
+        raise UserError(
+            f"Unknown variant {variant!r}{describe_near(variant, known)}: expected one of "
+            f"{', '.join(known)}, or the path of a .py file of your own."
         )
 
 

@@ -18,6 +18,7 @@ or all patch sizes: these are our choice.
 import ml_collections
 
 from alp_jax.domain_shift.settings import ShiftSettings
+from alp_jax.errors import UserError, describe_near
 from alp_jax.settings.schema import to_config
 
 VARIANTS = ("gta5", "synthia", "toy_cities")
@@ -26,7 +27,10 @@ VARIANTS = ("gta5", "synthia", "toy_cities")
 def get_config(variant: str = "gta5") -> ml_collections.ConfigDict:
     """Creates the configuration of one of VARIANTS."""
     if variant not in VARIANTS:
-        raise ValueError(f"Unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}.")
+        raise UserError(
+            f"Unknown variant {variant!r}{describe_near(variant, VARIANTS)}: expected one of "
+            f"{', '.join(VARIANTS)}."
+        )
     config = to_config(ShiftSettings())
     if variant == "synthia":
         config.data.source = "synthia_rand_cityscapes/all_760x1280"

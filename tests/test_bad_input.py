@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -130,11 +131,11 @@ PATCHES = "--config.terms.adversarial.patches"
 CONFIG_CASES = {
     "unknown variant": Case(
         lambda place: ["--config=configs/toy_cities.py:alp", f"--workdir={place.workdir}"],
-        "Unknown variant 'alp': expected one of",
+        "Unknown variant 'alp' (did you mean alp_gi?): expected one of",
     ),
     "no such configuration": Case(
         lambda place: ["--config=configs/none.py", f"--workdir={place.workdir}"],
-        "configs/none.py cannot be read: expected a Python file",
+        "There is no configuration configs/none.py: expected a Python file",
     ),
     "configuration that is not Python": Case(
         lambda place: broken_config(place, "def get_config(:\n"), "invalid syntax"
@@ -145,7 +146,9 @@ CONFIG_CASES = {
     "unknown field": Case(
         flags("--config.data.batchsize=2"), "Unknown field config.data.batchsize (did you mean"
     ),
-    "text for a number": Case(flags("--config.seed=many"), "--config.seed=many"),
+    "text for a number": Case(
+        flags("--config.seed=many"), "--config.seed is 'many': expected a whole number."
+    ),
     "unknown mode": Case(flags("--mode=trian"), "trian"),
     "unknown flag": Case(flags("--steps=3"), "Unknown command line flag 'steps'"),
     "an argument": Case(flags("extra"), "Unexpected argument 'extra'"),
@@ -247,10 +250,11 @@ OWN_CASES = {
     ),
     "a kind there is not": Case(
         method_with("config.terms.mine = term('entrpy')"),
-        "my_method.py, line 7: The kind of a term is 'entrpy': expected one of alignment, cross_",
+        "my_method.py, line 7: The kind of a term is 'entrpy' (did you mean cross_entropy?): exp",
     ),
     "a kind there is not, on the command line": Case(
-        flags(f"{PATCHES}.kind=hole"), "adversarial.patches.kind is 'hole': expected one of random"
+        flags(f"{PATCHES}.kind=hole"),
+        "adversarial.patches.kind is 'hole' (did you mean whole?): expected one of",
     ),
     "a typo in a term's field": Case(
         method_with("config.terms.cross_entropy.wieght = 2.0"),
@@ -381,6 +385,16 @@ DATA_CASES = {
 # Workdirs, checkpoints and weights ---------------------------------------------------------------
 
 
+def without_scores(place: Place, summary: dict[str, Any] | None) -> list[str]:
+    """Makes every evaluation of the run have this summary, or removes them; asks for the best."""
+    for path in (place.workdir / "evaluation").glob("step_*.json"):
+        if summary is None:
+            path.unlink()
+        else:
+            path.write_text(json.dumps(summary))
+    return evaluate("--checkpoint=best")(place)
+
+
 def damage(*steps: int, then: Prepare) -> Prepare:
     def prepare(place: Place) -> list[str]:
         damage_checkpoints(place.finished(), *steps)
@@ -432,6 +446,15 @@ RUN_CASES = {
     ),
     "no whole checkpoint": Case(damage(*ALL, then=CONTINUE), "is whole: 6 (_METADATA is not as"),
     "no whole checkpoint to evaluate": Case(damage(*ALL, then=evaluate()), "put back a copy"),
+    "the best checkpoint without labels": Case(
+        finished(lambda place: without_scores(place, {"mean_iou": None, "dataset": "own/target"})),
+        "(the best has the highest mean IoU, and the run was evaluated on own/target, which has no "
+        "labels to score by): it holds 3, 4, 6; give --checkpoint=latest, or one of these steps.",
+    ),
+    "the best checkpoint of what was never scored": Case(
+        finished(lambda place: without_scores(place, None)),
+        "(the best has the highest mean IoU in an evaluation, and none was evaluated): it holds 3,",
+    ),
     "no such checkpoint": Case(finished(evaluate("--checkpoint=5")), "No checkpoint '5' in"),
     "no name of a checkpoint": Case(
         finished(evaluate("--checkpoint=last")), "expected latest, best or the number of a step"
@@ -456,8 +479,25 @@ RUN_CASES = {
         "--input is given with --mode=evaluate: expected --mode=predict.",
     ),
     "a field without a configuration": Case(
-        lambda place: [*evaluate()(place), "--config.num_steps=3"],
+        lambda place: [f"--workdir={place.workdir}", "--config.num_steps=3"],
         "--config.num_steps=3 overrides a field of no configuration: also give --config=FILE",
+    ),
+    "a field that evaluation does not read": Case(
+        finished(lambda place: [*evaluate()(place), "--config.num_steps=3"]),
+        "--config.num_steps=3 changes nothing in an evaluation: expected fields of config.data",
+    ),
+    "a field that evaluation needs as it is": Case(
+        finished(lambda place: [*evaluate()(place), "--config.data.target_size=64,64"]),
+        "holds another run: config.data.target_size is [32, 48] there and [64, 64] here",
+    ),
+    "a field there is not, in evaluation": Case(
+        finished(lambda place: [*evaluate()(place), "--config.data.data_dri=x"]),
+        "Unknown field config.data.data_dri (did you mean data_dir?)",
+    ),
+    "a field of a run, in prediction": Case(
+        lambda place: ["--mode=predict", f"--workdir={place.workdir}", "--input=a", "--output=b",
+                       "--config.data.data_dir=x"],
+        "--config.data.data_dir is given with --mode=predict: expected --mode=train or --mode=ev",
     ),
     "fewer steps than the run has": Case(
         finished(flags("--config.num_steps=5")),

@@ -50,7 +50,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(saved_run, tmp_path, monke
 def test_wrong_input_ends_in_one_sentence(tmp_path):
     """tests/test_bad_input.py has all that can be wrong."""
     arguments = [f"{CONFIG}:alp", f"--workdir={tmp_path / 'run'}"]
-    assert "Unknown variant 'alp': expected one" in read_error(
+    assert "Unknown variant 'alp' (did you mean alp_gi?): expected one" in read_error(
         run_module("alp_jax.main", *arguments)
     )
     assert not (tmp_path / "run").exists()

@@ -130,7 +130,9 @@ def test_crops_of_equal_pixels_cover_an_image():
 
 @pytest.mark.parametrize("module", [default, toy_cities, image_folders, *PAPER.values()])
 def test_an_unknown_variant_lists_those_there_are(module):
-    with pytest.raises(ValueError, match=r"'alp': expected one of .*alp_gi"):
+    with pytest.raises(
+        ValueError, match=r"'alp' \(did you mean alp_gi\?\): expected one of .*alp_gi"
+    ):
         module.get_config("alp")
 
 

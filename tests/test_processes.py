@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax.command import cli
+from alp_jax.command import configuration
 from alp_jax.run import assembly, train
 from alp_jax.workdir import checkpoint
 from alp_jax.workdir.settings import build_settings
@@ -70,7 +70,7 @@ def restore(workdir, data_dir, step: int):
 
 def train_here(workdir, config_path, *flags: str) -> None:
     """Trains in this process, on its first device."""
-    train.train_and_evaluate(cli.read_config(str(config_path), "", flags), workdir)
+    train.train_and_evaluate(configuration.read_config(str(config_path), "", flags), workdir)
 
 
 @pytest.fixture(scope="module")

@@ -7,24 +7,19 @@ Synopsis:
 """
 
 import atexit
-import difflib
 import gc
 import io
 import logging
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
-import ml_collections
 import platformdirs
 from absl import app, flags
-from ml_collections import config_flags
 
-from alp_jax.command import stopping
-from alp_jax.errors import Stopped, UserError, describe
+from alp_jax.command import configuration, stopping
+from alp_jax.errors import Stopped, UserError
 from alp_jax.settings import kinds
 
 EXIT_INCOMPLETE = 1  # Some items failed and were reported; the others are done.
@@ -33,7 +28,8 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 # Environment variables that libraries read at import; values set by the user take precedence.
 _ENVIRONMENT = {
-    # TensorFlow only writes event files here; it announces oneDNN at every start.
+    # TensorFlow only writes event files here; it announces oneDNN at every start. XLA prints a box
+    # that asks for a bug report when it compiles for two minutes, which a full network takes.
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     # Compiled programs are kept for the next run.
@@ -43,9 +39,6 @@ _ENVIRONMENT = {
     # a limit by default.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
-
-# What Python writes before the message of an error that a configuration file may raise.
-_ERROR_NAME = re.compile(r"^(ValueError|TypeError|[\w.]+\.UserError): ")
 
 # Threshold of Python's cyclic garbage collector: allocations minus deallocations.
 _COLLECT_AFTER = 50_000
@@ -97,7 +90,11 @@ def run(main: Callable[[], int | None]) -> None:
                 raise
             _fail(own_fault)
 
-    app.run(guarded, flags_parser=_parse_flags)
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except BrokenPipeError:  # Of `--help | head`, say: nobody reads on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def set_up_notebook() -> None:
@@ -179,61 +176,26 @@ class _SystemHandler(logging.StreamHandler):
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        return _parse(flags.FLAGS, argv)
+        return configuration.parse(flags.FLAGS, configuration.split(argv)[0])
     except UserError as error:
         _fail(str(error))
 
 
-def read_config(
-    path: str, variant: str, overrides: Sequence[str] = ()
-) -> ml_collections.ConfigDict:
-    """Reads a configuration as the flags --config=PATH:VARIANT and `overrides` would.
+def list_lone_overrides() -> list[str]:
+    """Lists the command's flags --config.FIELD=VALUE, if it has no --config."""
+    return configuration.split(sys.argv)[1]
 
-    Args:
-      path: Python file with get_config(variant).
-      variant: argument of get_config.
-      overrides: flags "--config.FIELD=VALUE".
+
+def check_overrides() -> None:
+    """Refuses flags --config.FIELD=VALUE without --config.
+
     Raises:
-      UserError: if the file, the variant, a field or a value is wrong.
+      UserError: naming the first flag.
     """
-    values = flags.FlagValues()
-    argv = ["", f"--config={path}:{variant}", *overrides]
-    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
-    _parse(values, argv)
-    return values.config
-
-
-def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    try:
-        remaining = values(argv)
-        if "config" in values and values.config is not None:
-            values.config.is_locked  # noqa: B018  Raises if the file could not be read.
-        return remaining
-    except flags.Error as error:
-        overrides = [a for a in argv if a.startswith("--config.")]
-        if overrides and not any(a == "--config" or a.startswith("--config=") for a in argv):
-            raise UserError(
-                f"{overrides[0]} overrides a field of no configuration: also give "
-                "--config=FILE:VARIANT."
-            ) from error
-        # ml_collections puts the traceback of the config file into the message; its last line is
-        # "ValueError: MESSAGE".
-        *_, last_line = str(error).strip().splitlines()
-        raise UserError(_ERROR_NAME.sub("", last_line)) from error
-    except OSError as error:
+    for flag in list_lone_overrides()[:1]:
         raise UserError(
-            f"The configuration {_config_path(argv)} cannot be read: expected a Python file such "
-            "as configs/toy_cities.py, or configs/toy_cities.py:VARIANT."
-        ) from error
-    except (AttributeError, KeyError) as error:  # A field, or a block, that there is not.
-        try:
-            config = values["config"].parser.parse(_config_path(argv))
-        except Exception:  # The error comes from the file itself, not from an override.
-            raise UserError(_describe_broken_file(_config_path(argv), error)) from error
-        overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
-        raise UserError(_describe_unknown_field(config, overrides, error)) from error
-    except Exception as error:  # The config file is the user's own code.
-        raise UserError(_describe_broken_file(_config_path(argv), error)) from error
+            f"{flag} overrides a field of no configuration: also give --config=FILE:VARIANT."
+        )
 
 
 def check_flags_of_mode(mode: str, modes_of_flags: Mapping[str, Collection[str]]) -> None:
@@ -245,10 +207,12 @@ def check_flags_of_mode(mode: str, modes_of_flags: Mapping[str, Collection[str]]
     Raises:
       UserError: naming the flag and the modes that read it.
     """
-    for name, modes in modes_of_flags.items():
-        if flags.FLAGS[name].present and mode not in modes:
+    overrides = {flag.partition("=")[0]: modes_of_flags["config"] for flag in list_lone_overrides()}
+    given = {f"--{n}": modes for n, modes in modes_of_flags.items() if flags.FLAGS[n].present}
+    for flag, modes in (given | overrides).items():
+        if mode not in modes:
             expected = " or ".join(f"--mode={each}" for each in modes)
-            raise UserError(f"--{name} is given with --mode={mode}: expected {expected}.")
+            raise UserError(f"{flag} is given with --mode={mode}: expected {expected}.")
 
 
 def parse_numbers(
@@ -268,36 +232,3 @@ def parse_numbers(
         raise UserError(
             f"--{name} is {','.join(values)!r}: expected {expected} with commas between them."
         ) from None
-
-
-def _config_path(argv: Sequence[str]) -> str:
-    given = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
-    return given[-1] if given else "(none given)"
-
-
-def _describe_broken_file(path: str, error: Exception) -> str:
-    file = path.partition(":")[0]
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    if isinstance(error, SyntaxError):
-        lines = [error.lineno]
-    where = f", line {lines[-1]}" if lines else ""
-    return f"The configuration {file} cannot be read{where} ({describe(error)}): mend that file."
-
-
-def _describe_unknown_field(config: Any, overrides: list[str], error: Exception) -> str:
-    for override in overrides:
-        path = override.split("=")[0].split(".")
-        node = config
-        for depth, key in enumerate(path):
-            if not isinstance(node, ml_collections.ConfigDict):
-                field = ".".join(["config", *path[:depth]])
-                return f"--config.{override} is of no field: {field} is a value, not a block."
-            if key not in node:
-                prefix = ".".join(["config", *path[:depth]])
-                close = difflib.get_close_matches(key, list(node), n=1)
-                hint = f" (did you mean {close[0]}?)" if close else ""
-                return (
-                    f"Unknown field {prefix}.{key}{hint}: {prefix} has {', '.join(sorted(node))}."
-                )
-            node = node[key]
-    return f"The configuration cannot be read: {error}."

@@ -220,8 +220,24 @@ def iterate(
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers, prefetch_batches),
             worker_init_fn=_follow_main_process,
-        )
+        ).map(_copy_arrays)
     return iter(dataset)
+
+
+def _copy_arrays(node: Any) -> Any:
+    """Copies the arrays of a batch out of the shared memory in which a reader process left them.
+
+    JAX may keep a host's array for as long as its own; shared memory that is still held when Python
+    ends is reported as leaked.
+    """
+    if isinstance(node, np.ndarray):
+        return np.array(node)
+    if isinstance(node, dict):
+        return {key: _copy_arrays(part) for key, part in node.items()}
+    if isinstance(node, tuple):
+        parts = [_copy_arrays(part) for part in node]
+        return type(node)(*parts) if hasattr(node, "_fields") else tuple(parts)
+    return node
 
 
 def _follow_main_process(*_: int) -> None:

@@ -12,16 +12,13 @@ import pathlib
 import time
 
 from absl import flags
-from ml_collections import config_flags
 
-from alp_jax.command import cli
+from alp_jax.command import cli, configuration
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
+_CONFIG = configuration.define(
     "Python file with get_config(), and after a colon its variant: configs/domain_shift.py:gta5. "
     "Override a field with --config.FIELD=VALUE.",
 )
@@ -35,6 +32,7 @@ _OUTPUT = flags.DEFINE_string(
 
 def main() -> None:
     """Runs the experiment that the flags describe, and prints the advice."""
+    cli.check_overrides()
     if _CONFIG.value is None:
         raise UserError(
             "The experiment needs --config: for example "

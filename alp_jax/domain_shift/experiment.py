@@ -6,6 +6,7 @@ Synopsis:
   print(result.advice)
 """
 
+import contextlib
 import functools
 import logging
 import math
@@ -200,17 +201,18 @@ class _Trainer:
         points: list[report.Point] = []
         losses: list[jax.Array] = []
         window_started, steps_before = time.monotonic(), self._num_finished * config.num_steps
-        for step in range(1, config.num_steps + 1):
-            state, loss = self._train_step(state, next(iterator))
-            losses.append(loss)
-            self._bar.advance(steps_before + step)
-            if step % config.eval_every_steps and step < config.num_steps:
-                continue
-            train_loss = self._check_finite(losses, step)
-            points.append(self._validate(state, validation_maps, step, train_loss))
-            seconds = (time.monotonic() - window_started) / len(losses)
-            self._report(steps_before + step, train_loss, seconds)
-            losses, window_started = [], time.monotonic()
+        with contextlib.closing(iterator):  # Ends the reader processes.
+            for step in range(1, config.num_steps + 1):
+                state, loss = self._train_step(state, next(iterator))
+                losses.append(loss)
+                self._bar.advance(steps_before + step)
+                if step % config.eval_every_steps and step < config.num_steps:
+                    continue
+                train_loss = self._check_finite(losses, step)
+                points.append(self._validate(state, validation_maps, step, train_loss))
+                seconds = (time.monotonic() - window_started) / len(losses)
+                self._report(steps_before + step, train_loss, seconds)
+                losses, window_started = [], time.monotonic()
         self._num_finished += 1
         logger.info(
             "%s, run %d of %d: error %.1f %% after %d steps, %.0f s.",

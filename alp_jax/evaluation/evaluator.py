@@ -9,6 +9,7 @@ Synopsis:
 
 import dataclasses
 import functools
+import logging
 import math
 import os
 import pathlib
@@ -32,6 +33,8 @@ from alp_jax.evaluation.predictor import Predictor, Recipe, Variables
 from alp_jax.workdir import classes, config, files, outputs, trained_on
 from alp_jax.workdir.scores import EvaluationSettings
 from alp_jax.workdir.settings import RunSettings, build_settings
+
+logger = logging.getLogger(__name__)
 
 PyTree = Any
 PREDICTIONS = outputs.Kind("predictions of a split", flag="predictions")
@@ -64,6 +67,7 @@ class Evaluator:
         self._prefetch_batches = settings.data.prefetch_batches
         self._label_set = label_set
         self._suffix = suffix
+        self._announced = False  # Whether the log says that compiling takes a while.
         self._devices = devices or _create_mesh(settings)
         # Padded to images for all devices.
         self._batch_size = _round_up(settings.evaluation.batch_size, self._devices.shape[mesh.DATA])
@@ -95,6 +99,11 @@ class Evaluator:
           predictions_dir: where to write every prediction (`save_prediction`), or None.
           notes: added to the summary.
         """
+        if not self._announced:
+            self._announced = True
+            logger.info(
+                "Compiling the evaluation: seconds for a small network, minutes for a full one."
+            )
         weights = mesh.copy_everywhere(tuple(variables), self._devices)
         totals = _Totals(self._label_set)
         panels: list[figures.Panel] = []
@@ -216,7 +225,8 @@ def evaluate_checkpoint(
 
     Args:
       workdir: of the run.
-      run_config: must agree with the run's own configuration; None takes that one.
+      run_config: must agree with the run's own configuration in the fields that evaluation reads;
+        None takes that one.
       checkpoint_name: "latest", "best" or the number of a step.
       split: to evaluate; None takes that of the configuration. Another dataset or split than the
         run's own gives its name to the files.
@@ -231,7 +241,7 @@ def evaluate_checkpoint(
     workdir = pathlib.Path(workdir).expanduser()
     saved = config.load(workdir)
     settings = saved if run_config is None else build_settings(run_config)
-    config.check_same_run(settings, saved, workdir)
+    config.check_same_evaluation(settings, saved, workdir)
     if split:
         evaluated = dataclasses.replace(settings.evaluation, split=split)
         settings = dataclasses.replace(settings, evaluation=evaluated)

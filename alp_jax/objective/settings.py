@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alp_jax.errors import UserError
+from alp_jax.objective.checks import check_description
 from alp_jax.objective.types import SOURCE, Objective, Size, Surroundings, Term, View
 from alp_jax.settings.schema import Config, blocks, new_block, refuse
 
@@ -87,8 +88,9 @@ def check_objective(
         refuse(f"{name}.terms", {}, "at least one term, such as cross_entropy")
     domains = Surroundings(dict(sizes), tuple(heads), frozenset({SOURCE}))
     described = {
-        view_name: _describe(found, f"{name}.views.{view_name}", domains)
+        view_name: check_description(found.describe(full, domains), full)
         for view_name, found in views.items()
+        for full in [f"{name}.views.{view_name}"]
     }
     surroundings = Surroundings(
         {view_name: size for view_name, (size, _) in described.items()},
@@ -112,7 +114,9 @@ def check_objective(
                 )
         for head in found.heads:
             if head not in heads:
-                refuse(f"{full}.head", head, f"a head of the network: {_list(heads)}")
+                is_field = getattr(found, "head", None) == head
+                place = f"{full}.head" if is_field else f"A head that {full} reads"
+                refuse(place, head, f"a head of the network: {_list(heads)}")
         found.check_fit(full, surroundings)
     _check_owners(terms, name)
     _check_all_used(views, terms, name, heads, has_statistics)
@@ -156,15 +160,3 @@ def _check_all_used(
 
 def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
-
-
-def _describe(view: View, name: str, surroundings: Surroundings) -> tuple[Size, bool]:
-    """Returns (size of the view's images, whether they have labels)."""
-    match view.describe(name, surroundings):
-        case ((int() as height, int() as width), bool() as has_labels):
-            return (height, width), has_labels
-        case found:
-            raise UserError(
-                f"The describe of {name} returns {found!r}: expected ((height, width), whether the "
-                "images have labels)."
-            )

@@ -7,19 +7,18 @@ Synopsis:
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from alp_jax.data.samples import Batch, Sample
-from alp_jax.errors import UserError
+from alp_jax.objective import checks
 from alp_jax.objective.state import DiscriminatorState, SegmenterState, TrainState
-from alp_jax.objective.types import Contribution, Objective, Scalars, Seen, Setup, View
+from alp_jax.objective.types import Objective, Scalars, Seen, Setup, View
 
 PyTree = Any
-T = TypeVar("T")
 # View -> term -> `Contribution.kept`, the input of `Term.own_loss`.
 Kept = dict[str, dict[str, PyTree]]
 
@@ -74,7 +73,7 @@ def _sum_views(
     scalars: Scalars = {}
     for view in setup.objective.views:
         key = jax.random.fold_in(jax.random.fold_in(rng, view.role), state.step)
-        sample = _check_type(view.make(batch, key), Sample, f"make of config.views.{view.name}")
+        sample = checks.check_sample(view, view.make(batch, key), batch, setup.segmenter.heads)
         if grads is not None:
             # Waits for all gradients of the previous view; the first layer's is computed last.
             _, images = jax.lax.optimization_barrier((grads, sample.images))
@@ -115,7 +114,7 @@ def _make_view_loss(
         for term in setup.objective.terms_of(view.name):
             own = owned[term.key] if term.owns_parameters else None
             seen = Seen(view.name, outputs, sample, term_key, params, own, state.step)
-            part = _check_contribution(term.loss(seen), f"config.terms.{term.name}")
+            part = checks.check_contribution(term, term.loss(seen))
             if part.loss is not None:
                 loss += term.weight * part.loss
             scalars |= part.scalars
@@ -123,37 +122,6 @@ def _make_view_loss(
         return loss, (statistics, kept, scalars)
 
     return view_loss
-
-
-def _describe_type(value: Any) -> str:
-    return "an array" if isinstance(value, jax.Array) else type(value).__name__
-
-
-def _check_contribution(value: Any, name: str) -> Contribution:
-    """Returns what a user's own term contributes if all of it are numbers."""
-    part = _check_type(value, Contribution, f"loss of {name}")
-    numbers = {f"the scalar {key}": scalar for key, scalar in part.scalars.items()}
-    if part.loss is not None:
-        numbers["the loss"] = part.loss
-    for what, number in numbers.items():
-        shape = getattr(number, "shape", None)
-        if shape != ():
-            found = f"an array of shape {shape}" if shape else type(number).__name__
-            raise UserError(
-                f"In the Contribution of {name}, {what} is {found}: expected one number, an array "
-                "of shape (), such as a jnp.mean."
-            )
-    return part
-
-
-def _check_type(value: Any, expected: type[T], what: str) -> T:
-    """Returns the result of a user's own view or term if it has the right type."""
-    if not isinstance(value, expected):
-        raise UserError(
-            f"The {what} returns {_describe_type(value)}: expected {expected.__name__} of "
-            f"{expected.__module__}."
-        )
-    return value
 
 
 def _update_segmenter(

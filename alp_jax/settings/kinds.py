@@ -23,10 +23,14 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from alp_jax.errors import UserError, describe
+from alp_jax.errors import UserError, describe, describe_near
 
 # Users' files are imported as submodules of this module; Python requires a parent with a __path__.
 __path__: list[str] = []
+
+
+class FileError(UserError):
+    """A fault of a user's file, which the message names."""
 
 
 def names(package: str) -> list[str]:
@@ -101,6 +105,8 @@ def run_function(module: ModuleType, attribute: str, *arguments: Any) -> Any:
         raise UserError(f"{file} has no function {attribute}: expected one there.")
     try:
         return found(*arguments)
+    except FileError:
+        raise
     except UserError as error:
         raise UserError(f"{file}{_find_line(file, error)}: {error}") from error
     except Exception as error:
@@ -172,7 +178,8 @@ def _get_module_name(package: str, kind: Any, name: str) -> str:
             raise UserError(f"{name} is {kind!r}: no such file; expected {list_accepted(package)}.")
         return f"{__name__}.{_quote(pathlib.Path(kind).resolve())}"
     if kind not in names(package):
-        raise UserError(f"{name} is {kind!r}: expected {list_accepted(package)}.")
+        near = describe_near(str(kind), names(package))
+        raise UserError(f"{name} is {kind!r}{near}: expected {list_accepted(package)}.")
     return f"{package}.{kind}"
 
 

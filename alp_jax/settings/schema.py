@@ -21,17 +21,17 @@ the blocks inside it; a mark of a field or of an inner class takes precedence.
 """
 
 import dataclasses
-import difflib
 import keyword
 import math
 import operator
+import sys
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar
 
 from ml_collections import ConfigDict
 
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, describe_near
 from alp_jax.settings import kinds
 
 T = TypeVar("T")
@@ -169,8 +169,7 @@ def refuse(name: str, value: Any, expected: str) -> NoReturn:
 
 def describe_unknown(name: str, key: Any, known: Collection[str], kind: Any = None) -> str:
     """Describes an unknown field, with the closest known one and the list of all."""
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = describe_near(str(key), known)
     shown = key if str(key).isidentifier() else repr(key)
     owner = f"{name}, of the kind {kind!r}," if kind else name
     has = f"{owner} has {', '.join(sorted(known)) or 'none'}"
@@ -213,9 +212,27 @@ def new_block(package: str, attribute: str, kind: str, **values: Any) -> ConfigD
     for key in values:
         if key not in fields:
             raise UserError(describe_unknown(kind, key, fields))
+    _check_defaults(cls, fields.keys() - values.keys())
     config = to_config(cls(**values))
     config.kind = kind
     return config
+
+
+def _check_defaults(cls: Any, keys: Collection[str]) -> None:
+    """Refuses a default that its own declaration does not accept.
+
+    Raises:
+      kinds.FileError: naming the file and the field.
+    """
+    declared = dataclasses.fields(cls)
+    items = {key: field for key, field in get_fields(cls).items() if field.item}
+    for name, default in ((field.name, field.default) for field in declared):
+        if name in keys and name in items and default is not dataclasses.MISSING:
+            try:
+                _check_value(default, items[name], f"The default of {cls.__name__}.{name}")
+            except UserError as error:
+                file = sys.modules[cls.__module__].__file__
+                raise kinds.FileError(f"In {file}: {error}") from error
 
 
 def build(

@@ -22,14 +22,12 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax.command import cli
+from alp_jax.command import cli, configuration
 from alp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
+_CONFIG = configuration.define(
     "Python file with get_config(VARIANT), such as configs/toy_cities.py; the variants are taken "
     "from --methods. --config.FIELD=VALUE overrides a field of every method that has it. The run "
     "that methods start from (a warm-up) takes only the flags about data, evaluation, network and "
@@ -85,6 +83,7 @@ def main() -> None:
 
 
 def _run(workdir: pathlib.Path) -> None:
+    cli.check_overrides()
     if _CONFIG.value is None:
         raise UserError("A study needs --config: for example --config=configs/toy_cities.py.")
     config_path = config_flags.get_config_filename(flags.FLAGS["config"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import ml_collections
 
-from alp_jax.command import cli
+from alp_jax.command import configuration
 from alp_jax.errors import UserError
 from alp_jax.settings.compare import flatten, list_fields
 from alp_jax.study.scores import STARTS, describe_value
@@ -107,7 +107,9 @@ def create_plan(
             "separated by commas, such as source_only,alp_gi."
         )
     names = _name_methods(methods)
-    fields_of = {method: flatten(cli.read_config(config_path, method, [])) for method in names}
+    fields_of = {
+        method: flatten(configuration.read_config(config_path, method, [])) for method in names
+    }
     _check_overrides(overrides, fields_of)
     field, sweep_flags = _parse_sweep(sweep, fields_of)
     starts: dict[str, Run] = {}
@@ -118,7 +120,7 @@ def create_plan(
             for sweep_flag in sweep_flags or [[]]:
                 flags = [*overrides, *sweep_flag, f"--config.seed={seed}"]
                 used = _select_flags(flags, fields_of[method])
-                run_config = cli.read_config(config_path, method, used)
+                run_config = configuration.read_config(config_path, method, used)
                 value = flatten(run_config).get(field) if field else None
                 if value is not None and value not in values:
                     values.append(value)
@@ -239,10 +241,12 @@ def _create_start(
     The start ignores flags of all other fields, so studies of several targets may share it.
     """
     variant, seed = run_config.start_variant, run_config.seed
-    alone = cli.read_config(config_path, variant, [])
+    alone = configuration.read_config(config_path, variant, [])
     shared = _list_shared(build_settings(alone))
     shared_flags = _select_flags(flags, shared)
-    start_config = cli.read_config(config_path, variant, [*shared_flags, f"--config.seed={seed}"])
+    start_config = configuration.read_config(
+        config_path, variant, [*shared_flags, f"--config.seed={seed}"]
+    )
     build_settings(start_config)
     if field not in shared:
         value = None

@@ -153,7 +153,11 @@ class Checkpoints:
                 )
         if found is None:
             held = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(f"No checkpoint {which!r} in {self._folder}: it holds {held}.")
+            reason = scores.explain_no_best(self.workdir) if which == "best" else ""
+            remedy = "; give --checkpoint=latest, or one of these steps" if self.steps() else ""
+            raise UserError(
+                f"No checkpoint {which!r} in {self._folder}{reason}: it holds {held}{remedy}."
+            )
         self._check_whole(found)
         return found
 

@@ -9,8 +9,12 @@ Synopsis:
 import itertools
 import json
 import pathlib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 
+import ml_collections
+
+from alp_jax.command import configuration
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
 from alp_jax.models.segmenter import name_decoder
@@ -37,6 +41,14 @@ def is_unmarked_run(folder: pathlib.Path) -> bool:
 
 
 RUN = outputs.Kind("a run", flag="workdir", is_earlier=is_unmarked_run, may_hold_links=True)
+# Fields that only training reads.
+_OF_TRAINING = re.compile(
+    r"(seed|num_steps|init_from|start_variant|log_every_steps|tensorboard)$|"
+    r"(views|terms|optimizer|checkpoint)\.|"
+    r"data\.(source|source_split|source_size|target|target_split|flip_probability|batch_size"
+    r"|num_workers|max_bad_records)$|"
+    r"evaluation\.(reported_split|every_steps)$"
+)
 
 
 def load(workdir: pathlib.Path) -> RunSettings:
@@ -108,7 +120,45 @@ def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.P
     Raises:
       UserError: naming the first field that differs and both values.
     """
-    may_differ = _list_both(settings, saved, operational=True)
+    _check_same(settings, saved, workdir, may_differ=_list_both(settings, saved, operational=True))
+
+
+def check_same_evaluation(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
+    """Refuses settings that differ from a saved run in a field on which its scores depend.
+
+    Raises:
+      UserError: as `check_same_run`.
+    """
+    both = _list_both(settings, saved)
+    of_training = {name for name in both if _OF_TRAINING.match(name)}
+    of_training |= _list_both(settings, saved, of_weights=False) - {"model.activation_dtype"}
+    operational = _list_both(settings, saved, operational=True)
+    _check_same(settings, saved, workdir, may_differ=operational | of_training)
+
+
+def override_evaluation(workdir: pathlib.Path, flags: Sequence[str]) -> ml_collections.ConfigDict:
+    """Reads the configuration of a run, with the fields of an evaluation that flags override.
+
+    Args:
+      workdir: folder of the run.
+      flags: "--config.FIELD=VALUE", as the command has them.
+    Raises:
+      UserError: if a field or value is wrong, or evaluation does not read the field.
+    """
+    for flag in flags:
+        field = flag.removeprefix("--config.")
+        if _OF_TRAINING.match(field.partition("=")[0]):
+            raise UserError(
+                f"{flag} changes nothing in an evaluation: expected fields of config.data, "
+                "config.evaluation or config.mesh that it reads, such as "
+                "--config.data.data_dir=datasets."
+            )
+    return configuration.override(to_config(load(workdir)), flags)
+
+
+def _check_same(
+    settings: RunSettings, saved: RunSettings, workdir: pathlib.Path, *, may_differ: Collection[str]
+) -> None:
     for name, ours, theirs in differences(to_config(settings), to_config(saved)):
         if name not in may_differ:
             raise UserError(

@@ -68,6 +68,18 @@ def read_mean_iou(workdir: pathlib.Path, step: int) -> float | None:
     return score
 
 
+def explain_no_best(workdir: pathlib.Path) -> str:
+    """Explains, in brackets, why no checkpoint has a mean IoU by which it could be the best."""
+    path = next((p for p in (workdir / FOLDER).glob("step_*.json") if _OWN.fullmatch(p.name)), None)
+    if path is None:
+        return " (the best has the highest mean IoU in an evaluation, and none was evaluated)"
+    dataset = files.from_json(path.read_text()).get("dataset")
+    return (
+        " (the best has the highest mean IoU, and the run was evaluated on "
+        f"{dataset}, which has no labels to score by)"
+    )
+
+
 def read_summary(
     workdir: pathlib.Path, step: int, evaluation: EvaluationSettings
 ) -> dict[str, Any] | None:

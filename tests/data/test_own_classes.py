@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import alp_jax
-from alp_jax.command import cli
+from alp_jax.command import configuration
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet, LabelTable, load_label_set
 from alp_jax.domain_shift import label_maps
@@ -232,7 +232,7 @@ def write_config(root: pathlib.Path, **fields: object) -> None:
 
 def train_first_step(example: Example, method: str) -> ml_collections.ConfigDict:
     """Trains one step of two, and removes the file of the classes, of which the run has a copy."""
-    run_config = cli.read_config("own.py", method, ["--config.num_steps=1"])
+    run_config = configuration.read_config("own.py", method, ["--config.num_steps=1"])
     train.train_and_evaluate(run_config, example.workdir)
     (example.root / run_config.data.label_set).unlink()
     run_config.num_steps = 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from alp_jax import models
-from alp_jax.command import cli
+from alp_jax.command import configuration
 from alp_jax.errors import UserError
 from alp_jax.models.settings import head
 from alp_jax.objective import state
@@ -241,7 +241,7 @@ def converted(tmp_path_factory):
 def start(config_file, *arguments):
     """Starts the segmenter of a run as training does: its settings and parameters."""
     path, _, variant = config_file.partition(":")
-    settings = build_settings(cli.read_config(path, variant or "alp_gi", arguments))
+    settings = build_settings(configuration.read_config(path, variant or "alp_gi", arguments))
     segmenter = assembly.create_setup(settings).segmenter
     entry = state.SegmenterState(*draw(jax.eval_shape(segmenter.init, jax.random.key(0))), None)
     started = assembly.init_from(settings, state.TrainState(np.int32(0), entry, None))

@@ -121,9 +121,10 @@ def test_a_kind_may_be_a_folder(package, tmp_path):
 def test_an_unknown_kind_lists_those_there_are(package, kind):
     with pytest.raises(UserError) as caught:
         kinds.load(package, kind, "TERM", name="config.main.kind")
+    near = " (did you mean alignment?)" if "align" in str(kind) else ""
     assert str(caught.value) == (
-        f"config.main.kind is {kind!r}: expected one of alignment, entropy, or the path of a .py "
-        "file of your own."
+        f"config.main.kind is {kind!r}{near}: expected one of alignment, entropy, or the path of a "
+        ".py file of your own."
     )
 
 
@@ -262,7 +263,10 @@ TERM_WORDS = "expected one of alignment, entropy, or the path of a .py file of y
     [
         ({"share": 1.0}, f"The configuration lacks config.terms.t.kind: {TERM_WORDS}"),
         ({}, f"The configuration lacks config.terms.t.kind: {TERM_WORDS}"),
-        ({"kind": "entrpy"}, f"config.terms.t.kind is 'entrpy': {TERM_WORDS}"),
+        (
+            {"kind": "entrpy"},
+            f"config.terms.t.kind is 'entrpy' (did you mean entropy?): {TERM_WORDS}",
+        ),
         ({"kind": None}, f"config.terms.t.kind is None: {TERM_WORDS}"),
         ({"kind": {"a": 1}}, f"config.terms.t.kind is {{'a': 1}}: {TERM_WORDS}"),
         (3, "config.terms.t is 3: expected a block of fields, one of them its kind."),

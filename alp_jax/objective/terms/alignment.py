@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from alp_jax.models.discriminator import DomainDiscriminator, min_input_size
 from alp_jax.models.layers import ActivationDtype
 from alp_jax.models.segmenter import MAIN
-from alp_jax.objective import losses, maps
+from alp_jax.objective import checks, losses, maps
 from alp_jax.objective.types import (
     SOURCE,
     TARGET,
@@ -144,7 +144,9 @@ class Alignment(Term):
             f"layers leave nothing to decide; use a larger patch or fewer {name}.widths"
         )
         for view in self.views:
-            size = self.patches.get_patch_size(f"{name}.patches", view, surroundings.sizes[view])
+            place = f"{name}.patches"
+            found = self.patches.get_patch_size(place, view, surroundings.sizes[view])
+            size = checks.check_patch_size(found, place)
             if min(size) < smallest:
                 refuse(f"{name}: the size of a patch of the view {view}", size, enough)
 
@@ -193,7 +195,13 @@ class Alignment(Term):
         """Computes g(h(f(x))): maps at the images' size, whole or as random patches."""
         logits = seen.outputs.logits[self.head]
         height, width = seen.sample.images.shape[1:3]
-        taken = self.patches.take(logits, (height, width), seen.key)
+        taken = checks.check_patches(
+            self.patches,
+            self.patches.take(logits, (height, width), seen.key),
+            logits,
+            (height, width),
+            f"config.terms.{self.name}.patches",
+        )
         return maps.compute_map(taken, self.aligned_map)
 
     def _decide(self, own: PyTree, aligned: jax.Array) -> jax.Array:
