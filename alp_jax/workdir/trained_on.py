@@ -95,7 +95,7 @@ def save(settings: RunSettings, workdir: pathlib.Path, domains: Sequence[str]) -
     if content == before:
         return
     try:
-        files.write_text(workdir / FILE_NAME, json.dumps(content, indent=2) + "\n")
+        files.write_json(workdir / FILE_NAME, content, indent=2)
     except OSError as error:
         raise UserError(
             f"Cannot write to the workdir {workdir} ({describe(error)}): give a --workdir that you "
