@@ -589,7 +589,7 @@ COMMAND_CASES = {
         folder_with("images/more.zip", slip()), "'../../images/2.png', which leads out", IMAGES
     ),
     "an image file that unpacks to gigabytes": Case(
-        folder_with("images/2.png", bomb()), "megapixels, more than the 89", IMAGES
+        folder_with("images/2.png", bomb()), "3,600 megapixels, more than the 89 that", IMAGES
     ),
     "a label map that runs code": Case(
         folder_with("map.yaml", b"7: !!python/object/apply:os.getcwd []\n", *MAP),

@@ -233,9 +233,11 @@ def test_old_files_with_nan_are_read(trained_run, tmp_path):
     assert "NaN" not in files.to_json(runs)
 
 
-# Files that format JSON: one writes it; the others print it for a parent process, or in a message.
+# Files that format JSON: one writes it; the others print it for a parent process, or in a message,
+# or write texts only.
 FORMATTING = {
     "alp_jax/workdir/files.py",
+    "alp_jax/data/digests.py",
     "alp_jax/data/labels.py",
     "benchmarks/input_pipeline.py",
     "benchmarks/startup.py",

@@ -108,7 +108,7 @@ def test_several_pictures_of_16_bits_per_channel_are_refused(tmp_path):
     pages = [np.full((8, 8, 3), 1000 * number, np.uint16) for number in range(2)]
     assert cv2.imwritemulti(str(tmp_path / "a.tif"), pages)
     (frame,) = find_frames(tmp_path)
-    with pytest.raises(images.ImageError, match="several pictures of 16 bits per channel: save"):
+    with pytest.raises(images.ImageError, match="pictures of 16 bits per channel, at picture 1"):
         frame.read()
 
 

@@ -168,7 +168,7 @@ def read_summary(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _line(name: str) -> bytes:
-    return json.dumps(name).encode() + b"\n"
+    return files.to_json(name).encode() + b"\n"
 
 
 def _read_journal(path: pathlib.Path) -> list[str]:

@@ -22,6 +22,7 @@ from absl import logging
 
 from alp_jax.data import digests, prepared, statistics
 from alp_jax.errors import UserError, shorten
+from alp_jax.workdir import files
 
 FILE_FORMAT = "array_record"
 REQUEST_FILE = "request.json"
@@ -180,7 +181,7 @@ def _take_over(splits: Collection[str], old: pathlib.Path, new: pathlib.Path) ->
     infos[new]["splits"] = [
         info for info in infos[old]["splits"] if info["name"] in splits
     ] + infos[new]["splits"]
-    (new / prepared.INFO_FILE).write_text(json.dumps(infos[new], indent=2))
+    files.write_json(new / prepared.INFO_FILE, infos[new], indent=2)
     for split in splits:
         for path in old.glob(f"{old.parents[1].name}-{split}.*"):
             try:

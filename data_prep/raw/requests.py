@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from alp_jax.data.digests import digest
 from alp_jax.errors import UserError, describe, shorten
+from alp_jax.workdir import files
 from data_prep.common.datasets import REQUEST_FILE
 from data_prep.common.text import count
 from data_prep.raw.files import RawFile
@@ -70,7 +71,7 @@ class Request:
     def write(self, folder: pathlib.Path) -> None:
         """Writes the request into the folder of its dataset."""
         fields = dataclasses.asdict(self)
-        (folder / REQUEST_FILE).write_text(json.dumps(fields) + "\n")
+        files.write_text(folder / REQUEST_FILE, files.to_json(fields) + "\n")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
