@@ -325,5 +325,5 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path):
 
 def test_an_unwritable_workdir_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Cannot write to .*file/run .*as --workdir"):
+    with pytest.raises(UserError, match=r"Cannot write to .*file/run .*as --workdir"):
         config.save(build_settings(default.get_config()), pathlib.Path(tmp_path / "file" / "run"))
