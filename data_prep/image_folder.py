@@ -81,9 +81,7 @@ class _Command(cli.Command):
     def choose(self, values: flags.FlagValues) -> tuple[str, list[Layout]]:
         name, images = cli.require(values, "name"), cli.require(values, "images")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-            raise UserError(
-                f"name is {name!r}, but it must be made of letters, digits, dots, - and _."
-            )
+            raise UserError(f"--name is {name!r}: expected letters, digits, dots, - and _.")
         _check_flags(values)
         rule = _find_rule(values)
         has_shapes = rule.label is not None and rule.label.endings == (SHAPES,)
@@ -114,17 +112,17 @@ def _check_flags(values: flags.FlagValues) -> None:
     """Refuses flags that contradict each other."""
     for flag in ("label_map", "label_orientation"):
         if getattr(values, flag) and not values.labels:
-            raise UserError(f"{flag} is given without labels: give --labels=FOLDER, too.")
+            raise UserError(f"--{flag} is given without --labels: give --labels=FOLDER, too.")
     path = pathlib.Path(values.images).expanduser()
     if path.is_file() and is_video(path) and values.every is None:
         raise UserError(
-            f"images is the video {path}: say with --every=N that every Nth frame is to be taken "
+            f"--images is the video {path}: say with --every=N that every Nth frame is to be taken "
             "(--every=1: all)."
         )
     if values.every is not None and values.labels:
         raise UserError(
-            "labels is given with every, but frames of a video have no labels: leave out --labels, "
-            "or give a folder of images without --every."
+            "--labels is given with --every, but frames of a video have no labels: leave --labels "
+            "out, or give a folder of images without --every."
         )
 
 
@@ -143,7 +141,7 @@ def _find_rule(values: flags.FlagValues) -> PairRule:
         if inner.is_relative_to(outer):
             pairs = form.format(inner.relative_to(outer).as_posix())
             raise UserError(
-                f"images is {values.images} and labels is {values.labels}: one is inside the "
+                f"--images is {values.images} and --labels is {values.labels}: one is inside the "
                 "other, so that labels would be taken for images; give two folders side by side, "
                 f"or both in one: --images={outer} --labels={outer} --pairs={shlex.quote(pairs)}."
             )
@@ -165,8 +163,8 @@ def _refuse_one_folder(values: flags.FlagValues) -> PairRule:
     proposals = propose_for_one_folder(names, has_shapes=_has_shapes(files))
     what = f"if they are: {' or '.join(proposals)}" if proposals else f"such as {EXAMPLES}"
     raise UserError(
-        f"images and labels are both {values.images}: say by their names which files are labels, "
-        f"{what}."
+        f"--images and --labels are both {values.images}: say by their names which files are "
+        f"labels, {what}."
     )
 
 

@@ -8,6 +8,7 @@ from types import FrameType
 
 from absl import flags
 
+from alp_jax.command import flag_values
 from alp_jax.command.cli import EXIT_USER_ERROR, escape_what_cannot_be_shown
 from alp_jax.command.counter import count
 from alp_jax.errors import UserError
@@ -35,11 +36,15 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         UserError: if an argument is not a flag, or the number of workers is out of range.
         flags.Error: if a flag is unknown or its value cannot be parsed.
     """
-    extra = values(list(argv))[1:]
+    try:
+        extra = values(list(argv))[1:]
+    except flags.IllegalFlagValueError as error:
+        wrong = flag_values.describe_wrong(values, argv[1:])
+        raise UserError(wrong) if wrong else error from None
     if extra:
         raise UserError(f"{extra[0]!r} is not a flag: write --name=value.")
     if not values.help and not 1 <= values.workers <= MAX_WORKERS:
-        raise UserError(f"workers is {values.workers}, but it must be 1 to {MAX_WORKERS}.")
+        raise UserError(f"--workers is {values.workers}: expected 1 to {MAX_WORKERS}.")
 
 
 def guard(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:

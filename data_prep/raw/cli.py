@@ -75,7 +75,7 @@ class Command:
                 close = difflib.get_close_matches(name, layouts, n=1)
                 hint = f"did you mean {close[0]}? " if close else ""
                 raise UserError(
-                    f"configs has {name!r}, which {self.builder.name} has not: {hint}"
+                    f"--configs has {name!r}, which {self.builder.name} has not: {hint}"
                     f"It must be of {', '.join(layouts)}."
                 )
         names = values.configs or self.default
@@ -186,7 +186,7 @@ def require(values: flags.FlagValues, name: str) -> str:
     """
     value = getattr(values, name)
     if not value:
-        raise UserError(f"{name} is missing: write --{name}=... ({values[name].help})")
+        raise UserError(f"--{name} is missing: write --{name}=... ({values[name].help})")
     return value
 
 
@@ -212,7 +212,5 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         height = width = 0
     if not (1 <= height <= _MAX_SIZE and 1 <= width <= _MAX_SIZE):
-        raise UserError(
-            f"size is {text!r}, but it must be HEIGHT,WIDTH in pixels, such as 720,1280."
-        )
+        raise UserError(f"--size is {text!r}: expected HEIGHT,WIDTH in pixels, such as 720,1280.")
     return height, width

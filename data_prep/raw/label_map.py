@@ -171,7 +171,7 @@ def load_entries(path: str) -> dict[Any, Any]:
     parse = _PARSERS.get(file.suffix)
     if parse is None:
         raise UserError(
-            f"label_map is {path}, but it must be a .json or .yaml file, CVAT's labelmap.txt, or "
+            f"--label_map is {path}: expected a .json or .yaml file, CVAT's labelmap.txt, or "
             "cityscapes_train_ids or cityscapes_label_ids."
         )
     try:

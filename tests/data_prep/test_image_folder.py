@@ -225,8 +225,8 @@ def test_an_image_without_label_is_bad(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--name=my/camera"], "name is 'my/camera', but it must be made of letters"),
-        (["--label_map=map.json"], "label_map is given without labels"),
+        (["--name=my/camera"], "--name is 'my/camera': expected letters"),
+        (["--label_map=map.json"], "--label_map is given without --labels"),
         (["--split=val"], "split"),
         (["--images=nowhere"], "nowhere is not a folder"),
         (["--labels={root}/frames/labels"], "one is inside the other"),

@@ -158,19 +158,28 @@ def test_files_of_somebody_else_are_never_replaced(tmp_path, capsys, flags):
 @pytest.mark.parametrize(
     ("command", "flags", "words"),
     [
-        (GTA5, ["--size=720x1280"], "size is '720x1280', but it must be HEIGHT,WIDTH"),
+        (GTA5, ["--size=720x1280"], "--size is '720x1280': expected HEIGHT,WIDTH"),
         (GTA5, ["--size=720"], "such as 720,1280"),
         (GTA5, ["--size=0,5"], "size is '0,5'"),
         (GTA5, ["--size=720,99999"], "size is '720,99999'"),
         (GTA5, ["--configs=al"], "which gta5 has not: did you mean all? It must be of all, pub"),
         (CITYSCAPES, ["--configs=labeled"], "did you mean labelled?"),
-        (GTA5, ["--workers=0"], "workers is 0"),
+        (GTA5, ["--workers=0"], "--workers is 0: expected 1 to"),
+        (GTA5, ["--workers=abc"], "--workers is 'abc': expected a whole number."),
+        (GTA5, ["--workers=2.5"], "--workers is '2.5': expected a whole number."),
+        (GTA5, ["--check=maybe"], "--check is 'maybe': expected true or false."),
+        (IMAGE_FOLDER, ["--every=0"], "--every is '0': expected a whole number of at least 1."),
+        (
+            IMAGE_FOLDER,
+            ["--split=tset"],
+            "--split is 'tset': expected one of train, validation, test",
+        ),
         (GTA5, ["--raw=x"], "'raw'"),
         (GTA5, ["train"], "'train' is not a flag"),
-        (GTA5, ["--raw_dir="], "raw_dir is missing: write --raw_dir=..."),
+        (GTA5, ["--raw_dir="], "--raw_dir is missing: write --raw_dir=..."),
         (GTA5, ["--raw_dir=nowhere"], "nowhere is not a folder"),
         (SYNTHIA, ["--lane_marking=sky"], "lane_marking"),
-        (IMAGE_FOLDER, [], "name is missing: write --name=..."),
+        (IMAGE_FOLDER, [], "--name is missing: write --name=..."),
     ],
 )
 def test_wrong_input_is_one_sentence(tmp_path, capsys, command, flags, words):
