@@ -133,8 +133,8 @@ class PredictionFiles:
                 if path.stat().st_mtime_ns > finished:
                     raise UserError(
                         f"{path} was changed after it was predicted, and predicting into "
-                        f"{self._folder} again would replace it: keep a copy elsewhere and delete "
-                        "it, or give another output folder."
+                        f"{self._folder} again would replace it: move it elsewhere, or "
+                        "give another output folder."
                     )
 
     def _paths(self, name: str) -> Iterator[pathlib.Path]:

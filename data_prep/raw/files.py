@@ -108,7 +108,7 @@ class RawFiles:
             except UnicodeDecodeError:
                 raise UserError(
                     f"{self.root / archive.path} holds names that are not UTF-8, although it says "
-                    "so: unpack it, and delete the zip file or move it away."
+                    "so: unpack it, and move the zip file away."
                 ) from None
             except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
                 damaged.append(f"{self.root / archive.path} ({error})")

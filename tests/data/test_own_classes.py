@@ -464,6 +464,8 @@ def test_weights_of_other_classes_are_refused(tmp_path, monkeypatch):
     run_config.data.label_set = "mine.yaml"
     settings = build_settings(run_config)
     config.check_same_network(settings, saved, tmp_path, parts=["backbone"])
-    message = r"class number 1 is 'road' there and 'a' in config.data.label_set; start from"
+    message = (
+        r"number 1 is 'road' there and 'a' in config.data.label_set; give --config.init_heads=new"
+    )
     with pytest.raises(UserError, match=message):
         config.check_same_network(settings, saved, tmp_path, parts=["backbone", "classifier"])

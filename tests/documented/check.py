@@ -54,7 +54,7 @@ def create_folder(folder: pathlib.Path) -> None:
         for name, text in find.find_files(page):
             if not (folder / name).exists():  # Pages show parts of a file later.
                 (folder / name).write_text(text)
-    for name in ("WEIGHTS.pth", "FILE.pth"):
+    for name in ("WEIGHTS.pth", "FILE.pth", "FILE.safetensors", "MOCO.pth", "TWO_LEVELS.pth"):
         (folder / name).write_text("")
     for name in ("runs/alp", "runs/gta5_alp_gi"):
         (folder / name).mkdir(parents=True)

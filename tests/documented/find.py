@@ -25,9 +25,6 @@ _OURS = re.compile(
     r"(?:[ \n]+--?[A-Za-z][\w.]*(?:=(?:'[^']*'|[^\s`'\")]*))?)*"
 )
 _IS_ANY = re.compile(r" -m \w+\.(X|NAME)")  # A text about any of the commands.
-# A fence without a language that begins so shows what a command writes.
-_OUTPUTS = ("Checking gta5 in",)
-
 
 _FILE_NAME = re.compile(r"`(\w+\.(?:py|yaml))`")
 
@@ -67,10 +64,12 @@ def find_in_page(page: pathlib.Path, *, inline: bool = True) -> Iterator[Command
     """
     text, place = page.read_text(), str(page.relative_to(ROOT))
     for language, block in _FENCE.findall(text):
-        if language or block.startswith(_OUTPUTS):
+        if language:
             continue
         for line in _join_lines(block).splitlines():
-            assert _PROGRAM.match(line), f"{place}: is {line!r} a command, or an output?"
+            assert _PROGRAM.match(line), (
+                f"{place}: is {line!r} a command? An output stands in ```text."
+            )
             yield Command(place, line)
     for code in _INLINE.findall(_FENCE.sub("", text)) if inline else ():
         one_line = " ".join(code.split())

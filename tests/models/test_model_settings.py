@@ -125,7 +125,10 @@ def test_upgrading_neither_loses_an_unknown_field_nor_invents_a_missing_one():
         ),
         ({"heads__main__stage": 0}, "m.heads.main.stage is 0: expected at most -1"),
         ({"heads__main__dilations": [0]}, "a non-empty list of whole numbers above 0"),
-        ({"backbone__kind": "resnot"}, "m.backbone.kind is 'resnot': expected one of resnet"),
+        (
+            {"backbone__kind": "resnot"},
+            r"m.backbone.kind is 'resnot' \(did you mean resnet\?\): expected one of resnet",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(changed, message):

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Literal
 import hypothesis
 import ml_collections
 import pytest
-from absl import flags
 from hypothesis import strategies as st
-from ml_collections import config_flags
 
+from alp_jax.command import configuration
 from alp_jax.errors import UserError
 from alp_jax.settings import schema
 from alp_jax.settings.compare import flatten, list_fields
@@ -135,11 +134,10 @@ def test_a_configuration_file_and_flags_change_values(tmp_path):
         "    return config\n"
     )
     overrides = ["rate=2", "data.source_size=32,64", "model.scan=False", "domains='target',"]
-    argv = ["", f"--config={path}:alp_gi", *(f"--config.{each}" for each in overrides)]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
-    values(argv)
-    built = build(Run, values.config)
+    config = configuration.read_config(
+        str(path), "alp_gi", [f"--config.{each}" for each in overrides]
+    )
+    built = build(Run, config)
     assert (built.data.batch_size, built.rate, built.data.source_size) == (4, 2.0, (32, 64))
     assert (built.model.scan, built.domains) == (False, ("target",))
 
