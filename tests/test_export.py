@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from alp_jax.evaluation.segmenter import load_segmenter
 from alp_jax.export import program
@@ -46,14 +46,25 @@ def exported(saved_run, tmp_path_factory):
 def test_the_example_gives_the_same_label_map_without_this_package(
     saved_run, exported, image, tmp_path
 ):
-    Image.fromarray(image).save(tmp_path / "image.png")
-    command = [sys.executable, "-c", ALONE, "predict.py", tmp_path / "image.png",
-               tmp_path / "labels.png"]  # fmt: skip
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # A quarter turn to the right makes it upright.
+    Image.fromarray(np.rot90(image)).save(tmp_path / "image.png", exif=exif)
+    command = [sys.executable, "-c", ALONE, exported / "predict.py", "image.png", "labels.png"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    result = subprocess.run(
-        command, cwd=exported, env=environment, capture_output=True, text=True, check=False
-    )
+
+    def run(*arguments):
+        return subprocess.run(
+            [*command[:4], *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    result = run(*command[4:])
     assert result.returncode == 0, result.stderr
+    assert run("--help").stderr.startswith("Give an image and the PNG file to write: ")
     (prediction,) = load_segmenter(saved_run).predict([image])
     labels = np.asarray(Image.open(tmp_path / "labels.png"))
     np.testing.assert_array_equal(labels, prediction.label_ids)

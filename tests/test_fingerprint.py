@@ -106,6 +106,43 @@ def change_the_target(root):
     prepare(root, "target", labels=False)
 
 
+def test_a_start_that_was_trained_on_other_data_is_a_warning(root, workdir, caplog):
+    data_dir = str(root / "datasets")
+    trained_on.warn_of_start(workdir, data_dir)
+    assert not caplog.text
+    correct_labels(root)
+    trained_on.warn_of_start(workdir, data_dir)
+    assert f"since the run in {workdir} read it (as many images, but other content)" in caplog.text
+    assert "the weights of that run know it as it was; train it again" in caplog.text
+
+
+def test_labels_that_lose_most_pixels_are_a_warning_and_one_class_is_none(root, caplog):
+    names = {"7": "lane", "8": "lane", "11": "house", "default": "car"}
+    (root / "map.json").write_text(json.dumps(names))
+    prepare(root, "own", f"--label_map={root / 'map.json'}")
+
+    def open_with(*classes: str, required: bool = True):
+        (root / "set.yaml").write_text(f"classes: [{', '.join(classes)}]\n")
+        label_set = load_label_set(root / "set.yaml")
+        return sources.open_source(
+            str(root / "datasets"),
+            "image_folder/own",
+            "train",
+            label_set=label_set,
+            labels_required=required,
+        )
+
+    open_with("lane", "house", "car")
+    assert "are ignored" not in caplog.text
+    open_with("lane", "house", "tree")
+    assert "% of the pixels that image_folder/own:train labels are ignored, as" in caplog.text
+    assert "has only lane, house of its classes" in caplog.text
+    message = refusal(lambda: open_with("lane", "tree"))
+    assert message is not None
+    assert "has only lane of its classes: name more of them in config.data.label_set" in message
+    assert refusal(lambda: open_with("lane", "tree", required=False)) is None
+
+
 CHANGES = {
     "images added": (add_images, "source", "3 images then, 4 now"),
     "labels corrected": (correct_labels, "source", "as many images, but other content"),

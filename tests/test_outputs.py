@@ -141,6 +141,18 @@ def test_nothing_is_written_where_a_link_leads(commands, tmp_path, name):
     assert read(mine) == before
 
 
+@pytest.mark.parametrize("kind", ["predictions", "predictions of a split"])
+def test_predictions_are_not_taken_for_photographs(commands, tmp_path, kind):
+    made = tmp_path / "photos"
+    outputs.claim(made, outputs.Kind(kind))
+    (made / "overlay").mkdir()
+    (made / "overlay" / "a.png").write_bytes(tiny_png())
+    prepared = ["data_prep.image_folder", "--name=x", f"--images={made}"]
+    for arguments in (commands.arguments("predict", tmp_path / "out"), prepared):
+        error = read_error(call(*arguments))
+        assert f"{made} is a folder of {kind} of this package: expected images of a camera" in error
+
+
 def test_a_report_goes_into_no_folder_of_a_user(saved_run, tmp_path, monkeypatch):
     from alp_jax.report import writing
 

@@ -190,6 +190,11 @@ def open_source(
         )
         if unlabelled:
             announce(unlabelled)
+        lost = suitability.describe_lost(
+            builder, title, parts, table, label_set, is_trained=labels_required
+        )
+        if lost:
+            _warn(lost)
     return SegmentationSource(
         records,
         title,
@@ -247,6 +252,11 @@ def name_records(data_dir: str, name: str, split: str, indices: Sequence[int]) -
 def announce(message: str) -> None:
     """Logs a message about data only once: a report opens the same split many times."""
     logger.info(message)
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    logger.warning(message)
 
 
 def split_names(data_dir: str, name: str) -> list[str]:

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from alp_jax.data import prepared, statistics
 from alp_jax.data.labels import LabelSet, LabelTable
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 
 
 class Fields(NamedTuple):
@@ -98,3 +98,40 @@ def describe_unlabelled(
     if held:
         return f"The labels of {title} give no scores, as no pixel is of a class: {held}."
     return ""
+
+
+def describe_lost(
+    builder: tfds.core.DatasetBuilder,
+    title: str,
+    parts: Sequence[prepared.Part],
+    table: LabelTable,
+    label_set: LabelSet,
+    *,
+    is_trained: bool,
+) -> str:
+    """Describes labels that lose most of their pixels, because the label set lacks their classes.
+
+    Takes the arguments of `describe_unlabelled`.
+
+    Returns:
+      a sentence for a warning, or "" if at least half of them is kept, or nothing is known.
+    Raises:
+      UserError: if they are trained on and hold one class of the set: nothing could be told apart.
+    """
+    pixels = statistics.find_pixels(builder, parts)
+    if pixels is None:
+        return ""
+    totals = pixels.sum(axis=0)
+    kept = statistics.count_classes(totals, table, label_set)
+    of_classes = sum(int(totals[value]) for value in table.names)
+    lost = of_classes - int(kept.sum())
+    there = [name for name, count in zip(label_set.names, kept, strict=True) if count]
+    if lost <= of_classes / 2:
+        return ""
+    what = (
+        f"{100 * lost / of_classes:.1f} % of the pixels that {title} labels are ignored, as the "
+        f"label set {label_set.name} has only {shorten(there)} of its classes"
+    )
+    if is_trained and len(there) == 1:
+        raise UserError(f"{what}: name more of them in config.data.label_set, or merge them there.")
+    return f"{what}: name the others in config.data.label_set if they are to be told apart."

@@ -17,7 +17,9 @@ import pathlib
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from alp_jax.errors import describe, printable, shorten
+from alp_jax.errors import UserError, describe, printable, shorten
+
+MARK = ".alp_jax"  # File in a folder of outputs; holds what they are.
 
 Parts = tuple[str, ...]
 
@@ -98,13 +100,29 @@ class Listing:
 def walk(
     root: str | os.PathLike[str], *, enters: Callable[[Parts], bool] = lambda _: True
 ) -> Listing:
-    """Lists a folder with its subfolders; never raises for anything in it.
+    """Lists a folder with its subfolders; raises for nothing that is wrong in it.
 
     Args:
       root: the folder; it may be hidden itself.
       enters: whether to list a subfolder, by the names that lead to it.
+    Raises:
+      UserError: if the folder holds predictions that this package wrote.
     """
+    _refuse_predictions(root)
     return _Walker(os.fspath(root), enters).run()
+
+
+def _refuse_predictions(root: str | os.PathLike[str]) -> None:
+    """Refuses a folder of predictions, whose pictures would be taken for photographs."""
+    try:
+        kind = pathlib.Path(root, MARK).read_text(errors="replace").strip()
+    except OSError:
+        return
+    if kind.startswith("predictions"):
+        raise UserError(
+            f"{printable(os.fspath(root))} is a folder of {kind} of this package: expected images "
+            "of a camera; give the folder that they were predicted of."
+        )
 
 
 def split(path: str) -> Parts:

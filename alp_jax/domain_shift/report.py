@@ -184,7 +184,7 @@ def _save_figure(result: Report, path: pathlib.Path) -> None:
             )
     axis.axhline(50, color="0.45", linewidth=1, linestyle="--", label="chance")
     axis.set_xlim(left=0)
-    axis.set_ylim(0, 60)
+    axis.set_ylim(0, max(60, axis.get_ylim()[1]))
     axis.set_xlabel("training iterations")
     axis.set_ylabel("validation error of the domain classifier (%)")
     axis.set_title(f"{data['source']} \N{RIGHTWARDS ARROW} {data['target']}", fontsize=10)

@@ -23,15 +23,19 @@ PROGRAM, DESCRIPTION, EXAMPLE = "segmenter.jax", "segmenter.json", "predict.py"
 _EXAMPLE = '''\
 """python predict.py IMAGE LABELS.png: needs jax, flatbuffers, numpy and Pillow."""
 
+import pathlib
 import sys
 
 import jax.export
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-with open("{program}", "rb") as file:
-    segmenter = jax.export.deserialize(file.read())
-image = Image.open(sys.argv[1]).convert("RGB").resize(({width}, {height}), Image.{resampling})
+if len(sys.argv) != 3 or not pathlib.Path(sys.argv[1]).is_file():
+    sys.exit("Give an image and the PNG file to write: python predict.py IMAGE LABELS.png")
+program = pathlib.Path(__file__).with_name("{program}")
+segmenter = jax.export.deserialize(program.read_bytes())
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+image = image.resize(({width}, {height}), Image.{resampling})
 label_ids, entropy = segmenter.call(np.asarray(image)[None])
 if not np.isfinite(entropy).all():
     sys.exit("The logits of this image are not finite: the classes mean nothing.")

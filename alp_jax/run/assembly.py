@@ -29,7 +29,7 @@ from alp_jax.models.segmenter import BACKBONE
 from alp_jax.objective import optim, state, step
 from alp_jax.objective.settings import create_objective
 from alp_jax.objective.types import Setup
-from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir import checkpoint, config, trained_on
 from alp_jax.workdir.settings import RunSettings
 
 logger = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
             "there (python -m data_prep.convert_weights --help), or give another."
         )
     saved = config.load(workdir)
+    trained_on.warn_of_start(workdir, settings.data.data_dir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         latest = checkpoints.resolve("latest")
         there = checkpoints.segmenter_parts(latest) | {BACKBONE}

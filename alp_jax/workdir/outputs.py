@@ -11,10 +11,11 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable
 
+from alp_jax.data.walk import MARK
 from alp_jax.errors import UserError, describe
 from alp_jax.workdir import files
 
-MARK = ".alp_jax"  # File in a claimed folder; holds the kind of its outputs.
+__all__ = ["MARK", "Kind", "cannot_write", "check", "check_inputs_outside", "claim", "mark"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,6 +121,26 @@ def warn_if_changed(workdir: pathlib.Path, data_dir: str, name: str, split: str)
             return
 
 
+def warn_of_start(start: pathlib.Path, data_dir: str) -> None:
+    """Warns if a start was trained on a dataset that was prepared anew since.
+
+    Args:
+      start: workdir of the start (`config.init_from`).
+      data_dir: folder of all prepared datasets.
+    """
+    content = _read(start)
+    for role, then in (content or {_DOMAINS: {}})[_DOMAINS].items():
+        name, split = then.get("dataset", ""), then.get("split", "")
+        now = digests.read_fingerprint(data_dir, name, split)
+        change = now and _compare(content or {}, start, role, name, split, now)
+        if change and role != _EVALUATION:
+            logger.warning(
+                "%s: the weights of that run know it as it was; train it again, in another "
+                "workdir, if that matters.",
+                change,
+            )
+
+
 def _list_now(
     settings: RunSettings, domains: Sequence[str]
 ) -> Iterator[tuple[str, str, str, digests.Fingerprint]]:

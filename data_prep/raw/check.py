@@ -18,8 +18,8 @@ from data_prep.raw.plan import Selections
 from data_prep.raw.prepare import (
     group_remarks,
     limit_workers,
+    print_keys,
     print_meaning,
-    print_unmet_keys,
     select,
 )
 from data_prep.raw.records import Recipe, Record, check_pair
@@ -70,7 +70,7 @@ def check(
     for heading, lines in group_remarks(remarks).items():
         _print_group(heading, lines)
     for config, _ in selections:
-        print_unmet_keys(config.layout, keys)
+        print_keys(config.layout, keys)
     labels = [Labels(config.layout, tallies[config.name].pixels) for config in configs]
     return _print_outcome(list(faults.values()), labels)
 

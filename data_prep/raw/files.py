@@ -17,7 +17,7 @@ import zipfile
 from alp_jax.data import walk
 from alp_jax.data.videos import is_video
 from alp_jax.data.walk import PassedOver
-from alp_jax.errors import UserError, printable, shorten
+from alp_jax.errors import UserError, describe_near, printable, shorten
 
 # More than the largest image file; a zip file can claim, and unpack to, any size.
 MAX_BYTES = 1 << 30
@@ -92,10 +92,7 @@ class RawFiles:
             self.passed_over: list[PassedOver] = []
             return
         if not self.root.is_dir():
-            raise UserError(
-                f"{self.root} is not a folder: give the folder that holds the raw dataset, "
-                "extracted or as the zip files that were downloaded."
-            )
+            raise _no_folder(self.root)
         listing = walk.walk(self.root)
         self.passed_over = listing.passed_over
         plain = [RawFile(self.root, "", file.path, file.num_bytes) for file in listing.files]
@@ -145,6 +142,17 @@ class RawFiles:
         if others:
             rest.insert(0, f"Other files, which are not read: {len(others):,} ({shorten(others)}).")
         return rest
+
+
+def _no_folder(root: pathlib.Path) -> UserError:
+    what = "is a file, and not a folder"
+    if not root.exists():
+        near = [path.name for path in root.parent.iterdir()] if root.parent.is_dir() else []
+        what = f"does not exist{describe_near(root.name, near)}"
+    return UserError(
+        f"{printable(str(root))} {what}: give the folder of the files, or of the zip files that "
+        "were downloaded."
+    )
 
 
 def _list_zip(root: pathlib.Path, archive: str) -> tuple[list[RawFile], list[PassedOver]]:

@@ -87,14 +87,16 @@ class LabelMap(MapReader):
         known, stored = self._sorted
         position = np.minimum(np.searchsorted(known, values), len(known) - 1)
         result, unknown = stored[position], known[position] != values
+        others: list[int] = []
         if self.default is not None:
             result[unknown] = self.default
+            others = _list_distinct(values[unknown])
         elif unknown.any():
             there, pixels = np.unique(values[unknown], return_counts=True)
             counts = dict(zip(there.tolist(), pixels.tolist(), strict=True))
             check_values(counts, self._show, _NOT_IN_MAP if self.table else _WITHOUT_MAP)
         met = known[np.bincount(position[~unknown], minlength=len(known)) > 0]
-        return result, frozenset(self._show(value) for value in met.tolist())
+        return result, frozenset(map(self._show, [*met.tolist(), *others]))
 
     @functools.cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +125,14 @@ class LabelMap(MapReader):
                     f"{held}, and the label map has {shown}, which other programs show for {value}",
                     remedy=f"write {value} for {shown} in the label map",
                 )
+
+
+def _list_distinct(values: np.ndarray) -> list[int]:
+    """Lists the distinct values of pixels, in whose rows a value often repeats the one before."""
+    is_first = np.ones(len(values), bool)
+    is_first[1:] = values[1:] != values[:-1]
+    distinct: list[int] = np.unique(values[is_first]).tolist()
+    return distinct
 
 
 # Map for labels that already hold Cityscapes label ids.

@@ -192,10 +192,10 @@ class Selection:
             for kind in kinds:
                 files = [fault.file for fault in self.faults if fault.kind == kind]
                 texts.append(f"{kind}: {len(files):,} ({shorten(files)})")
-            raise UserError(
-                f"There are {' and '.join(texts)}: {self.remedy}; --check lists all, and "
-                "--skip_bad leaves these out."
-            )
+            more = "; --check lists all, and --skip_bad leaves these out"
+            if not any(self.pairs.values()):  # Nothing would be left.
+                more = ", as no image has a label"
+            raise UserError(f"There are {' and '.join(texts)}: {self.remedy}{more}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import time
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import tensorflow_datasets as tfds
 
@@ -159,7 +159,7 @@ def _report(task: Task, builder: RawBuilder, seconds: float, workers: int) -> No
     for heading, lines in group_remarks(builder.remarks).items():
         print(f"  {heading}: {len(lines):,}")
         print_lines(lines, _LISTED, hint=_HINT)
-    print_unmet_keys(builder.builder_config.layout, builder.keys)
+    print_keys(builder.builder_config.layout, builder.keys)
     if builder.faults:
         print(f"  {count(len(builder.faults), 'bad file')}, left out with their partners:")
         lines = [f"{fault.file} {fault.reason}" for fault in builder.faults]
@@ -175,12 +175,15 @@ def group_remarks(remarks: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return grouped
 
 
-def print_unmet_keys(layout: Layout, met: Collection[str]) -> None:
-    """Prints the values, colours or names of the user's label map that no label held."""
+def print_keys(layout: Layout, met: Set[str]) -> None:
+    """Prints entries of the user's label map that no label held, and what is under its default."""
     keys = {} if layout.table is None else layout.meanings
     unmet = [key for key in keys if key not in met and key != DEFAULT]
     if unmet:
         print(f"  In the label map, but in no label: {shorten(unmet, _LISTED)}.")
+    others = sorted(met - keys.keys()) if keys else []
+    if others:
+        print(f"  Under default of the label map: {shorten(others, _LISTED)}.")
 
 
 def print_meaning(labels: Labels) -> int:

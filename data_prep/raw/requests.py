@@ -26,6 +26,7 @@ from data_prep.common.text import count
 from data_prep.raw.files import RawFile
 from data_prep.raw.layout import Layout, Pair, Selection
 
+_OF_ONE_SPLIT = {"every"}  # Flags in which the splits of a dataset may differ.
 RECIPE = 1  # To be raised whenever the records of the same files change.
 _LISTED = 3
 
@@ -164,7 +165,8 @@ def list_changes(
         changes.append("it was prepared by another version")
     if _order(then.meanings) != _order(now.meanings):
         changes.append(f"the label map differs: {_compare_meanings(then.meanings, now.meanings)}")
-    for flag in sorted({*then.options, *now.options}):
+    shared = then.splits.keys() & now.splits.keys()
+    for flag in sorted({*then.options, *now.options} - (set() if shared else _OF_ONE_SPLIT)):
         before, after = (found.options.get(flag, "not given") for found in (then, now))
         if before != after:
             changes.append(f"--{flag} was {before} and is {after}")

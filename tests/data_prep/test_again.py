@@ -1,5 +1,6 @@
 """A second preparation under the same name: the same, a difference, a split more, a replacement."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -360,6 +361,21 @@ def test_another_split_is_added(folder, capsys, monkeypatch, linked):
     assert "3 images in train, 4 images in validation. (prepared fr" in capsys.readouterr().out
     assert folder.prepare() == 2, "7 is not in train"
     assert "1 image more (7) in train" in error_of(capsys)
+
+
+def test_splits_may_take_other_frames(folder):
+    then, now = (
+        dataclasses.replace(requests.read_request(folder.version), options=options)
+        for options in ({}, {"every": "10"})
+    )
+    pairs = {split: [] for split in then.splits}
+    now.splits = {split: {} for split in then.splits}
+    then = dataclasses.replace(then, splits=now.splits)
+    assert requests.list_changes(then, now, pairs, skip_bad=False) == [
+        "--every was not given and is 10"
+    ]
+    now.splits = {"test": {}}
+    assert requests.list_changes(then, now, {"test": []}, skip_bad=False) == []
 
 
 def test_replacing_one_split_keeps_the_other(folder, capsys):

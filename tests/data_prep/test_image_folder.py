@@ -203,10 +203,11 @@ def test_labels_that_cannot_be_read(tmp_path, capsys, label_map, mask, words):
     assert words in error_of(capsys)
 
 
-def test_default_takes_all_other_values(tmp_path):
+def test_default_takes_all_other_values_and_says_which(tmp_path, capsys):
     pixels = raw.values(0, np.array([1, 2, 9, 200]))
     label_map = {"1": "road", "default": "sky"}
     assert prepare_labels(tmp_path, label_map, {"a.png": raw.png(pixels)}) == 0
+    assert "Under default of the label map: 2, 200, 9." in capsys.readouterr().out
     expected = raw.train_ids(np.where(pixels == 1, 7, 23))
     np.testing.assert_array_equal(labels_of(tmp_path)["a"], expected)
 
@@ -228,10 +229,10 @@ def test_an_image_without_label_is_bad(tmp_path, capsys):
         (["--name=my/camera"], "--name is 'my/camera': expected letters"),
         (["--label_map=map.json"], "--label_map is given without --labels"),
         (["--split=val"], "split"),
-        (["--images=nowhere"], "nowhere is not a folder"),
+        (["--images=nowhere"], "nowhere does not exist: give the folder"),
         (["--labels={root}/frames/labels"], "one is inside the other"),
         (["--labels={root}/empty"], "has nothing for configuration mine"),
-        (["--labels={root}/nowhere"], "nowhere is not a folder"),
+        (["--labels={root}/nowhere"], "nowhere does not exist: give the folder"),
     ],
 )
 def test_wrong_input(tmp_path, capsys, arguments, words):

@@ -177,7 +177,7 @@ def test_files_of_somebody_else_are_never_replaced(tmp_path, capsys, flags):
         (GTA5, ["--raw=x"], "'raw'"),
         (GTA5, ["train"], "'train' is not a flag"),
         (GTA5, ["--raw_dir="], "--raw_dir is missing: write --raw_dir=..."),
-        (GTA5, ["--raw_dir=nowhere"], "nowhere is not a folder"),
+        (GTA5, ["--raw_dir=nowhere"], "nowhere does not exist: give the folder"),
         (SYNTHIA, ["--lane_marking=sky"], "lane_marking"),
         (IMAGE_FOLDER, [], "--name is missing: write --name=..."),
     ],

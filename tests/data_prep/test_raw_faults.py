@@ -181,7 +181,7 @@ def test_a_folder_of_something_else(tmp_path, capsys, command, flag):
 
 def test_an_empty_folder_and_no_folder(tmp_path, capsys):
     assert run(GTA5, tmp_path) == 2
-    assert "is not a folder: give the folder that holds the raw dataset" in error_of(capsys)
+    assert "does not exist: give the folder of the files, or of the zip files" in error_of(capsys)
     (tmp_path / "raw").mkdir()
     assert run(GTA5, tmp_path) == 2
     assert "but found nothing" in error_of(capsys)
