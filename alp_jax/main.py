@@ -332,7 +332,9 @@ def _predict(workdir: pathlib.Path, inference: dict[str, Any]) -> int:
     """Predicts images; returns cli.EXIT_INCOMPLETE if some image could not be predicted."""
     max_pixels = None
     if _MAX_MEGAPIXELS.value is not None:
-        max_pixels = int(_MAX_MEGAPIXELS.value * 1e6)
+        from alp_jax.data import opening
+
+        max_pixels = opening.count_pixels(_MAX_MEGAPIXELS.value)
         cli.allow_pixels(max_pixels)
     from alp_jax.data import walk
     from alp_jax.data.intensity import parse_intensity

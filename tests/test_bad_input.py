@@ -691,7 +691,7 @@ def test_a_workdir_of_another_user_is_one_sentence(place):
     (place.folder / "log").chmod(0o666)
     refuse(
         place,
-        Case(CONTINUE, "(Permission denied): give a folder that you may", uid=NOBODY),
+        Case(CONTINUE, "(Permission denied): give a folder with enough", uid=NOBODY),
     )
 
 

@@ -81,11 +81,13 @@ def test_commands_import_no_jax_before_the_environment_is_set():
         ("alp_jax.study", ("--config", "--methods", "--seeds", "--sweep", "--starts")),
         ("alp_jax.domain_shift", ("--config", "--output")),
         ("alp_jax.export", ("--workdir", "--output", "--label_size")),
+        ("data_prep.convert_weights", ("--input", "--output", "--prefix")),
     ],
 )
 def test_help_names_the_flags(module, named):
     result = call(module, "--help")
     assert all(flag in result.stdout for flag in named)
+    assert result.returncode == 0
 
 
 def test_an_averaged_prediction_has_files_of_its_own(trained_run, source_only_run, tmp_path):

@@ -142,6 +142,8 @@ def test_own_folders_of_the_same_names_neither_hide_ours_nor_are_hidden(tmp_path
 # Values.
 
 STUDY = ("alp_jax.study", "--workdir=/nowhere/study")
+PREDICT = ("alp_jax.main", "--mode=predict", "--workdir=a", "--input=b", "--output=/nowhere/c")
+FOLDER = ("data_prep.image_folder", "--name=a", "--images=b", "--data_dir=/nowhere")
 MAIN = ("alp_jax.main", "--config=toy_cities:alp_gi", "--workdir=/nowhere/run")
 
 
@@ -185,6 +187,18 @@ MAIN = ("alp_jax.main", "--config=toy_cities:alp_gi", "--workdir=/nowhere/run")
             "Unknown variant 'toy_citis' (did you mean toy_cities?): expected one of gta5",
         ),
         (("alp_jax.domain_shift", "--config.seed=1"), "overrides a field of no configuration"),
+        ((*PREDICT, "--max_megapixels=nan"), "--max_megapixels is nan: expected a finite number"),
+        ((*FOLDER, "--max_megapixels=inf"), "--max_megapixels is inf: expected a finite number"),
+        ((*PREDICT, "--scales=1e9"), "expected numbers above 0 and below 100."),
+        (
+            (
+                "data_prep.convert_weights",
+                f"--input={__file__}",
+                "--output=/nowhere/a",
+                "--checkpoint=best",
+            ),
+            "test_flags.py is a file, which has no checkpoints: leave it out.",
+        ),
     ],
 )
 def test_a_wrong_value_of_a_flag_is_one_sentence(command, message):

@@ -396,3 +396,13 @@ def test_preparation_refuses_a_file_with_several_pictures(tmp_path, capsys):
     arguments = [f"--images={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}", "--workers=1"]
     assert IMAGE_FOLDER.main(["", "--name=a", *arguments]) == 2
     assert "error: c.tif holds 3 pictures, of which only one" in capsys.readouterr().err
+
+
+def test_a_name_in_a_zip_file_and_outside_is_read_once_and_told(tmp_path):
+    raw.write(tmp_path, {"a.png": PNG, "b.png": PNG})
+    raw.write_zip(tmp_path / "more.zip", {"b.png": PNG[:-1], "c.png": PNG})
+    files = RawFiles(tmp_path)
+    found = [str(file) for _, file in files.find_all(r"(?P<name>.+)\.png")]
+    assert found == ["a.png", "b.png", "more.zip:c.png"]
+    (line,) = files.describe_rest()
+    assert line == "In a zip file and outside of it, and read there: 1 (more.zip:b.png)."

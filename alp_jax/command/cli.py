@@ -11,6 +11,7 @@ import gc
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
@@ -39,6 +40,8 @@ _ENVIRONMENT = {
     # a limit by default.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 27),
 }
+
+_HELP = re.compile(r"--?(help|helpshort|helpfull|helpxml|\?)(=.*)?")
 
 # Threshold of Python's cyclic garbage collector: allocations minus deallocations.
 _COLLECT_AFTER = 50_000
@@ -92,6 +95,11 @@ def run(main: Callable[[], int | None]) -> None:
 
     try:
         app.run(guarded, flags_parser=_parse_flags)
+    except SystemExit as end:
+        # So absl ends after its help.
+        if end.code == 1 and any(map(_HELP.fullmatch, sys.argv[1:])):
+            sys.exit(0)
+        raise
     except BrokenPipeError:  # Of `--help | head`, say: nobody reads on.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_INCOMPLETE)

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from alp_jax.data.image_files import ImageError, describe_png
+from alp_jax.errors import UserError
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit; a file of few bytes can unpack to any size.
 
@@ -232,3 +233,16 @@ _HEADER_LOCK = threading.Lock()
 
 def _millions(pixels: int) -> str:
     return f"{pixels / 1e6:,.0f}" if pixels >= 1e6 else f"{pixels / 1e6:.3g}"
+
+
+def count_pixels(megapixels: float) -> int:
+    """Returns the number of pixels that --max_megapixels allows.
+
+    Raises:
+      UserError: if it is no finite number above 0.
+    """
+    if not (math.isfinite(megapixels) and megapixels > 0):
+        raise UserError(
+            f"--max_megapixels is {megapixels:g}: expected a finite number above 0, such as 108."
+        )
+    return int(megapixels * 1e6)

@@ -54,7 +54,9 @@ class Recipe:
           UserError: naming the flag.
         """
         if not self.scales or not all(0 < scale < 100 for scale in self.scales):
-            raise UserError(f"--scales is {_join(self.scales)!r}: expected numbers above 0.")
+            raise UserError(
+                f"--scales is {_join(self.scales)!r}: expected numbers above 0 and below 100."
+            )
         if self.stride and not self.window:
             raise UserError("--stride is given without --window: expected both, or neither.")
         for name, size in (("window", self.window), ("stride", self.stride)):

@@ -113,7 +113,7 @@ def cannot_write(folder: pathlib.Path, kind: Kind, error: OSError) -> UserError:
     """Creates the error about a folder of outputs that cannot be written to."""
     return UserError(
         f"Cannot write to {folder} ({describe(error)}): "
-        f"{kind.ask('a folder that you may write to, with enough space,')}."
+        f"{kind.ask('a folder with enough space that you may write to')}."
     )
 
 

@@ -92,6 +92,11 @@ def main() -> None:
                 )
         print(exporting.export_weights(source, output, _LAYOUT.value, _CHECKPOINT.value))
     else:
+        if flags.FLAGS["checkpoint"].present:
+            raise UserError(
+                f"--checkpoint is {_CHECKPOINT.value}, but the input {source} is a file, which has "
+                "no checkpoints: leave it out."
+            )
         choices = importing.Choices(
             _LAYOUT.value, _LABEL_SET.value, _ENTRY.value, _PREFIX.value, _IGNORE.value
         )

@@ -59,10 +59,9 @@ def select(
     if prefix is not None:
         chosen = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
         if chosen not in behind:
-            raise UserError(
-                f"--prefix is {prefix!r}, and no key in {path} begins so: expected one of "
-                f"{shorten(networks or list(behind)[1:], 6)}."
-            )
+            known = [start for start in networks or behind if start]
+            remedy = f"expected one of {shorten(known, 6)}" if known else "leave --prefix out"
+            raise UserError(f"--prefix is {prefix!r}, and no key in {path} begins so: {remedy}.")
     elif len(networks) > 1:
         raise UserError(
             f"{path} holds {len(networks)} networks, which differ in what stands before their "

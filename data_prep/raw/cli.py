@@ -194,10 +194,10 @@ def _parse_limit(values: flags.FlagValues) -> int | None:
     """Returns how many pixels an image may have; None: as many as without the flag."""
     if values.max_megapixels is None:
         return None
-    limit = int(values.max_megapixels * 1e6)
+    limit = opening.count_pixels(values.max_megapixels)
     if limit > _MAX_STORED_PIXELS and not values.size:
         raise UserError(
-            f"max_megapixels is {values.max_megapixels:g}, but training reads images of at most "
+            f"--max_megapixels is {values.max_megapixels:g}, but training reads images of at most "
             f"{_MAX_STORED_PIXELS / 1e6:.0f} megapixels: store smaller ones with "
             "--size=HEIGHT,WIDTH."
         )

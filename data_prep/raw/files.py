@@ -86,6 +86,7 @@ class RawFiles:
         """
         self.root = pathlib.Path(root).expanduser()
         self._useful: set[RawFile] = set()
+        self._copies: list[RawFile] = []
         if self.root.is_file() and is_video(self.root):
             video, self.root = self.root, self.root.parent
             self._files = [RawFile(self.root, "", video.name, video.stat().st_size)]
@@ -114,6 +115,15 @@ class RawFiles:
                 self.passed_over += hidden
         if damaged:
             raise UserError(f"Not a whole zip file: {', '.join(damaged)}: download it again.")
+        self._drop_copies()
+
+    def _drop_copies(self) -> None:
+        """Keeps the first of files with the same path, outside and inside of zip files."""
+        first: dict[str, RawFile] = {}
+        for file in self._files:
+            if first.setdefault(file.path, file) is not file:
+                self._copies.append(file)
+        self._files = list(first.values())
 
     def find_all(self, pattern: str) -> list[tuple[str, RawFile]]:
         """Lists the files whose path ends in a pattern, as (match of the group `name`, file)."""
@@ -141,6 +151,11 @@ class RawFiles:
         rest = [f"Passed over, {text}." for text in walk.count_passed_over(self.passed_over)]
         if others:
             rest.insert(0, f"Other files, which are not read: {len(others):,} ({shorten(others)}).")
+        if self._copies:
+            names = shorten([str(file) for file in self._copies])
+            rest.append(
+                f"In a zip file and outside of it, and read there: {len(self._copies):,} ({names})."
+            )
         return rest
 
 

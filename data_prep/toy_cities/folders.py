@@ -54,7 +54,16 @@ def _write_split(
     raw = {feature: tfds.decode.SkipDecoding() for feature in subfolders}
     for subfolder in subfolders.values():
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
-    for record in builder.as_data_source(split, decoders=raw):
-        for feature, subfolder in subfolders.items():
-            path = folder / subfolder / f"{record['name'].decode()}.png"
-            files.write_bytes(path, record[feature], durable=False)
+    written = [
+        (folder / subfolder / f"{record['name'].decode()}.png", record[feature])
+        for record in builder.as_data_source(split, decoders=raw)
+        for feature, subfolder in subfolders.items()
+    ]
+    for path, data in written:
+        if path.exists() and path.read_bytes() != data:
+            raise UserError(
+                f"{path} is there with other content, and nothing of yours is replaced: move it "
+                "elsewhere, or give another folder as --folders."
+            )
+    for path, data in written:
+        files.write_bytes(path, data, durable=False)

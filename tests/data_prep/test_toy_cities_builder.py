@@ -376,6 +376,7 @@ def test_folders_of_png_files_hold_what_the_records_do(tmp_path, capsys):
     arguments = ["", f"--data_dir={data_dir}", f"--folders={own}", "--workers=1"]
     assert cli.main([*arguments, "--num_train=3", "--num_eval=2"]) == 0
     assert "PNG files are in" in capsys.readouterr().out
+    assert cli.main([*arguments, "--num_train=3", "--num_eval=2"]) == 0  # The same once more.
     counts = {
         str(folder.relative_to(own)): len(list(folder.glob("*.png")))
         for folder in own.rglob("*")
@@ -393,3 +394,9 @@ def test_folders_of_png_files_hold_what_the_records_do(tmp_path, capsys):
         label = cv2.imread(str(own / "target_labelled" / "labels" / name), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(image, example["image"])
         np.testing.assert_array_equal(label, example["label"][..., 0])
+    mine = own / "source" / "labels" / "source_train_00001.png"
+    mine.write_bytes(b"mine")
+    capsys.readouterr()
+    assert cli.main([*arguments, "--num_train=3", "--num_eval=2"]) == 2
+    assert f"{mine} is there with other content, and nothing" in capsys.readouterr().err
+    assert mine.read_bytes() == b"mine"
