@@ -508,6 +508,21 @@ def test_a_dataset_that_may_not_be_read_is_not_called_damaged(shelf):
     assert "corrupt" not in error
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="takes rights away from another user")
+@pytest.mark.parametrize("closed", ["", "tiny", "tiny/source", "tiny/source/1.0.0"])
+def test_a_dataset_that_may_not_be_entered_is_not_called_missing(shelf, closed):
+    for path in (shelf, *shelf.parents):
+        if path.stat().st_uid == 0 and path != pathlib.Path("/"):
+            path.chmod(0o755)
+    (shelf / "datasets" / closed).chmod(0o000)
+    os.seteuid(65534)
+    try:
+        error = refusal(lambda: prepared.open_builder("datasets", "tiny/source"))
+    finally:
+        os.seteuid(0)
+    assert "datasets/tiny/source cannot be opened (Permission denied)" in error
+
+
 def test_no_message_of_ours_advises_to_delete():
     """Damage that is established names the file, and --replace is there for datasets."""
     found = []

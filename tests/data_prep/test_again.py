@@ -384,6 +384,80 @@ def test_a_failed_preparation_leaves_other_configurations(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+# Folders of others.
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "image_folder-notes"])
+def test_a_folder_with_names_of_ours_is_not_replaced(tmp_path, capsys, name):
+    folder = Folder(tmp_path)
+    raw.write(folder.version, {name: b'{"name": "mine"}'})
+    before = folder.listing()
+    for flags in ([], ["--replace"]):
+        assert folder.prepare(*flags) == 2
+        error = error_of(capsys)
+        assert "is not a dataset of image_folder, as it has no dataset_info.json" in error
+        assert "give another --data_dir" in error
+        assert folder.listing() == before
+
+
+@pytest.mark.parametrize("info", [None, b"{"])
+def test_a_damaged_dataset_is_replaced(folder, info):
+    (folder.version / "dataset_info.json").unlink()
+    if info:
+        (folder.version / "dataset_info.json").write_bytes(info)
+    assert folder.prepare() == 2
+    assert folder.prepare("--replace") == 0
+    assert len(folder.records()) == 3
+
+
+@pytest.mark.parametrize("link", ["", "mine", "mine/1.0.0"])
+def test_a_link_that_leads_out_is_refused(tmp_path, capsys, link):
+    folder = Folder(tmp_path)
+    (tmp_path / "user").mkdir()
+    place = tmp_path / "datasets/image_folder" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "user")
+    for flags in ([], ["--replace"]):
+        assert folder.prepare(*flags) == 2
+        assert f"{place} leads out of {tmp_path / 'datasets'}" in error_of(capsys)
+    assert not list((tmp_path / "user").iterdir())
+
+
+@pytest.mark.parametrize("flag", ["images", "labels"])
+def test_datasets_in_the_input_are_refused(tmp_path, capsys, flag):
+    folder = Folder(tmp_path)
+    inner = tmp_path / {"images": "frames", "labels": "masks"}[flag] / "datasets"
+    assert folder.prepare(f"--data_dir={inner}") == 2
+    assert f"lies in the input of --{flag}" in error_of(capsys)
+    assert not inner.exists()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("closed", ["", "image_folder", "image_folder/mine/1.0.0"])
+def test_a_folder_that_may_not_be_entered_is_one_sentence(folder, capsys, closed, replace):
+    place = folder.root / "datasets" / closed
+    for path in (folder.root, *folder.root.parents[:2]):
+        path.chmod(0o755)
+    (folder.root / "map.json").chmod(0o666)
+    place.chmod(0)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+    try:
+        assert folder.prepare(*["--replace"] * replace) == 2
+    finally:
+        os.seteuid(os.getuid())
+        place.chmod(0o755)
+    assert f"Cannot write in {place}: Permission denied." in error_of(capsys)
+
+
+def test_a_data_dir_that_is_not_utf_8_is_one_sentence(tmp_path, capsys):
+    folder = Folder(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert folder.prepare(f"--data_dir={tmp_path}/d\udcff") == 2
+    assert r"/d\xff, which is not UTF-8" in error_of(capsys)
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "map.json"] == before
+
+
 # Splits.
 
 
