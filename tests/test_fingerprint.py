@@ -225,6 +225,17 @@ def test_lost_digests_are_said_and_not_forgotten(root, settings, workdir, lose):
     assert "was prepared anew since" in check(settings, workdir)
 
 
+def test_digests_of_other_data_are_not_kept(root, settings, workdir):
+    add_images(root)
+    forget_digests(root)
+    assert "was prepared anew since" in check(settings, workdir)
+    assert check(settings, workdir, accept_changes=True) is None
+    trained_on.save(settings, workdir, DOMAINS)
+    now = noted(workdir)["datasets"]
+    assert now["source"]["digest"] == "", "it is of the data before"
+    assert now["target"]["digest"]
+
+
 def test_a_file_of_records_that_was_replaced_is_a_change(root, settings, workdir):
     write_frames(root, [11, 12, 13])
     for seed in range(3):

@@ -138,8 +138,12 @@ def _check_samples(folder: pathlib.Path, records: Records) -> str:
 
 
 def is_lost(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Returns whether the digest of a split was known and is not any more."""
-    return bool(then["digest"]) and not now["digest"]
+    """Returns whether the digest of a split was known, and only that is not as it was.
+
+    Raises:
+      KeyError: if the earlier one is no fingerprint.
+    """
+    return bool(then["digest"]) and now == {**{key: then[key] for key in now}, "digest": ""}
 
 
 def describe_change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -152,7 +156,7 @@ def describe_change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return f"{then['images']:,} images then, {now['images']:,} now"
     if then["meaning"] != now["meaning"]:
         return "the classes of its label values, or the size of its images, were others then"
-    if is_lost(then, now) and then["bytes"] == now["bytes"]:
+    if is_lost(then, now):
         return f"{FILE_NAME} is missing or damaged, so that other content would not be noticed"
     both = then["digest"] and now["digest"]
     same = then["digest"] == now["digest"] if both else then["bytes"] == now["bytes"]

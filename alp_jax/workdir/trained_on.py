@@ -168,11 +168,11 @@ def _compare(
         return ""
     try:
         change = digests.describe_change(then, now)
+        what = "lost its digests" if digests.is_lost(then, now) else "was prepared anew"
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(workdir, error) from error
     field = "config.evaluation.dataset" if role == _EVALUATION else f"config.data.{role}"
     since = f"since the run in {workdir} read it"
-    what = "lost its digests" if digests.is_lost(then, now) else "was prepared anew"
     return f"{field}, {name}:{split}, {what} {since} ({change})" if change else ""
 
 
