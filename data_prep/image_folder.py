@@ -10,6 +10,7 @@ Synopsis:
 The label map names your own classes, and the dataset stores them (docs/own_data.md).
 """
 
+import os
 import pathlib
 import re
 import shlex
@@ -113,6 +114,16 @@ def _check_flags(values: flags.FlagValues) -> None:
     for flag in ("label_map", "label_orientation"):
         if getattr(values, flag) and not values.labels:
             raise UserError(f"--{flag} is given without --labels: give --labels=FOLDER, too.")
+    for flag in ("images", "labels"):
+        folder, output = (
+            pathlib.Path(given or os.devnull).expanduser().resolve()
+            for given in (values[flag].value, values.data_dir)
+        )
+        if not values.check and folder.is_dir() and output.is_relative_to(folder):
+            raise UserError(
+                f"--data_dir, {values.data_dir}, lies in the input of --{flag}, "
+                f"{values[flag].value}: give a folder beside it."
+            )
     path = pathlib.Path(values.images).expanduser()
     if path.is_file() and is_video(path) and values.every is None:
         raise UserError(

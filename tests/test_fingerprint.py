@@ -197,11 +197,57 @@ def damage_digests(root):
         path.write_text("[")
 
 
-@pytest.mark.parametrize(
-    "change", [prepare_again, add_a_split, move_the_datasets, forget_digests, damage_digests]
-)
+def forget_samples(root):
+    """Turns the digests into those of an earlier version."""
+    for path in root.glob(f"datasets/*/*/1.0.0/{digests.FILE_NAME}"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({split: found["digest"] for split, found in content.items()}))
+
+
+@pytest.mark.parametrize("change", [prepare_again, add_a_split, move_the_datasets, forget_samples])
 def test_what_changes_no_record_of_the_run_is_no_change(root, settings, workdir, change):
     change(root)
+    assert check(settings, workdir) is None
+
+
+@pytest.mark.parametrize("lose", [forget_digests, damage_digests])
+def test_lost_digests_are_said_and_not_forgotten(root, settings, workdir, lose):
+    before = noted(workdir)["datasets"]
+    lose(root)
+    error = check(settings, workdir)
+    assert "config.data.source, image_folder/source:train, lost its digests since the run" in error
+    assert "(digests.json is missing or damaged, so that other content would not be" in error
+    assert check(settings, workdir, accept_changes=True) is None
+    trained_on.save(settings, workdir, DOMAINS)
+    assert noted(workdir)["datasets"] == before
+    assert len(noted(workdir)["accepted_changes"]) == 3
+    correct_labels(root)
+    assert "was prepared anew since" in check(settings, workdir)
+
+
+def test_digests_of_other_data_are_not_kept(root, settings, workdir):
+    add_images(root)
+    forget_digests(root)
+    assert "was prepared anew since" in check(settings, workdir)
+    assert check(settings, workdir, accept_changes=True) is None
+    trained_on.save(settings, workdir, DOMAINS)
+    now = noted(workdir)["datasets"]
+    assert now["source"]["digest"] == "", "it is of the data before"
+    assert now["target"]["digest"]
+
+
+def test_a_file_of_records_that_was_replaced_is_a_change(root, settings, workdir):
+    write_frames(root, [11, 12, 13])
+    for seed in range(3):
+        shutil.move(root / f"frames/1{seed + 1}.png", root / f"frames/{seed}.png")
+        shutil.move(root / f"masks/1{seed + 1}.png", root / f"masks/{seed}.png")
+    prepare(root, "other")
+    (other,) = root.glob("datasets/image_folder/other/1.0.0/*-train.array_record*")
+    (ours,) = root.glob("datasets/image_folder/source/1.0.0/*-train.array_record*")
+    shutil.copy(other, ours)
+    assert "as many images, but other content" in check(settings, workdir)
+    assert check(settings, workdir, accept_changes=True) is None
+    trained_on.save(settings, workdir, DOMAINS)
     assert check(settings, workdir) is None
 
 
@@ -471,6 +517,21 @@ def test_a_dataset_that_may_not_be_read_is_not_called_damaged(shelf):
         os.seteuid(0)
     assert "cannot be read (Permission denied)" in error
     assert "corrupt" not in error
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes rights away from another user")
+@pytest.mark.parametrize("closed", ["", "tiny", "tiny/source", "tiny/source/1.0.0"])
+def test_a_dataset_that_may_not_be_entered_is_not_called_missing(shelf, closed):
+    for path in (shelf, *shelf.parents):
+        if path.stat().st_uid == 0 and path != pathlib.Path("/"):
+            path.chmod(0o755)
+    (shelf / "datasets" / closed).chmod(0o000)
+    os.seteuid(65534)
+    try:
+        error = refusal(lambda: prepared.open_builder("datasets", "tiny/source"))
+    finally:
+        os.seteuid(0)
+    assert "datasets/tiny/source cannot be opened (Permission denied)" in error
 
 
 def test_no_message_of_ours_advises_to_delete():

@@ -9,6 +9,7 @@ A dataset is a folder DATA_DIR/NAME/VERSION with a dataset_info.json.
 """
 
 import difflib
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -34,8 +35,13 @@ class Part(NamedTuple):
 
 
 def find_version(data_dir: str, name: str) -> pathlib.Path | None:
-    """Finds the folder of a dataset's newest version; None if there is none."""
+    """Finds the folder of a dataset's newest version; None if there is none.
+
+    Raises:
+      UserError: if a folder of it may not be entered.
+    """
     root = pathlib.Path(data_dir).expanduser() / name
+    _check_may_be_opened(root)
     found = [path.parent for path in root.glob(f"*/{INFO_FILE}") if _is_version(path.parent)]
     return max(found, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
 
@@ -80,6 +86,20 @@ def open_builder(data_dir: str, name: str, *, field: str = "") -> tfds.core.Data
         return tfds.builder_from_directory(version)
     except (OSError, ValueError, KeyError, json_format.ParseError) as error:
         raise corrupt_description(version, error) from error
+
+
+def _check_may_be_opened(dataset: pathlib.Path) -> None:
+    """Refuses a dataset with a folder that may not be entered, so that it cannot be found."""
+    try:
+        for folder in filter(_is_version, dataset.iterdir()):
+            os.stat(os.path.join(folder, INFO_FILE))
+    except PermissionError as error:
+        raise UserError(
+            f"The dataset {dataset} cannot be opened ({describe(error)}): see to it that its "
+            "folders can be entered."
+        ) from error
+    except OSError:
+        return  # It is not there, as the caller reports.
 
 
 def corrupt_description(folder: pathlib.Path, error: Exception) -> UserError:

@@ -85,12 +85,13 @@ def save(settings: RunSettings, workdir: pathlib.Path, domains: Sequence[str]) -
     accepted = list(before[_ACCEPTED])
     datasets = {}
     for role, name, split, now in _list_now(settings, domains):
-        datasets[role] = {"dataset": name, "split": split, **now}
         change = _compare(before, workdir, role, name, split, now)
         if change:
-            accepted.append(
-                {"step": max(steps), "change": change, "before": before[_DOMAINS][role]}
-            )
+            then = before[_DOMAINS][role]
+            accepted.append({"step": max(steps), "change": change, "before": then})
+            if digests.is_lost(then, now):
+                now = {**now, "digest": then["digest"]}
+        datasets[role] = {"dataset": name, "split": split, **now}
     content = {_DOMAINS: datasets, _ACCEPTED: accepted}
     if content == before:
         return
@@ -167,11 +168,12 @@ def _compare(
         return ""
     try:
         change = digests.describe_change(then, now)
+        what = "lost its digests" if digests.is_lost(then, now) else "was prepared anew"
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(workdir, error) from error
     field = "config.evaluation.dataset" if role == _EVALUATION else f"config.data.{role}"
     since = f"since the run in {workdir} read it"
-    return f"{field}, {name}:{split}, was prepared anew {since} ({change})" if change else ""
+    return f"{field}, {name}:{split}, {what} {since} ({change})" if change else ""
 
 
 def _read(workdir: pathlib.Path) -> Content | None:

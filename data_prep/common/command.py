@@ -11,7 +11,7 @@ from absl import flags
 from alp_jax.command import flag_values
 from alp_jax.command.cli import EXIT_USER_ERROR, escape_what_cannot_be_shown
 from alp_jax.command.counter import count
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, printable
 from data_prep.common.workers import DEFAULT_WORKERS, MAX_WORKERS
 
 EXIT_INTERRUPTED = 130
@@ -33,7 +33,8 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
     """Parses the command line into the flags.
 
     Raises:
-        UserError: if an argument is not a flag, or the number of workers is out of range.
+        UserError: if an argument is not a flag, the number of workers is out of range, or the name
+            of the folder of datasets is not UTF-8.
         flags.Error: if a flag is unknown or its value cannot be parsed.
     """
     try:
@@ -43,6 +44,13 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         raise UserError(wrong) if wrong else error from None
     if extra:
         raise UserError(f"{extra[0]!r} is not a flag: write --name=value.")
+    try:
+        values.data_dir.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--data_dir is {printable(values.data_dir)}, which is not UTF-8, as names of files of "
+            "records must be: give another folder."
+        ) from None
     if not values.help and not 1 <= values.workers <= MAX_WORKERS:
         raise UserError(f"--workers is {values.workers}: expected 1 to {MAX_WORKERS}.")
 

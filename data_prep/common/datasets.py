@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import tensorflow_datasets as tfds
 from absl import logging
+from google.protobuf import json_format
 
 from alp_jax.data import digests, prepared, statistics
 from alp_jax.errors import UserError, shorten
@@ -38,8 +39,28 @@ def directory_of(
     data_dir: str | os.PathLike[str],
     config: tfds.core.BuilderConfig,
 ) -> pathlib.Path:
-    """Returns the directory of a configuration: DATA_DIR/NAME/CONFIG/VERSION."""
-    return pathlib.Path(data_dir, builder_cls.name, config.name, str(builder_cls.VERSION))
+    """Returns the directory of a configuration: DATA_DIR/NAME/CONFIG/VERSION.
+
+    Raises:
+        UserError: if it may not be entered, or a link leads out of DATA_DIR.
+    """
+    root = pathlib.Path(data_dir)
+    directory = root / builder_cls.name / config.name / str(builder_cls.VERSION)
+    for folder in (root, *reversed(directory.parents[:2]), directory):
+        try:
+            os.stat(os.path.join(folder, "."))  # Says whether it may be entered.
+            if folder == directory:
+                os.listdir(folder)
+        except PermissionError as error:
+            raise UserError(f"Cannot write in {folder}: {error.strerror}.") from error
+        except OSError:  # It is not there.
+            break
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise UserError(
+                f"{folder} leads out of {root}, to {folder.resolve()}, where datasets could "
+                "replace files of others: remove that link, or give another --data_dir."
+            )
+    return directory
 
 
 def read_counts(directory: pathlib.Path) -> dict[str, int] | None:
@@ -58,7 +79,13 @@ def read_counts(directory: pathlib.Path) -> dict[str, int] | None:
         files = [pathlib.Path(f) for split in splits.values() for f in split.filepaths]
         bad = [f.name for f in files if not (f.is_file() and f.stat().st_size)]
         fault = f"{shorten(bad, 2)} missing or empty" if bad else ""
-    except (OSError, ValueError, AttributeError, tfds.core.DatasetNotFoundError):
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        json_format.ParseError,
+        tfds.core.DatasetNotFoundError,
+    ):
         fault = f"{prepared.INFO_FILE} missing or damaged"
     if not counts or fault:
         raise incomplete(directory, fault or "it has no split")
@@ -69,10 +96,10 @@ def incomplete(directory: pathlib.Path, fault: str) -> UserError:
     """Creates the error about a directory NAME/CONFIG/VERSION that is no complete dataset."""
     name = directory.parents[1].name
     foreign = _find_foreign(directory)
-    if foreign:
+    if foreign or not _is_ours(directory):
+        why = f"as it holds {foreign[0]}" if foreign else f"as it has no {prepared.INFO_FILE} of it"
         return UserError(
-            f"{directory} exists but is not a dataset of {name}, as it holds {foreign[0]}: give "
-            "another --data_dir."
+            f"{directory} exists but is not a dataset of {name}, {why}: give another --data_dir."
         )
     return UserError(
         f"{directory} exists but is not a complete {name} dataset ({fault}): write it anew with "
@@ -88,6 +115,18 @@ def _find_foreign(directory: pathlib.Path) -> list[str]:
         for path in sorted(directory.iterdir())
         if path.is_dir() or not (path.name in _OUR_FILES or path.name.startswith(own))
     ]
+
+
+def _is_ours(directory: pathlib.Path) -> bool:
+    """Returns whether a directory holds a dataset that preparation wrote, even a damaged one.
+
+    Files of records tell, and so does a description that names the dataset.
+    """
+    name = directory.parents[1].name
+    try:
+        return bool(json.loads((directory / prepared.INFO_FILE).read_text())["name"] == name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return any(directory.glob(f"{name}-*.{FILE_FORMAT}-*-of-*"))
 
 
 def leftovers(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -162,7 +201,7 @@ def write(
             with contextlib.suppress(FileNotFoundError):
                 directory.rmdir()  # TFDS would take an empty directory for a dataset.
             return build(directory.parents[2])
-        if not replace or _find_foreign(directory):
+        if not replace or _find_foreign(directory) or not _is_ours(directory):
             raise incomplete(directory, "it is there already")
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=directory.parent) as staging:
             builder = build(pathlib.Path(staging))

@@ -62,4 +62,4 @@ class Tally:
         if self.pixels:
             statistics.write(folder, self.pixels)
         joined = {split: digests.digest(found.digests) for split, found in self._splits.items()}
-        digests.write(folder, joined)
+        digests.write(folder, digests.sample_files(folder, joined))

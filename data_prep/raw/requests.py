@@ -6,8 +6,9 @@ Synopsis:
   for change in list_changes(read_request(directory), request): ...    # "12 images more in train"
 
 The file `request.json` of a dataset holds the label map, the options, and for each pair the sizes,
-times and digests of its files. A file that has its size and time is taken for unchanged; one that
-has only its size, because the folder was copied for example, is read and compared by its digest.
+times and digests of its files. A file that has its size, times and inode is taken for unchanged;
+one that has only its size, because the folder was copied for example, or its content was changed
+and its time set back, is read and compared by its digest.
 """
 
 import dataclasses
@@ -33,11 +34,26 @@ _LISTED = 3
 
 @dataclasses.dataclass
 class Source:
-    """One raw file: its size, its time of change in nanoseconds, and the digest of its content."""
+    """One raw file, or one in an archive, whose times and inode stand for it.
+
+    Attributes:
+        num_bytes: its size.
+        time: when its content was changed, in nanoseconds, as programs can set it.
+        digest: of its content.
+        inode_time: when it was changed in any way, in nanoseconds; 0 in earlier requests.
+        inode: its number in the file system.
+    """
 
     num_bytes: int
     time: int
     digest: str = ""
+    inode_time: int = 0
+    inode: int = 0
+
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """What is the same as long as nobody touches the file."""
+        return self.time, self.inode_time, self.inode
 
 
 Sources = tuple[Source, Source | None]  # Of an image and its label.
@@ -123,11 +139,14 @@ def make_request(
         selection: the pairs of files.
         options: flag -> value, of flags that change the records and were given.
     """
-    archive_times = functools.cache(_time_of)
+    stamp_archive = functools.cache(_stamp)
 
     def look_at(file: RawFile) -> Source:
-        time = archive_times(file.root / file.archive) if file.archive else 0
-        return Source(file.num_bytes, time or _time_of(file.root / file.path))
+        if file.archive:
+            time, inode_time, inode = stamp_archive(file.root / file.archive)
+        else:
+            time, inode_time, inode = _stamp(file.root / file.path)
+        return Source(file.num_bytes, time, inode_time=inode_time, inode=inode)
 
     splits = {
         split: {
@@ -140,11 +159,12 @@ def make_request(
     return Request(place, RECIPE, dict(options), dict(layout.meanings), splits)
 
 
-def _time_of(path: pathlib.Path) -> int:
+def _stamp(path: pathlib.Path) -> tuple[int, int, int]:
     try:
-        return path.stat().st_mtime_ns
+        status = path.stat()
     except OSError:  # It is gone since it was listed; reading it says so.
-        return 0
+        return 0, 0, 0
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def list_changes(
@@ -228,7 +248,7 @@ def _is_same(then: Source | None, now: Source | None, file: RawFile | None) -> b
         return then is now
     if then.num_bytes != now.num_bytes:
         return False
-    if then.time == now.time or not then.digest:
+    if then.stamp == now.stamp or not then.digest:
         return True
     try:
         return then.digest == digest([file.read()])

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -88,14 +89,32 @@ def move(folder):
     shutil.copytree(folder.root / "moved", folder.root / "frames")
 
 
+def move_with_times(folder):
+    (folder.root / "masks").rename(folder.root / "moved")
+    shutil.copytree(folder.root / "moved", folder.root / "masks", copy_function=shutil.copy2)
+
+
+def forget_inodes(folder):
+    """Turns the request into one of an earlier version."""
+    path = folder.version / datasets.REQUEST_FILE
+    fields = json.loads(path.read_text())
+    for pairs in fields["splits"].values():
+        for sources in pairs.values():
+            for source in sources:
+                del source["inode_time"], source["inode"]
+    path.write_text(json.dumps(fields))
+
+
 def rename_map(folder):
     folder.map = {key: folder.map[key] for key in ("1", "2", "3")}
 
 
-@pytest.mark.parametrize("change", [lambda _: None, touch, move, rename_map])
+@pytest.mark.parametrize(
+    "change", [lambda _: None, touch, move, move_with_times, forget_inodes, rename_map]
+)
 def test_the_same_is_already_there(folder, capsys, change):
-    before = folder.listing()
     change(folder)
+    before = folder.listing()
     assert folder.prepare("--skip_bad", "--workers=2") == 0
     output = capsys.readouterr().out
     assert (
@@ -161,6 +180,23 @@ def correct_a_label_to_the_same_size(folder):
     os.utime(path, (1, 1))
 
 
+def keep_times(change):
+    """Changes files of the same size and sets their times back, as programs that unpack do."""
+
+    def make(folder):
+        times = {path: path.stat().st_mtime_ns for path in folder.root.glob("*/*.png")}
+        change(folder)
+        for path, time in times.items():
+            os.utime(path, ns=(time, time))
+
+    return make
+
+
+@keep_times
+def correct_an_image_in_place(folder):
+    correct_a_label_to_the_same_size(folder)
+
+
 DIFFERENCES = {
     "label map": (correct_map, "the label map differs: 2 car -> sidewalk"),
     "ignored": (correct_an_ignored_value, "the label map differs: 3 ignore -> sky"),
@@ -170,6 +206,7 @@ DIFFERENCES = {
     "files added": (lambda f: (f.add(7), f.add(8)), "2 images more (7, 8) in train"),
     "files gone": (take_an_image_away, "1 image fewer (1) in train"),
     "label changed": (correct_a_label, "1 label with other content (1) in train"),
+    "same size and time": (correct_an_image_in_place, "1 image with other content (1) in train"),
     "same size": (correct_a_label_to_the_same_size, "1 image with other content (1) in train"),
 }
 
@@ -213,6 +250,20 @@ def test_another_folder_is_a_difference(folder, capsys):
         raw.write(other.root / "frames", {f"{seed}.png": raw.png(raw.rgb(seed + 9))})
     assert folder.prepare(f"--images={other.root / 'frames'}") == 2
     assert "3 images with other content (0, 1, 2) in train" in error_of(capsys)
+
+
+def test_swapped_labels_of_one_size_and_time_are_a_difference(tmp_path, capsys):
+    folder = Folder(tmp_path)
+    masks = tmp_path / "masks"
+    for path in masks.glob("*.png"):
+        cv2.imwrite(str(path.with_suffix(".bmp")), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        path.unlink()
+        os.utime(path.with_suffix(".bmp"), (1, 1))
+    assert folder.prepare() == 0
+    for name, other in (("0", "swapped"), ("1", "0"), ("swapped", "1")):
+        (masks / f"{name}.bmp").rename(masks / f"{other}.bmp")
+    assert folder.prepare() == 2
+    assert "2 labels with other content (0, 1) in train" in error_of(capsys)
 
 
 def test_labels_that_were_not_there_are_a_difference(tmp_path, capsys):
@@ -331,6 +382,80 @@ def test_a_failed_preparation_leaves_other_configurations(tmp_path):
     raw.write(tmp_path / "raw", {"images/00001.png": b""})
     assert GTA5.main(["gta5", "--workers=1", "--size=9,9", *places]) == 2
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# Folders of others.
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "image_folder-notes"])
+def test_a_folder_with_names_of_ours_is_not_replaced(tmp_path, capsys, name):
+    folder = Folder(tmp_path)
+    raw.write(folder.version, {name: b'{"name": "mine"}'})
+    before = folder.listing()
+    for flags in ([], ["--replace"]):
+        assert folder.prepare(*flags) == 2
+        error = error_of(capsys)
+        assert "is not a dataset of image_folder, as it has no dataset_info.json" in error
+        assert "give another --data_dir" in error
+        assert folder.listing() == before
+
+
+@pytest.mark.parametrize("info", [None, b"{"])
+def test_a_damaged_dataset_is_replaced(folder, info):
+    (folder.version / "dataset_info.json").unlink()
+    if info:
+        (folder.version / "dataset_info.json").write_bytes(info)
+    assert folder.prepare() == 2
+    assert folder.prepare("--replace") == 0
+    assert len(folder.records()) == 3
+
+
+@pytest.mark.parametrize("link", ["", "mine", "mine/1.0.0"])
+def test_a_link_that_leads_out_is_refused(tmp_path, capsys, link):
+    folder = Folder(tmp_path)
+    (tmp_path / "user").mkdir()
+    place = tmp_path / "datasets/image_folder" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "user")
+    for flags in ([], ["--replace"]):
+        assert folder.prepare(*flags) == 2
+        assert f"{place} leads out of {tmp_path / 'datasets'}" in error_of(capsys)
+    assert not list((tmp_path / "user").iterdir())
+
+
+@pytest.mark.parametrize("flag", ["images", "labels"])
+def test_datasets_in_the_input_are_refused(tmp_path, capsys, flag):
+    folder = Folder(tmp_path)
+    inner = tmp_path / {"images": "frames", "labels": "masks"}[flag] / "datasets"
+    assert folder.prepare(f"--data_dir={inner}") == 2
+    assert f"lies in the input of --{flag}" in error_of(capsys)
+    assert not inner.exists()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("closed", ["", "image_folder", "image_folder/mine/1.0.0"])
+def test_a_folder_that_may_not_be_entered_is_one_sentence(folder, capsys, closed, replace):
+    place = folder.root / "datasets" / closed
+    for path in (folder.root, *folder.root.parents[:2]):
+        path.chmod(0o755)
+    (folder.root / "map.json").chmod(0o666)
+    place.chmod(0)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+    try:
+        assert folder.prepare(*["--replace"] * replace) == 2
+    finally:
+        os.seteuid(os.getuid())
+        place.chmod(0o755)
+    assert f"Cannot write in {place}: Permission denied." in error_of(capsys)
+
+
+def test_a_data_dir_that_is_not_utf_8_is_one_sentence(tmp_path, capsys):
+    folder = Folder(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert folder.prepare(f"--data_dir={tmp_path}/d\udcff") == 2
+    assert r"/d\xff, which is not UTF-8" in error_of(capsys)
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "map.json"] == before
 
 
 # Splits.
