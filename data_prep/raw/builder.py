@@ -106,7 +106,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
     @property
     def labels(self) -> Labels:
         """The labels that were written."""
-        return Labels(self.builder_config.layout, self._tally.pixels)
+        return Labels(self.builder_config.layout, self._tally.pixels, self._tally.names)
 
     @classmethod
     def config_for(cls, layout: Layout, size: tuple[int, int] | None) -> RawConfig:
@@ -181,7 +181,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             example: Example = {"name": record.name, "image": record.image}
             if record.label is not None:
                 example["label"] = record.label
-            self._tally.add(split, record.digest, record.pixels)
+            self._tally.add(split, record.digest, record.pixels, record.name)
             yield index, example
             index += 1
         if index == 0:
