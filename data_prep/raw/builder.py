@@ -26,6 +26,7 @@ from alp_jax.errors import UserError
 from data_prep.common.datasets import FILE_FORMAT
 from data_prep.common.tally import Tally
 from data_prep.common.workers import WorkerPool
+from data_prep.raw import unreadable
 from data_prep.raw.files import RawFiles
 from data_prep.raw.images import RESIZING_FILTER
 from data_prep.raw.layout import Fault, Layout, Pair, Selection
@@ -148,7 +149,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, Example]]]:
         layout = self.builder_config.layout
-        selection = self._selection or layout.select(RawFiles(dl_manager.manual_dir))
+        selection = self._selection or unreadable.select(layout, RawFiles(dl_manager.manual_dir))
         if not self._skip_bad:
             selection.check_partners()
         self.faults += selection.faults
