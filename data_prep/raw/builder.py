@@ -176,8 +176,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             self.faults += record.faults
             if record.faults:
                 continue
-            if record.remark:
-                self.remarks.append(record.remark)
+            self.remarks += record.remarks
             self.keys |= record.keys
             example: Example = {"name": record.name, "image": record.image}
             if record.label is not None:

@@ -65,7 +65,7 @@ def check(
             tally = tallies[item.config.name]
             tally.add(item.split, record.digest, record.pixels, record.name)
             faults |= {(fault.file, fault.kind): fault for fault in record.faults}
-            remarks += [record.remark] if record.remark else []
+            remarks += record.remarks
             keys |= record.keys
             advance()
     for heading, lines in group_remarks(remarks).items():

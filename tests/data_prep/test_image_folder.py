@@ -285,6 +285,17 @@ def test_what_cannot_be_read_is_a_fault(tmp_path, capsys, monkeypatch, name):
     assert UNREADABLE[name] in capsys.readouterr().out
 
 
+def test_what_cannot_be_read_among_labels_is_a_fault(tmp_path, capsys):
+    masks = {"a.png": raw.png(raw.values(0, np.array([7, 26])))}
+    label_map = {"7": "road", "26": "car"}
+    assert prepare_labels(tmp_path, label_map, masks, "--check") == 0
+    (tmp_path / "masks" / "gone").symlink_to("nowhere")
+    assert prepare_labels(tmp_path, label_map, masks, "--check") == 1
+    assert f"{tmp_path / 'masks' / 'gone'} is a link to nothing" in capsys.readouterr().out
+    assert prepare_labels(tmp_path, label_map, masks) == 2
+    assert "There are links to nothing: 1 (" in error_of(capsys)
+
+
 def test_a_raw_file_beside_its_jpeg_is_no_fault(tmp_path, capsys):
     raw.write(tmp_path / "frames", {"a.jpg": raw.jpeg(raw.rgb(0)), "a.NEF": b"", "b.heic": b""})
     assert run(tmp_path, "--name=mine", "--check", "--pairs=*.jpg") == 0
