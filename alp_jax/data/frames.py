@@ -36,7 +36,7 @@ OTHER_ENDING = "not images or videos by their ending"
 FURTHER_PICTURES = "further pictures in files of which the main one is taken"
 NOT_SEARCHED = "folders that the pattern does not search"
 
-_TRIED_ENDINGS = (*images.ENDINGS, *images.RAW_ENDINGS, "heic", "heif")
+_TRIED_ENDINGS = (*images.ENDINGS, *images.UNREAD_ENDINGS)
 _EXPECTED = f"images ({', '.join(images.ENDINGS)}) or videos ({', '.join(VIDEO_ENDINGS)})"
 _THREADS = 8  # That look into files; on a network drive each look waits.
 

@@ -20,6 +20,8 @@ from alp_jax.data.opening import decoding, open_image, open_pictures
 ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "avif")
 # Of raw files of cameras, of which Pillow would read the small preview.
 RAW_ENDINGS = ("dng", "nef", "nrw", "cr2", "cr3", "arw", "raf", "orf", "rw2", "pef", "srw")
+# Of images that are not read.
+UNREAD_ENDINGS = (*RAW_ENDINGS, "heic", "heif")
 
 
 def is_plain_rgb(data: bytes, image: Image.Image, *, upright: bool) -> bool:

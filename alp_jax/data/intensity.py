@@ -113,6 +113,14 @@ def reduce(values: np.ndarray, intensity: Intensity | None) -> np.ndarray:
     return ((inside * 255 + scale // 2) // scale).astype(np.uint8)
 
 
+def share_outside(values: np.ndarray, intensity: Intensity | None) -> float:
+    """Returns the share of values beyond the limits, which `reduce` cuts off: 0 to 1."""
+    if intensity is None or intensity.limits is None:
+        return 0.0
+    low, high = intensity.limits
+    return float(np.mean((values < low) | (values > high)))
+
+
 def _check_lossless(values: np.ndarray) -> None:
     levels = np.flatnonzero(np.bincount(values.ravel(), minlength=1))
     kept = len(np.unique(levels >> 8))

@@ -108,19 +108,23 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        first: dict[str, Any] = {}
+        first: dict[Any, Any] = {}
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 continue  # construct_mapping below refuses it.
-            if str(key) in first:
-                other = first[str(key)]
-                same = f"the key {key!r} is there twice"
-                _refuse(
-                    key_node.start_mark,
-                    same if key == other else f"{key!r} and {other!r} are one key",
-                )
-            first[str(key)] = key
+            # "1" is the same text as 1; true and 1.0 are equal to 1 in a dict of Python.
+            for form in (str(key), key):
+                if form in first:
+                    other = first[form]
+                    same = type(key) is type(other) and key == other
+                    problem = (
+                        f"the key {key!r} is there twice"
+                        if same
+                        else f"{_show(key)} and {_show(other)} are one key"
+                    )
+                    _refuse(key_node.start_mark, problem)
+            first |= {str(key): key, key: key}
         content: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return content
 
@@ -141,6 +145,11 @@ def _check_plain(node: yaml.ScalarNode) -> None:
             else f"write {value} if that is meant, or put a text in quotes"
         )
         _refuse(node.start_mark, f"YAML reads {text} as {value}: {remedy}")
+
+
+def _show(key: Any) -> str:
+    """Shows a key as YAML writes it."""
+    return str(key).lower() if isinstance(key, bool) else repr(key)
 
 
 def _refuse(mark: Any, problem: str) -> NoReturn:

@@ -27,6 +27,7 @@ def count_values(label: np.ndarray) -> np.ndarray:
 class _Split:
     digests: list[bytes] = dataclasses.field(default_factory=list)
     pixels: list[np.ndarray] = dataclasses.field(default_factory=list)
+    names: list[str] = dataclasses.field(default_factory=list)
 
 
 class Tally:
@@ -35,18 +36,20 @@ class Tally:
     def __init__(self) -> None:
         self._splits: dict[str, _Split] = {}
 
-    def add(self, split: str, digest: str, pixels: np.ndarray | None) -> None:
+    def add(self, split: str, digest: str, pixels: np.ndarray | None, name: str = "") -> None:
         """Adds the next record.
 
         Args:
             split: its split.
             digest: of its content (`alp_jax.data.digests.digest`).
             pixels: [256] pixels of each label value; None without label.
+            name: name of the record.
         """
         collected = self._splits.setdefault(split, _Split())
         collected.digests.append(digest.encode())
         if pixels is not None:
             collected.pixels.append(pixels)
+            collected.names.append(name)
 
     @property
     def pixels(self) -> Mapping[str, np.ndarray]:
@@ -56,6 +59,11 @@ class Tally:
             for split, collected in self._splits.items()
             if collected.pixels
         }
+
+    @property
+    def names(self) -> Mapping[str, list[str]]:
+        """Names of the records in `pixels`, in the same order."""
+        return {split: found.names for split, found in self._splits.items() if found.pixels}
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes class frequencies and digests into the folder of the dataset."""

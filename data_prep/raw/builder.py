@@ -26,6 +26,7 @@ from alp_jax.errors import UserError
 from data_prep.common.datasets import FILE_FORMAT
 from data_prep.common.tally import Tally
 from data_prep.common.workers import WorkerPool
+from data_prep.raw import unreadable
 from data_prep.raw.files import RawFiles
 from data_prep.raw.images import RESIZING_FILTER
 from data_prep.raw.layout import Fault, Layout, Pair, Selection
@@ -106,7 +107,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
     @property
     def labels(self) -> Labels:
         """The labels that were written."""
-        return Labels(self.builder_config.layout, self._tally.pixels)
+        return Labels(self.builder_config.layout, self._tally.pixels, self._tally.names)
 
     @classmethod
     def config_for(cls, layout: Layout, size: tuple[int, int] | None) -> RawConfig:
@@ -148,7 +149,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, Example]]]:
         layout = self.builder_config.layout
-        selection = self._selection or layout.select(RawFiles(dl_manager.manual_dir))
+        selection = self._selection or unreadable.select(layout, RawFiles(dl_manager.manual_dir))
         if not self._skip_bad:
             selection.check_partners()
         self.faults += selection.faults
@@ -175,13 +176,12 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
             self.faults += record.faults
             if record.faults:
                 continue
-            if record.remark:
-                self.remarks.append(record.remark)
+            self.remarks += record.remarks
             self.keys |= record.keys
             example: Example = {"name": record.name, "image": record.image}
             if record.label is not None:
                 example["label"] = record.label
-            self._tally.add(split, record.digest, record.pixels)
+            self._tally.add(split, record.digest, record.pixels, record.name)
             yield index, example
             index += 1
         if index == 0:

@@ -62,16 +62,20 @@ def check(
     ):
         pieces = [(item.config.recipe(item.split), item.pair) for item in work]
         for item, record in zip(work, pool.map(_check_work, pieces), strict=True):
-            tallies[item.config.name].add(item.split, record.digest, record.pixels)
+            tally = tallies[item.config.name]
+            tally.add(item.split, record.digest, record.pixels, record.name)
             faults |= {(fault.file, fault.kind): fault for fault in record.faults}
-            remarks += [record.remark] if record.remark else []
+            remarks += record.remarks
             keys |= record.keys
             advance()
     for heading, lines in group_remarks(remarks).items():
         _print_group(heading, lines)
     for config, _ in selections:
         print_keys(config.layout, keys)
-    labels = [Labels(config.layout, tallies[config.name].pixels) for config in configs]
+    labels = [
+        Labels(config.layout, tally.pixels, tally.names)
+        for config, tally in ((config, tallies[config.name]) for config in configs)
+    ]
     return _print_outcome(list(faults.values()), labels)
 
 

@@ -6,9 +6,9 @@ import pathlib
 from alp_jax.data.class_names import find_near
 from alp_jax.data.labels import LabelTable, load_label_set
 from alp_jax.errors import UserError, shorten
-from data_prep.raw import videos
+from data_prep.raw import unreadable, videos
 from data_prep.raw.files import RawFiles
-from data_prep.raw.layout import Layout, Pair, Selection, Split
+from data_prep.raw.layout import Fault, Layout, Pair, Selection, Split
 from data_prep.raw.name_pairs import (
     EXAMPLES,
     SAME_NAMES,
@@ -58,6 +58,7 @@ class FolderLayout(Layout):
             selection.check_partners()
             raise self.nothing_found(files)
         selection.pairs[self.split] = pairs
+        selection.faults += self._find_unreadable(files, labels, paired)
         size = Split().describe_count(self.split, [pair.name for pair in pairs])
         selection.notes += [size, *self._describe_others(files, labels)]
         if labels is None and paired.labels:
@@ -68,6 +69,21 @@ class FolderLayout(Layout):
             selection.notes.append(selection.remedy)
         selection.notes += [] if self.table is None else describe_classes(self.table)
         return selection
+
+    def _find_unreadable(
+        self, files: RawFiles, labels: RawFiles | None, paired: Paired
+    ) -> list[Fault]:
+        """Lists images of kinds that are not read, and what in the labels' folder cannot be."""
+        faults = []
+        if len(self.rule.image.endings) > 1:  # Otherwise the user wants one kind only.
+            # A camera may store an image twice: as a raw file and as JPEG.
+            faults += unreadable.find_images(
+                files,
+                lambda name: name not in paired.images and self.rule.image.split(name) is not None,
+            )
+        if labels is not None and labels is not files:
+            faults += unreadable.find_faults(labels, f"{labels.root}/")
+        return faults
 
     def _check_found(self, paired: Paired, files: RawFiles, labels: RawFiles | None) -> None:
         """Refuses folders in which nothing is an image, or nothing a label.

@@ -5,13 +5,15 @@ from PIL import Image
 
 from alp_jax.data import images, opening
 from alp_jax.data.image_files import PNG_GREY, PNG_PALETTE, PNG_RGB, ImageError, describe_png
-from alp_jax.data.intensity import LossError
+from alp_jax.data.intensity import LossError, has_16_bits, read_16_bits, share_outside
 from alp_jax.data.pipeline import RESAMPLING, resize
 from data_prep.common.png import encode_png
 from data_prep.raw.layout import REPLACE, Decoding, FaultError
 
 __all__ = ["PNG_GREY", "PNG_PALETTE", "PNG_RGB", "describe_png", "open_image"]
 
+OUTSIDE = "images with most values outside --intensity"
+_MOST = 0.5
 RESIZING_FILTER = "bicubic"  # A key of alp_jax.data.pipeline.RESAMPLING.
 
 
@@ -60,3 +62,22 @@ def to_rgb_file(
     if size is not None:
         pixels = resize(np.ascontiguousarray(pixels), size, RESAMPLING[RESIZING_FILTER])
     return encode_png(pixels), original
+
+
+def describe_outside(data: bytes, decoding: Decoding) -> str:
+    """Describes a decodable image with most values beyond the chosen limits; "" for any other."""
+    chosen = decoding.intensity
+    if chosen is None or chosen.limits is None:
+        return ""
+    image = open_image(data)
+    if not has_16_bits(data, image):
+        return ""
+    values = read_16_bits(data, image)
+    share = share_outside(values, chosen)
+    if share <= _MOST:
+        return ""
+    low, high = chosen.limits
+    return (
+        f"has {100 * share:.1f} % of its values outside {low} to {high}, as they go from "
+        f"{values.min()} to {values.max()}"
+    )

@@ -233,8 +233,9 @@ def number_classes(path: str, entries: Mapping[Any, Any]) -> dict[str, int]:
     for key, name in entries.items():
         if name == IGNORE:
             continue
-        if not is_class_name(name):
-            ignore = find_near(name, [IGNORE]) if isinstance(name, str) else None
+        is_ignore = isinstance(name, str) and name.strip().casefold() == IGNORE
+        if is_ignore or not is_class_name(name):
+            ignore = is_ignore or (isinstance(name, str) and find_near(name, [IGNORE]))
             hint = "did you mean ignore? " if ignore else ""
             raise UserError(
                 f"{path} gives {key} the class {name!r}: {hint}It must be ignore or a name of "

@@ -170,7 +170,7 @@ class Selection:
 
     Attributes:
         pairs: split -> its pairs, in the order of their names; without missing splits.
-        faults: images without label and labels without image.
+        faults: images without label, labels without image, what cannot be read.
         notes: messages for the user: the size of each split, splits that are left out.
         remedy: what to do about the faults; by default, to add what is missing.
     """
@@ -181,7 +181,7 @@ class Selection:
     remedy: str = "add what is missing"
 
     def check_partners(self) -> None:
-        """Refuses images without label and labels without image.
+        """Refuses images without label, labels without image, and what cannot be read.
 
         Raises:
             UserError: if there is one.
@@ -195,7 +195,9 @@ class Selection:
             more = "; --check lists all, and --skip_bad leaves these out"
             if not any(self.pairs.values()):  # Nothing would be left.
                 more = ", as no image has a label"
-            raise UserError(f"There are {' and '.join(texts)}: {self.remedy}{more}.")
+            remedies = [self.remedy if f.remedy == REPLACE else f.remedy for f in self.faults]
+            remedy = ", and ".join(dict.fromkeys(remedies))
+            raise UserError(f"There are {' and '.join(texts)}: {remedy}{more}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

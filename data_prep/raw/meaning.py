@@ -13,12 +13,12 @@ sound files with a wrong meaning. Their numbers tell them apart.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from alp_jax.data.labels import CITYSCAPES_TABLE, IGNORE_LABEL, LabelTable, load_label_set
-from alp_jax.errors import shorten
+from alp_jax.errors import printable, shorten
 from data_prep.common.text import count
 from data_prep.raw.layout import Layout
 from data_prep.raw.named_maps import LABEL_IDS, TRAIN_IDS
@@ -28,6 +28,10 @@ _UNITS = 10_000  # Shares are shown in hundredths of a percent.
 _TRAIN_IDS = frozenset({*range(19), IGNORE_LABEL})
 # Label ids of no class, which in train ids are road, sidewalk, building and wall.
 _VOID_IDS = frozenset({0, 1, 2, 3})
+# Traffic sign is 20; vegetation, sky, people and vehicles are beyond.
+_LAST_BEFORE_VEGETATION = 20
+# Vegetation, sky and car as train ids.
+_COMMON_TRAIN_IDS = (8, 10, 13)
 _MOSTLY = 0.9
 
 
@@ -38,10 +42,12 @@ class Labels:
     Attributes:
         layout: of the configuration.
         pixels: split -> [N, 256] pixels of each stored value in each record.
+        names: split -> names of these records; nothing if unknown.
     """
 
     layout: Layout
     pixels: Mapping[str, np.ndarray]
+    names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def table(self) -> LabelTable:
@@ -145,7 +151,48 @@ class Labels:
             )
         for split, pixels in self.pixels.items():
             doubts += self._doubt_split(split, pixels)
+            if self.layout.assumes_label_ids:
+                doubts += self._doubt_records(split, pixels)
+        if self.layout.assumes_label_ids:
+            doubts += self._doubt_scheme(values)
         return doubts
+
+    def _doubt_scheme(self, values: list[int]) -> list[str]:
+        """Doubts label ids without any of the classes that nearly every street has."""
+        known = [value for value in values if value != IGNORE_LABEL]
+        if len(known) < 3 or max(known) > _LAST_BEFORE_VEGETATION or self.find_fault():
+            return []
+        start = (
+            f"The labels hold only the values {_list(values)}, and are read as Cityscapes label "
+            f"ids ({self._name(known[:3])}, ...), but "
+        )
+        if set(values) <= _TRAIN_IDS:
+            names = load_label_set("cityscapes_19").names
+            shown = ", ".join(f"{value} is {names[value]}" for value in known[:3])
+            return [f"{start}they may as well be train ids ({shown}, ...): {self._remedy()}."]
+        if len(known) < 4:
+            return []
+        return [
+            f"{start}no pixel is vegetation (21), sky (23) or car (26), as if they had other "
+            f"numbers, such as those of PASCAL VOC or train ids + 1: {self._remedy()}."
+        ]
+
+    def _doubt_records(self, split: str, pixels: np.ndarray) -> list[str]:
+        """Doubts labels that look like train ids among others that hold label ids."""
+        there = pixels > 0
+        is_train_id = np.isin(np.arange(256), list(_TRAIN_IDS))
+        beyond = there[:, ~is_train_id].any(axis=1)
+        alike = ~beyond & there[:, 0] & there[:, _COMMON_TRAIN_IDS].any(axis=1)
+        if not alike.any() or not beyond.any():
+            return []
+        number = int(np.count_nonzero(alike))
+        names = self.names.get(split, ())
+        first = f" (the first is {printable(names[int(np.argmax(alike))])})" if names else ""
+        return [
+            f"{number:,} of {count(len(pixels), 'label')} in {split}{first} look like Cityscapes "
+            "train ids, as they hold 0 and no value above 18, but others hold label ids, as which "
+            f"all are read: do they hold the same kind of values? If so, {self._remedy()}."
+        ]
 
     def _doubt_split(self, split: str, pixels: np.ndarray) -> list[str]:
         is_class = np.isin(np.arange(256), list(self.table.names))

@@ -16,6 +16,7 @@ from alp_jax.errors import UserError, shorten
 from data_prep.common import command, datasets
 from data_prep.common.text import count, print_lines
 from data_prep.common.workers import WorkerPool
+from data_prep.raw import unreadable
 from data_prep.raw.builder import RawBuilder, RawConfig
 from data_prep.raw.files import RawFiles
 from data_prep.raw.identical import describe_identical
@@ -44,7 +45,7 @@ def select(files: RawFiles, configs: Sequence[RawConfig], *, may_leave_out: bool
     absent: list[tuple[RawConfig, NothingFoundError]] = []
     for config in configs:
         try:
-            selections.append((config, config.layout.select(files)))
+            selections.append((config, unreadable.select(config.layout, files)))
         except NothingFoundError as error:
             absent.append((config, error))
     if absent and not (may_leave_out and selections):

@@ -12,7 +12,7 @@ from data_prep.common.png import encode_png
 from data_prep.common.tally import count_values
 from data_prep.raw.files import RawFile
 from data_prep.raw.geometry import OTHER_SIZE, fit_label
-from data_prep.raw.images import to_rgb_file
+from data_prep.raw.images import OUTSIDE, describe_outside, to_rgb_file
 from data_prep.raw.layout import Decoding, Fault, FaultError, LabelReader, MapReader, Pair
 
 
@@ -41,7 +41,7 @@ class Record:
         image: PNG or JPEG file, 8-bit RGB.
         label: PNG file, 8-bit grey, with stored values; None for a pair without label.
         faults: faults of the files.
-        remark: heading and sentence of a remark about the pair; None if there is none.
+        remarks: heading and sentence of each remark about the pair.
         keys: keys of a user's label map that the label holds.
         pixels: [256] pixels of each value of the label; None for a pair without label.
         digest: of the content.
@@ -52,7 +52,7 @@ class Record:
     image: bytes
     label: bytes | None
     faults: tuple[Fault, ...] = ()
-    remark: tuple[str, str] | None = None
+    remarks: tuple[tuple[str, str], ...] = ()
     keys: frozenset[str] = frozenset()
     pixels: np.ndarray | None = dataclasses.field(default=None, compare=False)
     digest: str = ""
@@ -63,12 +63,15 @@ def make_record(recipe: Recipe, pair: Pair) -> Record:
     """Converts a pair to a record; faults of the files are listed in it, and never raised."""
     faults: list[Fault] = []
     image, image_size = b"", None
-    label, pixels, remark, keys = None, None, None, frozenset[str]()
+    label, pixels, keys = None, None, frozenset[str]()
+    remarks: list[tuple[str, str]] = []
     data = label_data = b""
     try:
         _check_name(pair.name)
         data = _read(pair.image)
         image, image_size = to_rgb_file(data, recipe.image_size, recipe.decoding)
+        outside = describe_outside(data, recipe.decoding)
+        remarks += [(OUTSIDE, f"{pair.image} {outside}")] if outside else []
     except FaultError as error:
         faults.append(error.of(pair.image))
     if pair.label is not None:
@@ -77,14 +80,17 @@ def make_record(recipe: Recipe, pair: Pair) -> Record:
             ids, keys = _read_label(recipe, label_data)
             if image_size is not None:
                 ids, heading = fit_label(ids, label_data, data, image_size, recipe.decoding)
-                remark = (heading, _remark(heading, pair, image_size, ids)) if heading else None
+                if heading:
+                    remarks.append((heading, _remark(heading, pair, image_size, ids)))
             label, pixels = _encode_label(ids, recipe.label_size)
         except FaultError as error:
             faults.append(error.of(pair.label))
     of_files = (digest([data]), digest([label_data]) if pair.label else "")
     of_image = of_files[0] if image is data else digest([image])
     content = digest([os.fsencode(pair.name), of_image.encode(), label or b""])
-    return Record(pair.name, image, label, tuple(faults), remark, keys, pixels, content, of_files)
+    return Record(
+        pair.name, image, label, tuple(faults), tuple(remarks), keys, pixels, content, of_files
+    )
 
 
 def _read_label(recipe: Recipe, data: bytes) -> tuple[np.ndarray, frozenset[str]]:

@@ -1,6 +1,8 @@
 """Anyone's images: formats, modes and sizes; labels with a map of values or colours."""
 
 import json
+import os
+import socket
 
 import cv2
 import numpy as np
@@ -242,3 +244,61 @@ def test_wrong_input(tmp_path, capsys, arguments, words):
     assert run(tmp_path, *arguments) == 2
     assert words in error_of(capsys)
     assert not (tmp_path / "datasets").exists()
+
+
+UNREADABLE = {
+    "phone.HEIC": "phone.HEIC is an image of a kind that is not read (HEIC)",
+    "day/camera.NEF": "day/camera.NEF is an image of a kind that is not read (NEF)",
+    "gone.png": "gone.png is a link to nothing",
+    "gone": "gone is a link to nothing",
+    "socket.png": "socket.png is neither a file nor a folder (socket)",
+}
+
+
+def write_unreadable(root, name):
+    raw.write(root / "frames", {"a.png": raw.png(raw.rgb(0)), "b.png": raw.png(raw.rgb(1))})
+    path = root / "frames" / name
+    path.parent.mkdir(exist_ok=True)
+    if name.startswith("gone"):
+        path.symlink_to("nowhere")
+    elif name.startswith("socket"):
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(os.path.relpath(path))
+    else:
+        path.write_bytes(b"content")
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_a_fault(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_unreadable(tmp_path, name)
+    assert run(tmp_path, "--name=mine", "--check") == 1
+    output = capsys.readouterr().out
+    assert UNREADABLE[name] in output
+    assert "Something is wrong with 1 file" in output
+    assert run(tmp_path, "--name=mine") == 2
+    message = error_of(capsys)
+    assert f"1 ({name})" in message
+    assert "--skip_bad leaves these out" in message
+    assert not (tmp_path / "datasets").exists()
+    assert run(tmp_path, "--name=mine", "--skip_bad") == 0
+    assert UNREADABLE[name] in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_among_labels_is_a_fault(tmp_path, capsys):
+    masks = {"a.png": raw.png(raw.values(0, np.array([7, 26])))}
+    label_map = {"7": "road", "26": "car"}
+    assert prepare_labels(tmp_path, label_map, masks, "--check") == 0
+    (tmp_path / "masks" / "gone").symlink_to("nowhere")
+    assert prepare_labels(tmp_path, label_map, masks, "--check") == 1
+    assert f"{tmp_path / 'masks' / 'gone'} is a link to nothing" in capsys.readouterr().out
+    assert prepare_labels(tmp_path, label_map, masks) == 2
+    assert "There are links to nothing: 1 (" in error_of(capsys)
+
+
+def test_a_raw_file_beside_its_jpeg_is_no_fault(tmp_path, capsys):
+    raw.write(tmp_path / "frames", {"a.jpg": raw.jpeg(raw.rgb(0)), "a.NEF": b"", "b.heic": b""})
+    assert run(tmp_path, "--name=mine", "--check", "--pairs=*.jpg") == 0
+    (tmp_path / "frames" / "b.heic").unlink()
+    assert run(tmp_path, "--name=mine") == 0
+    assert "Other files, which are not read: 1 (a.NEF)." in capsys.readouterr().out

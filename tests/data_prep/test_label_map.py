@@ -50,6 +50,8 @@ def test_classes_are_numbered_as_they_come_and_255_may_be_one(tmp_path):
         ('{"1": "_road"}', "beginning with a letter or digit; write another"),
         ('{"1": ""}', "gives 1 the class ''"),
         ('{"1": "ignore "}', "gives 1 the class 'ignore ': did you mean ignore?"),
+        ('{"1": "Ignore", "2": "car"}', "gives 1 the class 'Ignore': did you mean ignore?"),
+        ('{"1": "car", "2": "IGNORE"}', "gives 2 the class 'IGNORE': did you mean ignore?"),
         ('{"1": 7}', "gives 1 the class 7"),
         ('{"1": "ignore", "default": "ignore"}', "names 0 classes: expected 1 to 255"),
         (json.dumps({i: f"c{i}" for i in range(256)}), "names 256 classes"),
@@ -95,7 +97,7 @@ def test_wrong_yaml_maps(tmp_path, text, words):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(UserError, match=r"must be a \.json or \.yaml file, CVAT's"):
+    with pytest.raises(UserError, match=r"expected a \.json or \.yaml file, CVAT's"):
         load(tmp_path, "{}", "map.csv")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         load_label_map(str(tmp_path / "map.json"))

@@ -157,6 +157,44 @@ def test_doubtful_labels_are_prepared_with_a_warning(tmp_path, capsys, masks, la
         assert words in warning
 
 
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ([5, 8, 10, 13, 255], "5, 8, 10, 13, 255, and are read as Cityscapes label ids (5 is dyn"),
+        ([8, 10, 13], "may as well be train ids (8 is vegetation, 10 is sky, 13 is car, ...)"),
+        (range(4, 19), "may as well be train ids (4 is fence, 5 is pole, 6 is traffic light"),
+        ([7, 8, 11, 19], "no pixel is vegetation (21), sky (23) or car (26)"),
+        ([4, 9, 15, 20, 255], "no pixel is vegetation (21), sky (23) or car (26)"),
+    ],
+)
+def test_values_that_fit_another_scheme_as_well_are_told(tmp_path, capsys, choices, words):
+    assert prepare(tmp_path, draw(choices)) == 0
+    (warning,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Warning: ")]
+    assert words in warning
+    for remedy in ("--label_map=cityscapes_train_ids", "--label_map=cityscapes_label_ids"):
+        assert remedy in warning
+    said = prepare(tmp_path, draw(choices), name="said", label_map="cityscapes_label_ids")
+    assert said == 0
+    assert "Warning" not in capsys.readouterr().out
+
+
+def test_pascal_voc_or_train_ids_plus_one_are_doubted_or_refused(tmp_path, capsys):
+    for name, choices in (("voc", [*range(21), 255]), ("plus one", [*range(1, 20), 255])):
+        assert prepare(tmp_path / name, draw(choices)) == 0
+        assert "Warning: The labels hold only the values" in capsys.readouterr().out
+
+
+def test_train_ids_among_label_ids_are_told(tmp_path, capsys):
+    masks = {**draw([0, 1, 7, 8, 11, 21, 23, 26], 4), "b": raw.values(9, np.array([0, 8, 10, 255]))}
+    assert prepare(tmp_path, masks, "--check") == 0
+    checked = capsys.readouterr().out
+    assert prepare(tmp_path, masks) == 0
+    for output in (checked, capsys.readouterr().out):
+        assert "Warning: 1 of 5 labels in train (the first is b) look like Cityscapes" in output
+    assert prepare(tmp_path, masks, name="said", label_map="cityscapes_label_ids") == 0
+    assert "Warning" not in capsys.readouterr().out
+
+
 # The published datasets.
 
 

@@ -247,6 +247,33 @@ def test_a_choice_is_kept_by_preparation_and_prediction(tmp_path, choice, expect
         np.testing.assert_array_equal(predicted, found, err_msg=name)
 
 
+@pytest.mark.parametrize("name", KINDS_16)
+@pytest.mark.parametrize(
+    ("choice", "share"),
+    [("0,4095", "100.0"), ("9000,9999", "100.0"), ("7000,8200", ""), ("full", ""), ("range", "")],
+)
+def test_limits_that_cut_most_values_off_are_told(tmp_path, capsys, name, choice, share):
+    data, _ = files_of_16_bits(thermal())[name]
+    raw.write(tmp_path / "frames", {name: data, "8 bits.png": raw.png(raw.rgb(0))})
+    words = f"{name} has {share} % of its values outside {choice.replace(',', ' to ')}, as they go"
+    for arguments in (["--check"], []):
+        assert prepare(tmp_path, f"--intensity={choice}", *arguments, labels=False) == 0
+        output = capsys.readouterr().out.casefold()
+        assert (words in output) is bool(share)
+        assert ("images with most values outside --intensity: 1" in output) is bool(share)
+
+
+def test_a_share_of_values_outside(tmp_path, capsys):
+    values = np.arange(100, dtype=np.uint16).reshape(10, 10) * 100
+    raw.write(tmp_path / "frames", {"a.png": raw.file_bytes(Image.fromarray(values))})
+    for number, (limits, share) in enumerate({"0,4900": "", "0,4800": "51.0"}.items()):
+        name = f"{number}"
+        assert prepare(tmp_path, f"--intensity={limits}", labels=False, name=name) == 0
+        output = capsys.readouterr().out
+        assert ("% of its values outside" in output) is bool(share)
+        assert f"{share} % of its values" in output or not share
+
+
 @pytest.mark.parametrize("factor", [256, 257])
 @pytest.mark.parametrize("name", KINDS_16)
 def test_8_bits_in_a_file_of_16_lose_nothing(tmp_path, factor, name):
