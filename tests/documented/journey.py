@@ -118,7 +118,10 @@ def run(text: str) -> str:
     """
     python, flag, module, *arguments = shlex.split(text, comments=True)
     assert (pathlib.Path(python).name, flag) == ("python", "-m"), text
-    done = commands.call(module, *arguments, *_SHORT.get(module, ()))
+    short = _SHORT.get(module, ())
+    shortened = {flag.partition("=")[0] for flag in short}  # A list that is given twice is longer.
+    kept = [each for each in arguments if each.partition("=")[0] not in shortened]
+    done = commands.call(module, *kept, *short)
     assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
