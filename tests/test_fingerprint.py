@@ -141,6 +141,7 @@ def test_labels_that_lose_most_pixels_are_a_warning_and_one_class_is_none(root, 
     assert message is not None
     assert "has only lane of its classes: name more of them in config.data.label_set" in message
     assert refusal(lambda: open_with("lane", "tree", required=False)) is None
+    assert all(" has only  of " not in record.message for record in caplog.records)
 
 
 CHANGES = {

@@ -12,15 +12,9 @@ from alp_jax.workdir import config as run_config
 from alp_jax.workdir.finite import name_path
 from alp_jax.workdir.settings import build_settings
 from tests import tiny
+from tests.tiny import change
 
 THREE = "classes: [a, b, c]\n"
-
-
-def change(config, **fields):
-    changed = config.copy_and_resolve_references()
-    with changed.unlocked():
-        changed.update_from_flattened_dict(fields)
-    return changed
 
 
 @pytest.fixture

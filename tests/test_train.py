@@ -21,6 +21,7 @@ from alp_jax.run import assembly, guards, profiling, replay, train
 from alp_jax.workdir import checkpoint
 from alp_jax.workdir.settings import build_settings
 from tests import tiny
+from tests.tiny import change
 
 
 def read_state(config, workdir: pathlib.Path, step: int) -> state.TrainState:
@@ -42,14 +43,6 @@ def read_steps(workdir: pathlib.Path) -> list[int]:
 
 def assert_same_bits(a, b) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def change(config, **fields):
-    """Copies a configuration, with some fields changed."""
-    changed = config.copy_and_resolve_references()
-    with changed.unlocked():
-        changed.update_from_flattened_dict(fields)
-    return changed
 
 
 @pytest.fixture

@@ -145,3 +145,11 @@ def save_run(data_dir: pathlib.Path, workdir: pathlib.Path) -> ml_collections.Co
     with checkpoint.Checkpoints(workdir) as checkpoints:
         checkpoints.save(6, state)
     return config
+
+
+def change(config: ml_collections.ConfigDict, **fields: Any) -> ml_collections.ConfigDict:
+    """Copies a configuration, with some fields changed."""
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked():
+        changed.update_from_flattened_dict(fields)
+    return changed

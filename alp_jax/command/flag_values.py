@@ -43,4 +43,4 @@ def _describe_accepted(parser: flags.ArgumentParser, text: str) -> str:
         return " ".join([words, *([f"of {' and '.join(bounds)}"] if bounds else [])])
     if parser.flag_type() == "tuple":
         return "values with commas between them, such as 720,1280"
-    return "a block of fields, of which a flag overrides one, --config.BLOCK.FIELD=VALUE"
+    return "a block of fields: a flag overrides one field, --config.BLOCK.FIELD=VALUE"

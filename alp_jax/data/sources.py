@@ -185,16 +185,13 @@ def open_source(
         matching.check_shared(title, table, label_set)
         for line in matching.describe_unmatched(title, table, label_set):
             announce(line)
-        unlabelled = suitability.describe_unlabelled(
-            builder, title, parts, table, label_set, required=labels_required
-        )
-        if unlabelled:
-            announce(unlabelled)
-        lost = suitability.describe_lost(
+        remark, doubt = suitability.check_labels(
             builder, title, parts, table, label_set, is_trained=labels_required
         )
-        if lost:
-            _warn(lost)
+        if remark:
+            announce(remark)
+        if doubt:
+            _warn(doubt)
     return SegmentationSource(
         records,
         title,

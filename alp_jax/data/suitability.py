@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from alp_jax.data import prepared, statistics
@@ -62,45 +63,7 @@ def check_features(
     )
 
 
-def describe_unlabelled(
-    builder: tfds.core.DatasetBuilder,
-    title: str,
-    parts: Sequence[prepared.Part],
-    table: LabelTable,
-    label_set: LabelSet,
-    *,
-    required: bool,
-) -> str:
-    """Describes labels without any pixel of a class, as far as preparation stored that.
-
-    Args:
-      builder: TFDS builder of the dataset.
-      title: NAME:SPLIT.
-      parts: the records.
-      table: label table of the dataset.
-      label_set: label set of the run.
-      required: whether pixels of a class are needed.
-    Returns:
-      a sentence for the log, or "" if there are such pixels or nothing is known.
-    Raises:
-      UserError: if they are needed and there are none.
-    """
-    pixels = statistics.find_pixels(builder, parts)
-    if pixels is None:
-        return ""
-    held = statistics.describe_unlabelled(pixels.sum(axis=0), table, label_set)
-    if held and required:
-        raise UserError(
-            f"No pixel in the labels of {title} is of a class of the label set {label_set.name}: "
-            f"{held}; prepare it with a --label_map that says what its values mean, or name its "
-            "classes in config.data.label_set."
-        )
-    if held:
-        return f"The labels of {title} give no scores, as no pixel is of a class: {held}."
-    return ""
-
-
-def describe_lost(
+def check_labels(
     builder: tfds.core.DatasetBuilder,
     title: str,
     parts: Sequence[prepared.Part],
@@ -108,26 +71,54 @@ def describe_lost(
     label_set: LabelSet,
     *,
     is_trained: bool,
-) -> str:
-    """Describes labels that lose most of their pixels, because the label set lacks their classes.
+) -> tuple[str, str]:
+    """Looks for pixels of classes in labels, as far as preparation has counted them.
 
-    Takes the arguments of `describe_unlabelled`.
-
+    Args:
+      builder: TFDS builder of the dataset.
+      title: NAME:SPLIT.
+      parts: the records.
+      table: label table of the dataset.
+      label_set: label set of the run.
+      is_trained: whether the labels are trained on.
     Returns:
-      a sentence for a warning, or "" if at least half of them is kept, or nothing is known.
+      (remark, doubt), each a sentence or "": that no pixel is of a class; that more than half of
+      the labelled pixels are ignored.
     Raises:
-      UserError: if they are trained on and hold one class of the set: nothing could be told apart.
+      UserError: if the labels are trained on, and no pixel is of a class, or most are ignored and
+        the others are of one class, so that nothing could be told apart.
     """
     pixels = statistics.find_pixels(builder, parts)
     if pixels is None:
-        return ""
+        return "", ""
     totals = pixels.sum(axis=0)
+    held = statistics.describe_unlabelled(totals, table, label_set)
+    if held and is_trained:
+        raise UserError(
+            f"No pixel in the labels of {title} is of a class of the label set {label_set.name}: "
+            f"{held}; prepare it with a --label_map that says what its values mean, or name its "
+            "classes in config.data.label_set."
+        )
+    if held:
+        return f"The labels of {title} give no scores, as no pixel is of a class: {held}.", ""
+    return "", _describe_lost(totals, title, table, label_set, is_trained=is_trained)
+
+
+def _describe_lost(
+    totals: np.ndarray, title: str, table: LabelTable, label_set: LabelSet, *, is_trained: bool
+) -> str:
+    """Describes labels that lose most of their pixels, because the label set lacks their classes.
+
+    Args:
+      totals: [256] pixels of each label value.
+      title, table, label_set, is_trained: as for `check_labels`.
+    """
     kept = statistics.count_classes(totals, table, label_set)
     of_classes = sum(int(totals[value]) for value in table.names)
     lost = of_classes - int(kept.sum())
-    there = [name for name, count in zip(label_set.names, kept, strict=True) if count]
     if lost <= of_classes / 2:
         return ""
+    there = [name for name, count in zip(label_set.names, kept, strict=True) if count]
     what = (
         f"{100 * lost / of_classes:.1f} % of the pixels that {title} labels are ignored, as the "
         f"label set {label_set.name} has only {shorten(there)} of its classes"

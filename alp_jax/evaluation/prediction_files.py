@@ -1,4 +1,4 @@
-"""The files of predictions in an output folder, and what becomes of those of an earlier run.
+"""The files of predictions in an output folder, and what becomes of an earlier run's files.
 
 Synopsis:
 

@@ -38,16 +38,15 @@ def write_bytes(path: pathlib.Path, data: bytes, *, durable: bool = True) -> Non
     os.replace(temporary, path)
 
 
-def write_png(path: pathlib.Path, pixels: np.ndarray, *, compression: int = 6) -> None:
+def write_png(path: pathlib.Path, pixels: np.ndarray) -> None:
     """Writes a picture as PNG atomically, replacing an existing file; does not wait for the disk.
 
     Args:
       path: of the file.
       pixels: [H, W] or [H, W, 3] uint8.
-      compression: effort from 0 to 9; the default is Pillow's.
     """
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=compression)
+    Image.fromarray(pixels).save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue(), durable=False)
 
 
