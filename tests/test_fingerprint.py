@@ -20,6 +20,7 @@ from tests import tiny
 from tests.commands import ROOT, call, read_error
 from tests.data_prep import raw_files as raw
 from tests.faults import command
+from tests.faults.rights import as_nobody
 from tests.refusals import refusal
 
 LABEL_SET = load_label_set("cityscapes_16")
@@ -507,15 +508,9 @@ def test_files_of_records_that_are_gone(shelf, state):
 @pytest.mark.skipif(os.getuid() != 0, reason="takes rights away from another user")
 def test_a_dataset_that_may_not_be_read_is_not_called_damaged(shelf):
     version = shelf / "datasets/tiny/source/1.0.0"
-    for path in (shelf, *shelf.parents):
-        if path.stat().st_uid == 0 and path != pathlib.Path("/"):
-            path.chmod(0o755)
     (version / prepared.INFO_FILE).chmod(0o000)
-    os.seteuid(65534)
-    try:
+    with as_nobody(shelf):
         error = refusal(lambda: prepared.open_builder("datasets", "tiny/source"))
-    finally:
-        os.seteuid(0)
     assert "cannot be read (Permission denied)" in error
     assert "corrupt" not in error
 
@@ -523,15 +518,9 @@ def test_a_dataset_that_may_not_be_read_is_not_called_damaged(shelf):
 @pytest.mark.skipif(os.getuid() != 0, reason="takes rights away from another user")
 @pytest.mark.parametrize("closed", ["", "tiny", "tiny/source", "tiny/source/1.0.0"])
 def test_a_dataset_that_may_not_be_entered_is_not_called_missing(shelf, closed):
-    for path in (shelf, *shelf.parents):
-        if path.stat().st_uid == 0 and path != pathlib.Path("/"):
-            path.chmod(0o755)
     (shelf / "datasets" / closed).chmod(0o000)
-    os.seteuid(65534)
-    try:
+    with as_nobody(shelf):
         error = refusal(lambda: prepared.open_builder("datasets", "tiny/source"))
-    finally:
-        os.seteuid(0)
     assert "datasets/tiny/source cannot be opened (Permission denied)" in error
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 import zipfile
 
 import cv2
@@ -24,6 +23,7 @@ from data_prep.raw import requests
 from data_prep.synthia_rand_cityscapes import COMMAND as SYNTHIA
 from data_prep.toy_cities import cli as toy_cities
 from tests.data_prep import raw_files as raw
+from tests.faults.rights import as_nobody
 
 MAP = {"1": "road", "2": "car", "3": "ignore"}
 
@@ -437,19 +437,11 @@ def test_datasets_in_the_input_are_refused(tmp_path, capsys, flag):
 @pytest.mark.parametrize("closed", ["", "image_folder", "image_folder/mine/1.0.0"])
 def test_a_folder_that_may_not_be_entered_is_one_sentence(folder, capsys, closed, replace):
     place = folder.root / "datasets" / closed
-    own = pathlib.Path(tempfile.gettempdir())
-    for path in (folder.root, *folder.root.parents):
-        if own in path.parents:
-            path.chmod(0o755)
     (folder.root / "map.json").chmod(0o666)
     place.chmod(0)
-    if os.getuid() == 0:
-        os.seteuid(65534)
-    try:
+    with as_nobody(folder.root):
         assert folder.prepare(*["--replace"] * replace) == 2
-    finally:
-        os.seteuid(os.getuid())
-        place.chmod(0o755)
+    place.chmod(0o755)
     assert f"Cannot write in {place}: Permission denied." in error_of(capsys)
 
 
