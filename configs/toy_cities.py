@@ -76,6 +76,7 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
     config.model.input_mean = (110.0, 110.0, 110.0)
     config.model.input_std = (60.0, 60.0, 60.0)
     config.optimizer.sgd_preset = "clean"  # One update per step, at the rates below.
+    config.optimizer.adam_preset = "clean"
     config.evaluation.dataset = "toy_cities/target"
     config.evaluation.reported_split = "test"
     config.evaluation.batch_size = 20

@@ -19,7 +19,7 @@ from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
-from alp_jax.objective.types import Objective, Setup
+from alp_jax.objective.objective import Objective, Setup
 from alp_jax.run import assembly, guards, loop, profiling, replay
 from alp_jax.workdir import (
     checkpoint,

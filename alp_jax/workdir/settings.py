@@ -13,8 +13,14 @@ import ml_collections
 from alp_jax.data.settings import DataSettings
 from alp_jax.devices.mesh import MeshSettings
 from alp_jax.models.settings import ModelSettings
-from alp_jax.objective.optim import OptimizerSettings
-from alp_jax.objective.settings import check_objective, declare_terms, declare_views
+from alp_jax.objective.optimizer_settings import OptimizerSettings
+from alp_jax.objective.phases import Updates
+from alp_jax.objective.settings import (
+    check_objective,
+    declare_terms,
+    declare_updates,
+    declare_views,
+)
 from alp_jax.settings.schema import build, refuse, setting
 from alp_jax.workdir.checkpoint import CheckpointSettings
 from alp_jax.workdir.scores import EvaluationSettings
@@ -54,6 +60,7 @@ class RunSettings:
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     views: dict[str, Any] = declare_views()
     terms: dict[str, Any] = declare_terms()
+    updates: Updates = declare_updates()
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
     checkpoint: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
@@ -75,6 +82,7 @@ class RunSettings:
             heads=self.model.head_names,
             has_statistics=self.model.moves_statistics,
         )
+        self.updates.check_fit(f"{name}.updates", self.terms)
 
 
 def build_settings(run_config: ml_collections.ConfigDict) -> RunSettings:
