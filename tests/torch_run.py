@@ -74,7 +74,7 @@ class Reference:
         self._networks = {SEGMENTER: self._segmenter, **discriminators}
         for player, tensors in player_tensors(start).items():
             self._networks[player].to(torch.float64 if dtype == np.float64 else torch.float32)
-            _fill(self._networks[player], tensors)
+            fill(self._networks[player], tensors)
         self._trainer = torch_reference.Trainer(self._segmenter, discriminators, trainer_settings)
 
     @property
@@ -103,7 +103,7 @@ class Reference:
         with torch.no_grad():
             outputs = self._segmenter(self._as_input(images))
         after = self.tensors()[SEGMENTER]
-        _fill(self._segmenter, before)
+        fill(self._segmenter, before)
         return {head: value.numpy() for head, value in outputs.items()}, after
 
     def step(self, batch: Batch, rng: jax.Array) -> dict[str, float]:
@@ -379,7 +379,7 @@ def _as_torch(leaf: jax.Array) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
 
 
-def _fill(network: torch.nn.Module, tensors: Tensors) -> None:
+def fill(network: torch.nn.Module, tensors: Tensors) -> None:
     """Loads every parameter and statistic, and no other."""
     loaded = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
     missing, unexpected = network.load_state_dict(loaded, strict=False)

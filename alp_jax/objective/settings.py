@@ -20,6 +20,7 @@ from alp_jax.settings.schema import Config, block, blocks, new_block, refuse
 _VIEWS = ("alp_jax.objective.views", "VIEW")
 _TERMS = ("alp_jax.objective.terms", "TERM")
 _PLACEMENTS = ("alp_jax.objective.placements", "PLACEMENT")
+_PIXEL_WEIGHTS = ("alp_jax.objective.pixel_weights", "PIXEL_WEIGHTS")
 _UPDATES = ("alp_jax.objective.updates", "UPDATES")
 
 
@@ -57,6 +58,11 @@ def placement(kind: str, **values: Any) -> Config:
 def updates(kind: str, **values: Any) -> Config:
     """Creates the block of the updates of a step for a configuration file."""
     return new_block(*_UPDATES, kind, **values)
+
+
+def pixel_weights(kind: str, **values: Any) -> Config:
+    """Creates the block of an alignment's weights of pixels for a configuration file."""
+    return new_block(*_PIXEL_WEIGHTS, kind, **values)
 
 
 def create_objective(
