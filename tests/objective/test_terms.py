@@ -212,9 +212,28 @@ def test_cross_entropy_on_a_view_without_labels_is_refused():
 # Alignment ---------------------------------------------------------------------------------------
 
 
+def find_corners(placement, key) -> np.ndarray:
+    """Finds the top-left corners of patches: [B, P, 2]."""
+    if hasattr(placement, "patch_size"):
+        return np.asarray(
+            patches.sample_offsets(
+                key, parts.BATCH_SIZE, parts.SIZE, placement.patch_size, placement.num_patches
+            )
+        )
+    rows, columns = getattr(placement, "rows", 1), getattr(placement, "columns", 1)
+    height, width = parts.SIZE
+    corners = [
+        (height * row // rows, width * column // columns)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return np.array([corners] * parts.BATCH_SIZE)
+
+
 def expect_game(term, views) -> dict[str, float]:
     """Computes both players' losses in numpy."""
     compute_map = {
+        "logits": lambda logits: logits,
         "softmax": reference.softmax,
         "self_information": reference.self_information,
         "normalized_self_information": lambda x: (
@@ -225,18 +244,14 @@ def expect_game(term, views) -> dict[str, float]:
     for view, seen in views.items():
         logits = np.asarray(seen.outputs.logits[MAIN], np.float64)
         maps = compute_map(reference.upsample(logits, parts.SIZE))
-        if hasattr(term.patches, "patch_size"):
-            height, width = term.patches.patch_size
-            offsets = patches.sample_offsets(
-                seen.key, parts.BATCH_SIZE, parts.SIZE, (height, width), term.patches.num_patches
-            )
-            maps = np.stack(
-                [
-                    maps[image, y : y + height, x : x + width]
-                    for image, corners in enumerate(np.asarray(offsets))
-                    for y, x in corners
-                ]
-            )
+        height, width = term.patches.get_patch_size("patches", view, parts.SIZE)
+        maps = np.stack(
+            [
+                maps[image, y : y + height, x : x + width]
+                for image, corners in enumerate(find_corners(term.patches, seen.key))
+                for y, x in corners
+            ]
+        )
         decided = reference.discriminate(jax.device_get(seen.own), maps)
         decisions[view] = decided.mean(axis=(1, 2)) if term.decision == "patch" else decided
     source, target = decisions.values()
@@ -336,7 +351,7 @@ def test_a_view_takes_images_labels_and_weights_from_the_same_places(variant):
     )
     size, is_labelled = view.describe("config.views.x", surroundings)
     assert found.images.shape[1:] == (*size, 3)
-    assert is_labelled == (view.domains == ("source",))
+    assert is_labelled == ("source" in view.domains)
 
 
 @pytest.mark.parametrize("variant", VIEWS, ids=str)
