@@ -11,6 +11,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
 from alp_jax.data.samples import Batch
@@ -28,8 +29,8 @@ NUM_STEPS = 3
 Scalars = dict[str, float]
 
 
-def create_settings(method: str) -> RunSettings:
-    """Creates the paper's settings of a method, but for sizes and rates.
+def create_config(method: str) -> ml_collections.ConfigDict:
+    """Creates the paper's configuration of a method, but for sizes and rates.
 
     The gradient is clipped, and the optimizer the published one, which visits parameters often.
     """
@@ -49,7 +50,12 @@ def create_settings(method: str) -> RunSettings:
             gradient_clip_norm=0.5,
             horizon_steps=10,
         )
-    return build_settings(config)
+    return config
+
+
+def create_settings(method: str) -> RunSettings:
+    """Builds the settings of `create_config`."""
+    return build_settings(create_config(method))
 
 
 class Run(NamedTuple):
