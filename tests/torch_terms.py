@@ -1,4 +1,4 @@
-"""Terms of published methods restated in PyTorch, as their code computes them or, without code, loops.
+"""Terms of published methods restated in PyTorch: as their code computes them, or in loops.
 
 Logits are [B, K, h, w], at the network's stride; images have the size (H, W).
 """
@@ -75,9 +75,7 @@ def model_regularizer(
     return (each * valid * weights).sum() / count
 
 
-def soft_cross_entropy(
-    logits: torch.Tensor, size: Size, soft_labels: torch.Tensor
-) -> torch.Tensor:
+def soft_cross_entropy(logits: torch.Tensor, size: Size, soft_labels: torch.Tensor) -> torch.Tensor:
     """The first part of CRST's `reg_loss_calc_expand`; soft labels are [B, K, H, W]."""
     count = (soft_labels.sum(1) != 0.0).sum()
     return (-F.log_softmax(upsample(logits, size), dim=1) * soft_labels).sum() / count

@@ -103,9 +103,7 @@ def _walk_marks(settings: Any, prefix: str, outer: _Marks) -> Iterator[tuple[str
     outer = outer.change(getattr(cls, "OPERATIONAL", None), getattr(cls, "OF_WEIGHTS", None))
     for key, field in schema.get_fields(cls).items():
         declared, value, name = field.declared, getattr(settings, key), f"{prefix}{key}"
-        marks = outer.change(
-            declared.operational, declared.of_weights, derived=declared.derived
-        )
+        marks = outer.change(declared.operational, declared.of_weights, derived=declared.derived)
         if field.item:
             yield name, marks
             continue

@@ -42,7 +42,9 @@ def test_images_are_those_of_published_code(size, beta):
 
 def test_a_target_of_another_size_is_as_if_it_was_resized_by_its_fourier_series():
     source, target = draw(2, 12, 20), draw(2, 17, 15)
-    resized = [torch_terms.resize_by_fourier_series(t, (12, 20)) for t in np.moveaxis(target, -1, 1)]
+    resized = [
+        torch_terms.resize_by_fourier_series(t, (12, 20)) for t in np.moveaxis(target, -1, 1)
+    ]
     expected = restate(source, np.moveaxis(np.stack(resized), 1, -1), 0.2)
     with jax.enable_x64(True):
         found = exchange_amplitudes(jnp.asarray(source), jnp.asarray(target), 2)
@@ -54,7 +56,9 @@ def test_frequency_0_alone_exchanges_the_mean_colours():
     target = np.full((1, 4, 6, 3), (200, 100, 0), np.uint8)
     batch = {"source": Sample(source, np.ones((1, 8, 8), np.uint8)), "target": Sample(target)}
     found = Fourier(name="source", beta=0.0).make(batch, jax.random.key(0))
-    np.testing.assert_allclose(found.images, np.broadcast_to([200.0, 100, 0], source.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        found.images, np.broadcast_to([200.0, 100, 0], source.shape), atol=1e-4
+    )
     assert found.labels is batch["source"].labels
 
 
@@ -67,6 +71,6 @@ def test_a_square_beyond_the_highest_frequency_is_refused():
     assert describe(0.49, (20, 30)) == ((20, 30), True)
     assert describe(0.25, (11, 30)) == ((20, 30), True)
     assert refusal(lambda: describe(0.25, (10, 30))) == (
-        "config.views.x.beta is 0.25: expected a square of 11x11 frequencies (side 2 floor(beta 20) "
-        "+ 1) of at most 10, the shortest side of both domains."
+        "config.views.x.beta is 0.25: expected a square of 11x11 frequencies (side 2 floor(beta "
+        "20) + 1) of at most 10, the shortest side of both domains."
     )

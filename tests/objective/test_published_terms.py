@@ -157,7 +157,9 @@ def test_class_shares_are_counted_once_and_kept():
     # Uniform predictions of 1/4 lack 0.5 * 0.75 - 0.25 of the first class.
     value, _ = compute(filled, np.zeros((BATCH, *COARSE, CLASSES), np.float32))
     assert value == pytest.approx(0.125, rel=1e-6)
-    with pytest.raises(UserError, match=r"class_shares is \[\]: expected the share of each of the 4"):
+    with pytest.raises(
+        UserError, match=r"class_shares is \[\]: expected the share of each of the 4"
+    ):
         compute(term, LOGITS)
 
 
@@ -188,8 +190,8 @@ def test_soft_labels_that_are_one_hot_give_the_cross_entropy():
             )
         )
         assert message == (
-            "config.terms.soft_cross_entropy.view is 'self_training': expected a view whose samples "
-            "have soft labels of the shape [3, 13, 17, 4]."
+            "config.terms.soft_cross_entropy.view is 'self_training': expected a view whose "
+            "samples have soft labels of the shape [3, 13, 17, 4]."
         )
 
 
@@ -240,7 +242,7 @@ def test_weight_cosine_is_clans_in_any_order_of_tensors(dtype):
     for name, found in tensors.items():
         for ours, theirs in zip(jax.tree.leaves(gradient[name]), found, strict=True):
             assert np.abs(ours - theirs.grad.numpy()).max() <= bound
-    same = {name: params["classifier"] for name in params}
+    same = dict.fromkeys(params, params["classifier"])
     assert term.loss(see(None, params=same)).loss == pytest.approx(2, rel=1e-6)
 
 

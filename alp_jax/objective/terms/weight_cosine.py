@@ -24,7 +24,9 @@ class WeightCosine(Term):
     weight: float = setting(0.02, "Factor of the loss; 0.01 * 2 in CLAN's code.", at_least=0)
     head: str = setting(MAIN, "The first head.")
     other_head: str = setting("second", "The second head, of the same structure.")
-    view: str = setting(SOURCE, "View with whose losses the term is added; its images are not read.")
+    view: str = setting(
+        SOURCE, "View with whose losses the term is added; its images are not read."
+    )
 
     @property
     def views(self) -> tuple[str, ...]:
