@@ -1,4 +1,4 @@
-"""Defines the base of terms that average a loss over pixels of one head's prediction in one view."""
+"""Defines the base of terms that average a loss over the pixels of one prediction."""
 
 import abc
 import dataclasses

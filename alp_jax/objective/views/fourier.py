@@ -14,16 +14,17 @@ from alp_jax.settings.schema import refuse, setting
 class Fourier(View):
     """Feeds source images whose low-frequency amplitudes are those of target images.
 
-    Of each channel's two-dimensional spectrum, the amplitudes of the frequencies -b..b of both axes
-    (cycles per image), b = floor(beta min(H, W)), become those of the target image at the same place
-    in the batch; phases stay. Labels and weights are the source's. Images are RGB in 0..255 before
+    In the spectrum of each channel, the amplitudes of the frequencies -b..b of both axes (cycles
+    per image), b = floor(beta min(H, W)), become those of the target image at the same place in the
+    batch; phases stay, and so do labels and weights. Images are exchanged as RGB in 0..255, before
     the network subtracts its mean, and are not clipped afterwards, as in the code.
 
-    Code: YanchaoYang/FDA, `FDA_source_to_target_np`. Deviations: the script that trains leaves
-    frequency b out and has -b (its boxes are 0..b-1 and -b..-1), so that its spectrum is that of no
-    real image; and both of its domains have one size. Here the target may have another, and its
-    amplitudes are multiplied by the ratio of the numbers of pixels, as if the target image were
-    resized to the source's size by its own Fourier series.
+    Code: YanchaoYang/FDA, `FDA_source_to_target_np`. Two deviations from its training script:
+
+    - The script calls another function, which exchanges the frequencies -b..b-1 (none where b is
+      0). Such a spectrum is that of no real image, and PyTorch 1.1 leaves the result undefined.
+    - Its domains have one size. Here the target may have another: its amplitudes are multiplied by
+      the ratio of the numbers of pixels, as if it were resized by its Fourier series first.
     """
 
     beta: float = setting(
