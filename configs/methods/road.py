@@ -1,16 +1,9 @@
 """ROAD's spatial alignment: aligns the predictions in each cell of a grid of 3x3.
 
 Chen et al., CVPR 2018, whose abstract has 39.4 % mean IoU for GTA5 -> Cityscapes. No code was
-<<<<<<< HEAD
 published, so this is the form alone: the map, weight and networks are those of `agp_gi`, each cell
 has a discriminator of its own, and ROAD's other part, which keeps features near those of a network
 trained on ImageNet, is not here.
-=======
-published, so this is the form alone: map, weight and networks are those of `agp_gi`, and one
-discriminator looks at all nine cells, where ROAD has a classifier for each. (A discriminator for
-each cell is a term for each, with `patches.cells` (0,), (1,) and so on.) ROAD's other part, which
-keeps features near those of a network trained on ImageNet, is not here.
->>>>>>> h-terms
 """
 
 import ml_collections

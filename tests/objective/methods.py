@@ -49,6 +49,7 @@ def create_config(method: str) -> ml_collections.ConfigDict:
             discriminator_learning_rate=1e-3,
             gradient_clip_norm=0.5,
             horizon_steps=10,
+            warmup_steps=0,
         )
     return config
 
@@ -151,7 +152,8 @@ def compile_part(method: CompiledMethod, num_terms: int) -> CompiledMethod:
     objective = method.setup.objective
     part = Objective(objective.views, objective.terms[:num_terms])
     for found in (*map(compile_method, default.list_methods()), *_PARTS):
-        if found.setup.objective == part and found.settings.model == method.settings.model:
+        ours, theirs = ((m.settings.model, m.settings.optimizer) for m in (method, found))
+        if found.setup.objective == part and ours == theirs:
             return found
     setup = dataclasses.replace(method.setup, objective=part)
     _PARTS.append(CompiledMethod(method.settings, setup))
