@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alp_jax.data.samples import Batch, Sample
 from alp_jax.objective.types import SOURCE, TARGET, Size, Surroundings, View
@@ -84,11 +85,10 @@ def exchange_amplitudes(source: jax.Array, target: jax.Array, half: int) -> jax.
     height, width = source.shape[1:3]
     ratio = (height * width) / (target.shape[1] * target.shape[2])
     spectrum, other = (jnp.fft.rfft2(images, axes=(1, 2)) for images in (source, target))
-    # The second axis has the frequencies 0..w/2 alone: those below 0 are their conjugates.
-    for rows in (slice(0, half + 1), slice(-half, None)) if half else (slice(0, 1),):
-        box = (slice(None), rows, slice(0, half + 1))
-        phase = jnp.exp(1j * jnp.angle(spectrum[box]))
-        spectrum = spectrum.at[box].set(ratio * jnp.abs(other[box]) * phase)
+    # Columns have the frequencies 0..w/2 alone: those below 0 are their conjugates.
+    box = (slice(None), np.arange(-half, half + 1), slice(0, half + 1))
+    phase = jnp.exp(1j * jnp.angle(spectrum[box]))
+    spectrum = spectrum.at[box].set(ratio * jnp.abs(other[box]) * phase)
     return jnp.fft.irfft2(spectrum, s=(height, width), axes=(1, 2))
 
 
