@@ -1,4 +1,4 @@
-"""What a term reads from the source's labels: counted when a run starts, and kept in config.json."""
+"""What a term reads from the labels of the source is counted once, and kept in config.json."""
 
 import json
 import shutil

@@ -23,7 +23,7 @@ class Fourier(View):
     Code: YanchaoYang/FDA, `FDA_source_to_target_np`. Two deviations from its training script:
 
     - The script calls another function, which exchanges the frequencies -b..b-1 (none where b is
-      0). Such a spectrum is that of no real image, and PyTorch 1.1 leaves the result undefined.
+      0). Such a spectrum is that of no real image, and what it becomes depends on the library.
     - Its domains have one size. Here the target may have another: its amplitudes are multiplied by
       the ratio of the numbers of pixels, as if it were resized by its Fourier series first.
     """
