@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alp_jax.data.samples import Batch, Sample
 from alp_jax.objective.types import SOURCE, TARGET, Size, Surroundings, View
@@ -22,7 +23,7 @@ class Fourier(View):
     Code: YanchaoYang/FDA, `FDA_source_to_target_np`. Two deviations from its training script:
 
     - The script calls another function, which exchanges the frequencies -b..b-1 (none where b is
-      0). Such a spectrum is that of no real image, and PyTorch 1.1 leaves the result undefined.
+      0). Such a spectrum is that of no real image, and what it becomes depends on the library.
     - Its domains have one size. Here the target may have another: its amplitudes are multiplied by
       the ratio of the numbers of pixels, as if it were resized by its Fourier series first.
     """
@@ -84,11 +85,10 @@ def exchange_amplitudes(source: jax.Array, target: jax.Array, half: int) -> jax.
     height, width = source.shape[1:3]
     ratio = (height * width) / (target.shape[1] * target.shape[2])
     spectrum, other = (jnp.fft.rfft2(images, axes=(1, 2)) for images in (source, target))
-    # The second axis has the frequencies 0..w/2 alone: those below 0 are their conjugates.
-    for rows in (slice(0, half + 1), slice(-half, None)) if half else (slice(0, 1),):
-        box = (slice(None), rows, slice(0, half + 1))
-        phase = jnp.exp(1j * jnp.angle(spectrum[box]))
-        spectrum = spectrum.at[box].set(ratio * jnp.abs(other[box]) * phase)
+    # Columns have the frequencies 0..w/2 alone: those below 0 are their conjugates.
+    box = (slice(None), np.arange(-half, half + 1), slice(0, half + 1))
+    phase = jnp.exp(1j * jnp.angle(spectrum[box]))
+    spectrum = spectrum.at[box].set(ratio * jnp.abs(other[box]) * phase)
     return jnp.fft.irfft2(spectrum, s=(height, width), axes=(1, 2))
 
 
