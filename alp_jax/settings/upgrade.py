@@ -11,7 +11,7 @@ Fields = dict[str, Any]
 
 FORMAT = 2
 # Fields that earlier versions of this format lack -> the value that does what they did.
-_ADDED = {"init_heads": "same"}
+_ADDED = {"init_heads": "same", "init_terms": "new"}
 _OF_RESNET = (
     *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
     *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
