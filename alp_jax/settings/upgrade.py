@@ -16,6 +16,7 @@ FORMAT = 2
 # any name; [KIND] is a block of that kind alone.
 _ADDED: dict[str, Any] = {
     "init_heads": "same",
+    "init_terms": "new",
     "updates": {"kind": "joint"},
     "model.prediction": ["main"],
     "model.heads.*[aspp].dropout_rate": 0.0,

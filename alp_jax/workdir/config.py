@@ -43,7 +43,7 @@ def is_unmarked_run(folder: pathlib.Path) -> bool:
 RUN = outputs.Kind("a run", flag="workdir", is_earlier=is_unmarked_run, may_hold_links=True)
 # Fields that only training reads.
 _OF_TRAINING = re.compile(
-    r"(seed|num_steps|init_from|start_variant|log_every_steps|tensorboard)$|"
+    r"(seed|num_steps|init_from|init_terms|start_variant|log_every_steps|tensorboard)$|"
     r"(views|terms|optimizer|checkpoint)\.|"
     r"data\.(source|source_split|source_size|target|target_split|flip_probability|batch_size"
     r"|num_workers|max_bad_records)$|"
