@@ -10,11 +10,17 @@ class Sample(NamedTuple):
       images: [B, H, W, 3] RGB, 0..255.
       labels: [B, H, W] train ids or IGNORE_LABEL; None without labels.
       weights: [B, H, W] weight of each pixel in a loss; None weighs every pixel 1.
+      soft_labels: [B, H, W, K] probability of each class, all 0 where a pixel has no label; None
+        without soft labels.
+      from_target: [B] bool, whether an image is of the target domain, in a sample that mixes both
+        domains; None in a sample of one domain.
     """
 
     images: Any
     labels: Any = None
     weights: Any = None
+    soft_labels: Any = None
+    from_target: Any = None
 
 
 # Domain -> its images: {"source": Sample, "target": Sample}.
