@@ -18,6 +18,7 @@ FLOORS = (
     ("settings",),
     ("devices", "command"),
     ("data", "models"),
+    ("self_training",),
     ("objective",),
     ("workdir",),
     ("evaluation",),
