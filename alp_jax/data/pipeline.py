@@ -170,8 +170,9 @@ def create_train_batches(
         if others and domain in others:
             streams.append(grain.MapDataset.source(others[domain]))
             continue
-        source, size = open_domain(config, domain, label_set), config.domain(domain).size
-        streams.append(_stream(source, size, config, seed, DOMAINS.index(domain)))
+        source = open_domain(config, domain, label_set)
+        image_size = config.domain(domain).size
+        streams.append(_stream(source, image_size, config, seed, DOMAINS.index(domain)))
 
     def collect(examples: tuple[Example, ...]) -> Loaded:
         named = dict(zip(domains, examples, strict=True))
@@ -191,9 +192,7 @@ def create_train_batches(
 
 
 def _sample(example: Example) -> Sample:
-    return Sample(
-        example["image"], example.get("label"), from_target=example.get("from_target")
-    )
+    return Sample(example["image"], example.get("label"), from_target=example.get("from_target"))
 
 
 def _note(example: Example) -> Notes:

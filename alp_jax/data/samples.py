@@ -64,7 +64,10 @@ def split_mixed(notes: Mapping[str, Notes]) -> dict[str, Notes]:
                 part = Notes(noted.ids[is_of_it], noted.skipped[is_of_it])
                 found.setdefault(name, []).append(part)
     return {
-        domain: Notes(*(np.concatenate(arrays) for arrays in zip(*[p[:2] for p in parts])))
+        domain: Notes(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.skipped for part in parts]),
+        )
         for domain, parts in found.items()
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from alp_jax.errors import UserError
 from alp_jax.objective.checks import check_description
-from alp_jax.objective.types import SOURCE, Objective, Size, Surroundings, Term, View
+from alp_jax.objective.types import TARGET, Objective, Size, Surroundings, Term, View
 from alp_jax.settings.schema import Config, blocks, new_block, refuse
 
 _VIEWS = ("alp_jax.objective.views", "VIEW")
@@ -86,7 +86,8 @@ def check_objective(
     """
     if not terms:
         refuse(f"{name}.terms", {}, "at least one term, such as cross_entropy")
-    domains = Surroundings(dict(sizes), tuple(heads), frozenset({SOURCE}))
+    labelled = frozenset(sizes) - {TARGET}
+    domains = Surroundings(dict(sizes), tuple(heads), labelled)
     described = {
         view_name: check_description(found.describe(full, domains), full)
         for view_name, found in views.items()

@@ -142,8 +142,9 @@ class RoundExamples:
         length = len(self.subset) + len(self._target)
         order = _shuffle(length, self._seed, self._plan.number, at // length)
         chosen = int(order[at % length])
+        mined: tuple[int, ...] = ()
         if chosen < len(self.subset):
-            example, mined = self._read_source(int(self.subset[chosen])), ()
+            example = self._read_source(int(self.subset[chosen]))
         else:
             example, mined = self._read_target(chosen - len(self.subset)), self._plan.mined
         rng = np.random.default_rng([self._seed, _CROPS, self._plan.number, at])

@@ -15,6 +15,7 @@ from alp_jax.devices.mesh import MeshSettings
 from alp_jax.models.settings import ModelSettings
 from alp_jax.objective.optim import OptimizerSettings
 from alp_jax.objective.settings import check_objective, declare_terms, declare_views
+from alp_jax.self_training.settings import SELF_TRAINING, RoundsSettings
 from alp_jax.settings.schema import build, refuse, setting
 from alp_jax.workdir.checkpoint import CheckpointSettings
 from alp_jax.workdir.scores import EvaluationSettings
@@ -54,6 +55,7 @@ class RunSettings:
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     views: dict[str, Any] = declare_views()
     terms: dict[str, Any] = declare_terms()
+    rounds: RoundsSettings = dataclasses.field(default_factory=RoundsSettings)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
     checkpoint: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
@@ -67,14 +69,33 @@ class RunSettings:
                 self.optimizer.horizon_steps,
                 f"at least num_steps ({self.num_steps}), or the learning rate is 0 before the end",
             )
+        sizes = {"source": self.data.source_size, "target": self.data.target_size}
+        if self.rounds.num_rounds:
+            sizes[SELF_TRAINING] = self.rounds.crop_size
+            self._check_rounds(name)
         check_objective(
             self.views,
             self.terms,
             name,
-            sizes={"source": self.data.source_size, "target": self.data.target_size},
+            sizes=sizes,
             heads=self.model.head_names,
             has_statistics=self.model.moves_statistics,
         )
+
+    def _check_rounds(self, name: str) -> None:
+        """Refuses rounds that end before the run does, or that nothing is trained on."""
+        if self.num_steps > self.rounds.num_steps:
+            refuse(
+                f"{name}.num_steps",
+                self.num_steps,
+                f"at most num_rounds * steps_per_round of {name}.rounds ({self.rounds.num_steps})",
+            )
+        if not any(SELF_TRAINING in view.domains for view in self.views.values()):
+            refuse(
+                f"{name}.rounds.num_rounds",
+                self.rounds.num_rounds,
+                f"0, as no view of {name}.views reads the domain {SELF_TRAINING}",
+            )
 
 
 def build_settings(run_config: ml_collections.ConfigDict) -> RunSettings:
