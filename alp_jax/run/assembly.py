@@ -76,6 +76,8 @@ def create_mesh(settings: RunSettings) -> jax.sharding.Mesh:
     """Creates the mesh of a run (`config.mesh`), which divides its batches and image heights."""
     data = settings.data
     heights = {data.source_size[0], data.target_size[0]}
+    if settings.rounds.num_rounds:
+        heights.add(settings.rounds.crop_size[0])
     devices = mesh.create_mesh(settings.mesh, batch_size=data.batch_size, heights=sorted(heights))
     logger.info("Devices: %s.", mesh.describe(devices))
     return devices

@@ -6,6 +6,7 @@ defaults are those of CRST's published code (yzou2/CRST, crst_seg.py), but for t
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
 from alp_jax.settings.schema import Size, refuse, setting
@@ -136,6 +137,16 @@ class RoundsSettings:
         return _advance(
             self.source_portion, self.source_portion_step, self.source_portion_most, number
         )
+
+
+def list_read(domains: Iterable[str]) -> tuple[str, ...]:
+    """Lists the domains whose datasets are read for the domains of a batch."""
+    found = {
+        name
+        for domain in domains
+        for name in (("source", "target") if domain == SELF_TRAINING else (domain,))
+    }
+    return tuple(sorted(found))
 
 
 def _advance(first: float, step: float, most: float, number: int) -> float:
