@@ -20,12 +20,14 @@ from alp_jax.data.labels import load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.models import MAIN
 from alp_jax.objective import patches, state
+from alp_jax.objective.objective import Setup
+from alp_jax.objective.pixel_weights.none import NoWeights
 from alp_jax.objective.placements.random import RandomPatches
 from alp_jax.objective.placements.whole import Whole
 from alp_jax.objective.settings import create_objective
 from alp_jax.objective.terms.alignment import Alignment
 from alp_jax.objective.terms.cross_entropy import CrossEntropy
-from alp_jax.objective.types import Setup
+from alp_jax.objective.updates.joint import Joint
 from alp_jax.objective.views.crops import Crops
 from alp_jax.objective.views.images import Images
 from alp_jax.workdir.settings import RunSettings
@@ -72,7 +74,7 @@ class Reference:
         self._networks = {SEGMENTER: self._segmenter, **discriminators}
         for player, tensors in player_tensors(start).items():
             self._networks[player].to(torch.float64 if dtype == np.float64 else torch.float32)
-            _fill(self._networks[player], tensors)
+            fill(self._networks[player], tensors)
         self._trainer = torch_reference.Trainer(self._segmenter, discriminators, trainer_settings)
 
     @property
@@ -101,7 +103,7 @@ class Reference:
         with torch.no_grad():
             outputs = self._segmenter(self._as_input(images))
         after = self.tensors()[SEGMENTER]
-        _fill(self._segmenter, before)
+        fill(self._segmenter, before)
         return {head: value.numpy() for head, value in outputs.items()}, after
 
     def step(self, batch: Batch, rng: jax.Array) -> dict[str, float]:
@@ -189,22 +191,30 @@ def create_torch_settings(settings: RunSettings) -> torch_reference.Settings:
     aligned = [found for found in terms if isinstance(found, Alignment)]
     _require(len(crossed) + len(aligned) == len(terms), "terms of other kinds")
     _require({found.view for found in crossed} == {"source"}, "labels of other views")
+    _require(not any(found.damping_steps for found in terms), "weights that fall")
+    _require(type(settings.updates) is Joint, "phases")
+    _require(optimizer.discriminator_optimizer == "adam", "SGD for discriminators")
+    _require(settings.model.head_names in ((MAIN,), (MAIN, AUX)), "other heads")
     for kind, found in (("cross_entropy", crossed), ("adversarial", aligned)):
         names = {MAIN: kind, AUX: f"{kind}_aux"}
         _require(all(term.name == names.get(term.head) for term in found), f"names of {kind}")
     method = _find_method(settings, aligned)
     game = {}
     if aligned:
-        fields = ("aligned_map", "game", "decision")
+        fields = ("aligned_map", "game", "decision", "halved")
         game = {field: getattr(aligned[0], field) for field in fields}
         alike = all(getattr(term, field) == game[field] for term in aligned for field in fields)
         _require(alike, "games that differ")
+        _require(game["decision"] != "pixel", "decisions of pixels")
+        _require(all(type(t.pixel_weights) is NoWeights for t in aligned), "weights of pixels")
+        _require(all(t.discriminators == "shared" for t in aligned), "discriminators by place")
     return torch_reference.Settings(
         method=method,
         patch_size=_find_crops(settings)[0],
         cross_entropy_weights={found.head: found.weight for found in crossed},
         adversarial_weights={found.head: found.weight for found in aligned},
         sgd=optimizer.sgd_preset,
+        adam=optimizer.adam_preset,
         segmenter_learning_rate=optimizer.segmenter_learning_rate,
         head_multiplier=optimizer.classifier_learning_rate_multiplier,
         momentum=optimizer.momentum,
@@ -214,6 +224,7 @@ def create_torch_settings(settings: RunSettings) -> torch_reference.Settings:
         betas=(optimizer.adam_b1, optimizer.adam_b2),
         eps=optimizer.adam_eps,
         horizon_steps=optimizer.horizon_steps,
+        warmup_steps=optimizer.warmup_steps,
         power=optimizer.poly_power,
         **game,
     )
@@ -368,7 +379,7 @@ def _as_torch(leaf: jax.Array) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
 
 
-def _fill(network: torch.nn.Module, tensors: Tensors) -> None:
+def fill(network: torch.nn.Module, tensors: Tensors) -> None:
     """Loads every parameter and statistic, and no other."""
     loaded = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
     missing, unexpected = network.load_state_dict(loaded, strict=False)

@@ -41,9 +41,15 @@ class ModelSettings:
     heads: dict[str, Decoder] = blocks(
         DECODERS,
         "DECODER",
-        "Decoders that turn features into logits, by name: main makes the predictions, others are "
-        "used in training only, such as aux on the last stage but one (AdvEnt).",
+        "Decoders that turn features into logits, by name. Those that `prediction` does not list "
+        "are used in training only, such as aux on the last stage but one (AdvEnt).",
         default_kinds={MAIN: "aspp"},
+    )
+    prediction: tuple[str, ...] = setting(
+        (MAIN,),
+        "Heads that make predictions; logits of several are summed (CLAN, MCD).",
+        non_empty=True,
+        of_weights=False,
     )
     input_order: Literal["bgr", "rgb"] = setting(
         "bgr", "Channel order that the weights expect: bgr (Caffe) or rgb."
@@ -71,6 +77,11 @@ class ModelSettings:
             if decoder.stage < -stages:
                 expected = f"at least {-stages}, as the backbone has {stages} stages"
                 refuse(f"{name}.heads.{head_name}.stage", decoder.stage, expected)
+        if unknown := [head_name for head_name in self.prediction if head_name not in self.heads]:
+            known = ", ".join(self.head_names)
+            refuse(f"{name}.prediction", unknown[0], f"names of heads of the network: {known}")
+        if len(set(self.prediction)) < len(self.prediction):
+            refuse(f"{name}.prediction", self.prediction, "each head once")
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -106,4 +117,5 @@ def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
         num_classes,
         settings.backbone.init_size,
         parts=((BACKBONE, settings.backbone), *parts.items()),
+        prediction=settings.prediction,
     )

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from alp_jax.objective.types import Setup
+from alp_jax.objective.objective import Setup
 
 PyTree = Any
 

@@ -27,8 +27,8 @@ from alp_jax.devices import mesh
 from alp_jax.errors import UserError
 from alp_jax.models.segmenter import BACKBONE
 from alp_jax.objective import optim, state, step
+from alp_jax.objective.objective import Setup
 from alp_jax.objective.settings import create_objective
-from alp_jax.objective.types import Setup
 from alp_jax.workdir import checkpoint, config, trained_on
 from alp_jax.workdir.settings import RunSettings
 
@@ -53,10 +53,14 @@ def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Se
     """
     label_set = label_set or load_label_set(settings.data.label_set)
     segmenter = models.create_segmenter(settings.model, label_set.num_classes)
+    objective = create_objective(
+        settings.views, settings.terms, heads=segmenter.heads, updates=settings.updates
+    )
+    updates = [optim.Update(phase.moves, phase.repeats) for phase in objective.phases]
     return Setup(
         segmenter,
-        create_objective(settings.views, settings.terms, heads=segmenter.heads),
-        optim.create_segmenter_optimizer(settings.optimizer, segmenter),
+        objective,
+        optim.create_segmenter_optimizer(settings.optimizer, segmenter, updates),
         optim.create_own_optimizer(settings.optimizer),
     )
 

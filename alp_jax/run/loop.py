@@ -18,7 +18,7 @@ from alp_jax.devices import processes
 from alp_jax.errors import Stopped, UserError
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.objective import state
-from alp_jax.objective.types import Objective
+from alp_jax.objective.objective import Objective
 from alp_jax.run import feeding, guards
 from alp_jax.run.rounds import Rounds
 from alp_jax.workdir import checkpoint, scores, writers

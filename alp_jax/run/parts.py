@@ -23,7 +23,7 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
-from alp_jax.objective.types import Setup
+from alp_jax.objective.objective import Setup
 from alp_jax.run import assembly
 from alp_jax.run.rounds import Rounds
 from alp_jax.workdir import checkpoint

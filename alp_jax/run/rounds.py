@@ -22,8 +22,8 @@ from alp_jax.data import pipeline
 from alp_jax.data.labels import LabelSet
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
+from alp_jax.objective.objective import Setup
 from alp_jax.objective.state import TrainState
-from alp_jax.objective.types import Setup
 from alp_jax.run.labelling import Labeller
 from alp_jax.self_training.examples import BlankExamples, RoundExamples, RoundPlan
 from alp_jax.self_training.settings import SELF_TRAINING

@@ -14,7 +14,7 @@ from alp_jax.data import pipeline
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError, shorten
 from alp_jax.objective import state
-from alp_jax.objective.types import Objective
+from alp_jax.objective.objective import Objective
 from alp_jax.run import assembly, guards, loop, profiling, replay
 from alp_jax.run.parts import Run
 from alp_jax.self_training.settings import list_read

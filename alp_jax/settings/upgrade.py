@@ -5,13 +5,27 @@ Format 1 (versions before views and terms) has the flat blocks `objective`, `dis
 holds the number of the format; format 1 lacks it.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 Fields = dict[str, Any]
 
 FORMAT = 2
-# Fields that earlier versions of this format lack -> the value that does what they did.
-_ADDED = {"init_heads": "same"}
+# Fields that earlier versions of this format lack -> the value that does what they did. A star is
+# any name; [KIND] is a block of that kind alone.
+_ADDED: dict[str, Any] = {
+    "init_heads": "same",
+    "updates": {"kind": "joint"},
+    "model.prediction": ["main"],
+    "optimizer.adam_preset": "clean",
+    "optimizer.discriminator_optimizer": "adam",
+    "optimizer.warmup_steps": 0,
+    "terms.*.damping_steps": 0,
+    "terms.*[alignment].halved": True,
+    "terms.*[alignment].pixel_weights": {"kind": "none"},
+    "terms.*[alignment].discriminators": "shared",
+}
 _OF_RESNET = (
     *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
     *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
@@ -52,7 +66,22 @@ def upgrade(config: Fields) -> Fields:
     written = fields.pop("format", 1)
     if written not in (1, FORMAT):
         raise ValueError(f"its format is {written!r}, and this version reads 1 to {FORMAT}")
-    return {**_ADDED, **(fields if written == FORMAT else _upgrade_from_1(fields))}
+    current = copy.deepcopy(fields if written == FORMAT else _upgrade_from_1(fields))
+    for path, value in _ADDED.items():
+        _add(current, path.split("."), value)
+    return current
+
+
+def _add(block: Fields, path: Sequence[str], value: Any) -> None:
+    """Sets a field that a block lacks; blocks that do not exist are left to the schema."""
+    name, *below = path
+    if not below:
+        block.setdefault(name, copy.deepcopy(value))
+        return
+    name, _, kind = name.removesuffix("]").partition("[")
+    for inner in list(block.values()) if name == "*" else [block.get(name)]:
+        if isinstance(inner, dict) and kind in ("", inner.get("kind")):
+            _add(inner, below, value)
 
 
 def _upgrade_from_1(config: Fields) -> Fields:

@@ -13,8 +13,14 @@ import ml_collections
 from alp_jax.data.settings import DataSettings
 from alp_jax.devices.mesh import MeshSettings
 from alp_jax.models.settings import ModelSettings
-from alp_jax.objective.optim import OptimizerSettings
-from alp_jax.objective.settings import check_objective, declare_terms, declare_views
+from alp_jax.objective.optimizer_settings import OptimizerSettings
+from alp_jax.objective.phases import Updates
+from alp_jax.objective.settings import (
+    check_objective,
+    declare_terms,
+    declare_updates,
+    declare_views,
+)
 from alp_jax.self_training.settings import SELF_TRAINING, RoundsSettings
 from alp_jax.settings.schema import build, refuse, setting
 from alp_jax.workdir.checkpoint import CheckpointSettings
@@ -55,6 +61,7 @@ class RunSettings:
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     views: dict[str, Any] = declare_views()
     terms: dict[str, Any] = declare_terms()
+    updates: Updates = declare_updates()
     rounds: RoundsSettings = dataclasses.field(default_factory=RoundsSettings)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
@@ -81,6 +88,7 @@ class RunSettings:
             heads=self.model.head_names,
             has_statistics=self.model.moves_statistics,
         )
+        self.updates.check_fit(f"{name}.updates", self.terms)
 
     def _check_rounds(self, name: str) -> None:
         """Refuses rounds that end before the run does, or that nothing is trained on."""

@@ -14,7 +14,8 @@ import pytest
 from alp_jax import models
 from alp_jax.models.parts import Backbone, Decoder, Group
 from alp_jax.models.settings import BACKBONES, DECODERS, ModelSettings
-from alp_jax.objective.optim import OptimizerSettings, create_segmenter_optimizer
+from alp_jax.objective.optim import create_segmenter_optimizer
+from alp_jax.objective.optimizer_settings import OptimizerSettings
 from alp_jax.settings import kinds
 from alp_jax.settings.schema import build, to_config
 

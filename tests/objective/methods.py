@@ -15,8 +15,8 @@ import numpy as np
 
 from alp_jax.data.samples import Batch
 from alp_jax.objective import step
+from alp_jax.objective.objective import Objective, Setup
 from alp_jax.objective.state import TrainState
-from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly
 from alp_jax.workdir.settings import RunSettings, build_settings
 from configs import default

@@ -33,6 +33,12 @@ BATCH_SIZE, NUM_CLASSES = 2, 3
 SIZE, COARSE_SIZE = (12, 16), (4, 5)
 # Wherever a block has such a field.
 SMALL = {"widths": (3,), "patch_size": (8, 8), "num_patches": 2, "size": (8, 8), "num_crops": 2}
+SMALL |= {"after_step": -1}
+# Choices that need others: (field, choice) -> (other field, its value or kind).
+NEEDED = {
+    ("pixel_weights", "disagreement"): (("head", "main+second"), ("decision", "pixel")),
+    ("discriminators", "per_patch"): (("patches", "whole"),),
+}
 # Choices that single precision is no test of.
 NOT_VARIED = ("activation_dtype",)
 
@@ -75,15 +81,19 @@ class _Parts:
 
 def build(variant: Variant) -> Any:
     """Builds a view or term at its smallest sizes, as a configuration would."""
-    block = schema.new_block(*PACKAGES[variant.package], variant.kind)
-    if variant.field and isinstance(block[variant.field], ml_collections.ConfigDict):
-        block[variant.field] = objective_settings.placement(variant.choice)
-    elif variant.field:
-        block[variant.field] = variant.choice
+    folder, attribute = PACKAGES[variant.package]
+    block = schema.new_block(folder, attribute, variant.kind)
+    declared = schema.get_fields(kinds.load(folder, variant.kind, attribute))
+    chosen = NEEDED.get((variant.field, variant.choice), ())
+    for field, choice in (*chosen, (variant.field, variant.choice)):
+        if field and isinstance(block[field], ml_collections.ConfigDict):
+            found = declared[field].declared
+            block[field] = schema.new_block(found.package, found.attribute, choice)
+        elif field:
+            block[field] = choice
     default.set_everywhere(block, **SMALL)
     if variant.package == "placements":
         del block.kind
-        folder, attribute = PACKAGES["placements"]
         return schema.build(kinds.load(folder, variant.kind, attribute), block)
     fields = {"views": {}, "terms": {}} | {variant.package: {variant.kind: block}}
     return getattr(schema.build(_Parts, fields), variant.package)[variant.kind]

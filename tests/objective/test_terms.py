@@ -14,6 +14,7 @@ from alp_jax.errors import UserError
 from alp_jax.models import MAIN
 from alp_jax.objective import losses, patches
 from alp_jax.objective.settings import check_objective
+from alp_jax.objective.terms.alignment import Aligned
 from alp_jax.objective.types import Surroundings
 from tests import reference
 from tests.objective import parts
@@ -156,7 +157,9 @@ def test_a_view_or_head_that_is_not_there_is_named(variant):
     with pytest.raises(UserError, match=rf"^config.terms.{term.name} reads the view \w+, which"):
         check(term, views={})
     if term.heads:
-        with pytest.raises(UserError, match=rf"^config.terms.{term.name}.head is 'main': expected"):
+        with pytest.raises(
+            UserError, match=rf"^(config.terms.{term.name}.head|A .*) is 'main': expec"
+        ):
             check(term, heads=("other",))
 
 
@@ -221,39 +224,60 @@ def expect_game(term, views) -> dict[str, float]:
             reference.self_information(x) / np.log(parts.NUM_CLASSES)
         ),
     }[term.aligned_map]
-    decisions = {}
+    decisions, weights = {}, None
     for view, seen in views.items():
-        logits = np.asarray(seen.outputs.logits[MAIN], np.float64)
-        maps = compute_map(reference.upsample(logits, parts.SIZE))
-        if hasattr(term.patches, "patch_size"):
-            height, width = term.patches.patch_size
-            offsets = patches.sample_offsets(
-                seen.key, parts.BATCH_SIZE, parts.SIZE, (height, width), term.patches.num_patches
-            )
-            maps = np.stack(
-                [
-                    maps[image, y : y + height, x : x + width]
-                    for image, corners in enumerate(np.asarray(offsets))
-                    for y, x in corners
-                ]
-            )
-        decided = reference.discriminate(jax.device_get(seen.own), maps)
-        decisions[view] = decided.mean(axis=(1, 2)) if term.decision == "patch" else decided
+        taken = [_take(term, seen, head) for head in term.heads]
+        maps = compute_map(sum(taken))
+        if view == "target" and len(taken) == 2:
+            first, second = map(reference.softmax, taken)
+            lengths = np.sqrt((first**2).sum(-1)) * np.sqrt((second**2).sum(-1))
+            weights = 0.4 + 40 * (1 - (first * second).sum(-1) / lengths)[..., None]
+        own = jax.device_get(seen.own)
+        if term.discriminators == "per_patch":
+            own = jax.tree.map(lambda leaf: leaf[0], own)  # The whole map is the only place.
+        decided = reference.discriminate(own, maps)
+        if term.decision == "patch":
+            decided = decided.mean(axis=(1, 2))
+        if term.decision == "pixel":
+            decided = reference.upsample(decided, maps.shape[1:3])
+        decisions[view] = decided
     source, target = decisions.values()
-    bce = reference.binary_cross_entropy
-    if term.game == "non_saturating":
-        played, weight = bce(target, losses.SOURCE_LABEL), 0.5
+    score, threshold = reference.binary_cross_entropy, 0.0
+    if term.game == "least_squares":
+        score, threshold = lambda found, domain: (found - domain) ** 2, 0.5
+    weights = 1.0 if weights is None else weights
+    source_loss = np.mean(score(source, losses.SOURCE_LABEL))
+    target_loss = np.mean(weights * score(target, losses.TARGET_LABEL))
+    if term.game == "minimax":
+        played, share = -source_loss - target_loss, 1.0
     else:
-        played, weight = -bce(source, losses.SOURCE_LABEL) - bce(target, losses.TARGET_LABEL), 1.0
-    source_loss, target_loss = bce(source, losses.SOURCE_LABEL), bce(target, losses.TARGET_LABEL)
+        played, share = np.mean(weights * score(target, losses.SOURCE_LABEL)), 0.5
     return {
         "loss/alignment": played,
-        "loss/discriminator_alignment": weight * (source_loss + target_loss),
+        "loss/discriminator_alignment": share * (source_loss + target_loss),
         "loss/discriminator_source_alignment": source_loss,
         "loss/discriminator_target_alignment": target_loss,
-        "discriminator_accuracy/source_alignment": np.mean(source <= 0),
-        "discriminator_accuracy/target_alignment": np.mean(target > 0),
+        "discriminator_accuracy/source_alignment": np.mean(source <= threshold),
+        "discriminator_accuracy/target_alignment": np.mean(target > threshold),
     }
+
+
+def _take(term, seen, head: str) -> np.ndarray:
+    """Upsamples a head's logits and cuts the term's patches out of them."""
+    whole = reference.upsample(np.asarray(seen.outputs.logits[head], np.float64), parts.SIZE)
+    if not hasattr(term.patches, "patch_size"):
+        return whole
+    height, width = term.patches.patch_size
+    offsets = patches.sample_offsets(
+        seen.key, parts.BATCH_SIZE, parts.SIZE, (height, width), term.patches.num_patches
+    )
+    return np.stack(
+        [
+            whole[image, y : y + height, x : x + width]
+            for image, corners in enumerate(np.asarray(offsets))
+            for y, x in corners
+        ]
+    )
 
 
 @pytest.mark.parametrize("variant", [v for v in TERMS if v.kind == "alignment"], ids=str)
@@ -278,7 +302,8 @@ def test_both_players_share_what_the_discriminator_says_of_the_target():
     """In one program the target's decisions are computed once, for two gradients."""
     term = parts.build(Variant("terms", "alignment", "patches", "whole"))
     seen = parts.make_seen(term, "target")
-    source = jax.ShapeDtypeStruct((parts.BATCH_SIZE, *parts.SIZE, parts.NUM_CLASSES), jnp.float32)
+    shape = (parts.BATCH_SIZE, *parts.SIZE, parts.NUM_CLASSES)
+    source = Aligned(jax.ShapeDtypeStruct(shape, jnp.float32), None)
 
     def look(own, outputs):
         return term.loss(seen._replace(own=own, outputs=outputs))
