@@ -181,6 +181,9 @@ def create_train_batches(
             {name: _note(found) for name, found in named.items()},
         )
 
+    if others:  # Grain zips what is of one length.
+        length = min(map(len, streams))
+        streams = [stream[:length] for stream in streams]
     pairs = grain.experimental.ZipMapDataset(streams).map(collect)
     size = config.batch_size
     if images is None or len(images) == size:

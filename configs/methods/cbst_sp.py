@@ -1,8 +1,8 @@
 """CBST-SP: CBST with a spatial prior, the frequency of each class at each position of the source.
 
-Zou et al., ECCV 2018; code: yzou2/CBST, here with the optimizer and schedule of CRST. That code reads
-the prior from a file; that it is smoothed, by a kernel of 70 pixels, is from the paper (from memory),
-and a Gaussian kernel of 71 is our choice.
+Zou et al., ECCV 2018; code: yzou2/CBST, here with the optimizer and schedule of CRST. That code
+reads the prior from a file. That it is smoothed by a kernel of 70 pixels is from the paper (from
+memory); a Gaussian kernel of 71 is our choice.
 """
 
 import ml_collections
