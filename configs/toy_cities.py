@@ -91,8 +91,10 @@ def _set_objective(config: ml_collections.ConfigDict) -> None:
         patch_size=(32, 32),
         num_patches=4,
         widths=(16, 32, 64, 128),
-        aligned_map="normalized_self_information",
     )
+    for found in config.terms.values():
+        if found.get("aligned_map") == "self_information":
+            found.aligned_map = "normalized_self_information"
 
 
 def _set_warmup(config: ml_collections.ConfigDict) -> None:

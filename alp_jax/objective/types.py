@@ -8,11 +8,12 @@ and terms.
 import abc
 import dataclasses
 import zlib
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alp_jax.data.samples import Batch, Sample
 from alp_jax.models.segmenter import Outputs
@@ -193,6 +194,19 @@ class Term(abc.ABC):
           UserError: naming the field.
         """
         del name, surroundings
+
+    def complete(self, count_pixels: Callable[[], np.ndarray]) -> Self:
+        """Returns the term with its empty `derived` fields filled from the source's labels.
+
+        Called when a run starts, before its step is built.
+
+        Args:
+          count_pixels: returns the [K] pixels of each class in the source dataset, as stored.
+        Raises:
+          UserError: if the source was prepared without them.
+        """
+        del count_pixels
+        return self
 
     @property
     def key(self) -> str:

@@ -19,8 +19,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
+import numpy as np
 
 from alp_jax import models
+from alp_jax.data import statistics
 from alp_jax.data.labels import LabelSet, load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
@@ -63,6 +65,25 @@ def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Se
         optim.create_segmenter_optimizer(settings.optimizer, segmenter, updates),
         optim.create_own_optimizer(settings.optimizer),
     )
+
+
+def complete_terms(settings: RunSettings, label_set: LabelSet) -> RunSettings:
+    """Fills the empty fields of terms that are derived from the labels of the source.
+
+    Args:
+      settings: of the run.
+      label_set: the classes.
+    Raises:
+      UserError: if a term needs class frequencies and the source was prepared without them.
+    """
+    data = settings.data
+
+    def count_pixels() -> np.ndarray:
+        source = data.data_dir, data.source, data.source_split
+        return statistics.read_class_pixels(*source, label_set).sum(axis=0)
+
+    terms = {name: term.complete(count_pixels) for name, term in settings.terms.items()}
+    return dataclasses.replace(settings, terms=terms)
 
 
 def create_train_state(

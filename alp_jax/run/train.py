@@ -87,6 +87,7 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(settings, workdir))
     label_set = classes.load_to_train(workdir, settings.data.label_set)
+    settings = assembly.complete_terms(settings, label_set)
     devices = assembly.create_mesh(settings)
     setup = assembly.create_setup(settings, label_set)
     domains = list_read(setup.objective.domains)

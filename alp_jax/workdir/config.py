@@ -19,7 +19,7 @@ from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
 from alp_jax.models.segmenter import name_decoder
 from alp_jax.self_training.settings import RoundsSettings
-from alp_jax.settings.compare import as_flag, differences, list_fields
+from alp_jax.settings.compare import as_flag, differences, flatten, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
 from alp_jax.workdir import checkpoint, classes, files, manifest, outputs, own_files
@@ -120,10 +120,15 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
 def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
     """Refuses settings that differ from a saved run in a field that is not operational.
 
+    An empty field that the run fills from its data agrees with any value.
+
     Raises:
       UserError: naming the first field that differs and both values.
     """
-    _check_same(settings, saved, workdir, may_differ=_list_both(settings, saved, operational=True))
+    ours = flatten(to_config(settings))
+    unfilled = {name for name in list_fields(settings, derived=True) if not ours[name]}
+    operational = _list_both(settings, saved, operational=True)
+    _check_same(settings, saved, workdir, may_differ=operational | unfilled)
 
 
 def check_same_evaluation(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:

@@ -7,9 +7,11 @@ memory); a Gaussian kernel of 71 is our choice.
 
 import ml_collections
 
-from configs import _self_training
+from alp_jax.objective.settings import term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
     """Adds the view, the term and the rounds."""
-    _self_training.apply(config, prior="spatial", prior_blur=71)
+    default.add_rounds(config, prior="spatial", prior_blur=71)
+    config.terms.cross_entropy = term("cross_entropy", view="self_training")

@@ -7,9 +7,11 @@ none is rare.
 
 import ml_collections
 
-from configs import _self_training
+from alp_jax.objective.settings import term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
     """Adds the view, the term and the rounds."""
-    _self_training.apply(config, balance="global", mining_probability=0.0)
+    default.add_rounds(config, balance="global", mining_probability=0.0)
+    config.terms.cross_entropy = term("cross_entropy", view="self_training")

@@ -32,12 +32,20 @@ PACKAGES = {
 BATCH_SIZE, NUM_CLASSES = 2, 3
 SIZE, COARSE_SIZE = (12, 16), (4, 5)
 # Wherever a block has such a field.
-SMALL = {"widths": (3,), "patch_size": (8, 8), "num_patches": 2, "size": (8, 8), "num_crops": 2}
-SMALL |= {"after_step": -1}
+SMALL = {
+    "widths": (3,),
+    "patch_size": (8, 8),
+    "num_patches": 2,
+    "size": (8, 8),
+    "num_crops": 2,
+    "beta": 0.25,
+    "class_shares": (0.6, 0.3, 0.1),
+    "after_step": -1,
+}
 # Choices that need others: (field, choice) -> (other field, its value or kind).
 NEEDED = {
     ("pixel_weights", "disagreement"): (("head", "main+second"), ("decision", "pixel")),
-    ("discriminators", "per_patch"): (("patches", "whole"),),
+    ("discriminators", "per_patch"): (("patches", "grid"),),
 }
 # Choices that single precision is no test of.
 NOT_VARIED = ("activation_dtype",)
@@ -127,15 +135,22 @@ def make_seen(term: Term, view: str, dtype: type = np.float32) -> Seen:
         created = term.create(jax.random.key(3), NUM_CLASSES)
         own = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), created)
     key, step = jax.random.key(5), jnp.zeros((), jnp.int32)
-    return Seen(view, outputs, make_sample(view), key, params, own, step)
+    soft_labels = rng.dirichlet(np.ones(NUM_CLASSES), (BATCH_SIZE, *SIZE)).astype(dtype)
+    from_target = np.arange(BATCH_SIZE) % 2 == 0
+    sample = make_sample(view)._replace(soft_labels=soft_labels, from_target=from_target)
+    return Seen(view, outputs, sample, key, params, own, step)
 
 
 @functools.cache
 def _draw_params() -> Any:
-    return methods.compile_method("advent").start.segmenter.params
+    """Draws parameters of a network with the heads main, aux and second."""
+    params = methods.compile_method("advent").start.segmenter.params
+    rng = np.random.default_rng(2)
+    second = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), params["classifier"])
+    return {**params, "second_classifier": second}
 
 
 def encode_place(images: np.ndarray) -> np.ndarray:
     """Reads which pixel of the batch each pixel of images from `make_sample` is."""
-    image, row, column = np.moveaxis(np.asarray(images, int), -1, 0)
+    image, row, column = np.moveaxis(np.rint(images).astype(int), -1, 0)
     return np.ravel_multi_index((image, row, column), (BATCH_SIZE, *SIZE))

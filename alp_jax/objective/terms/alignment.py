@@ -54,7 +54,8 @@ class Alignment(Term):
     aligned_map: maps.MapKind = setting(
         "self_information",
         "Input of the discriminator: -p log p in nats (self_information, the paper), the same "
-        "divided by log K (normalized_self_information, AdvEnt), or p (softmax, AdaptSegNet).",
+        "divided by log K (normalized_self_information, AdvEnt), p (softmax, AdaptSegNet), or the "
+        "scores themselves (logits, CyCADA).",
     )
     patches: Any = block(
         "alp_jax.objective.placements",
