@@ -84,8 +84,8 @@ def add_rounds(config: ml_collections.ConfigDict, **fields: Any) -> None:
     """Adds self-training in rounds, with the published values that its methods share.
 
     yzou2/CRST, crst_seg.py, GTA5 -> Cityscapes: 3 rounds of 2 epochs, batches of two crops of
-    512x1024, SGD at a constant 5e-5 (decoders 5e-4), frozen batch norm. There the start is a network
-    trained on the source, and images have their own sizes, 1052x1914 and 1024x2048.
+    512x1024, SGD at a constant 5e-5 (decoders 5e-4), frozen batch norm. There the start is a
+    network trained on the source, and images have their own sizes, 1052x1914 and 1024x2048.
 
     Args:
       config: configuration that a method changes.

@@ -21,6 +21,7 @@ _VIEWS = ("alp_jax.objective.views", "VIEW")
 _TERMS = ("alp_jax.objective.terms", "TERM")
 _PLACEMENTS = ("alp_jax.objective.placements", "PLACEMENT")
 _PIXEL_WEIGHTS = ("alp_jax.objective.pixel_weights", "PIXEL_WEIGHTS")
+_TEACHERS = ("alp_jax.objective.teachers", "TEACHER")
 _UPDATES = ("alp_jax.objective.updates", "UPDATES")
 
 
@@ -38,6 +39,12 @@ def declare_updates() -> Any:
     """Declares the field of a settings class that holds the updates of a step."""
     sentence = "Updates of the segmenter in a step: one of all parameters, or phases (MCD)."
     return block(*_UPDATES, sentence, default_kind="joint")
+
+
+def declare_teacher() -> Any:
+    """Declares the field of a settings class that holds a teacher."""
+    sentence = "Second set of the network's weights, which makes labels for views: none, or a kind."
+    return block(*_TEACHERS, sentence, default_kind="none")
 
 
 def view(kind: str, **values: Any) -> Config:
@@ -58,6 +65,11 @@ def placement(kind: str, **values: Any) -> Config:
 def updates(kind: str, **values: Any) -> Config:
     """Creates the block of the updates of a step for a configuration file."""
     return new_block(*_UPDATES, kind, **values)
+
+
+def teacher(kind: str, **values: Any) -> Config:
+    """Creates the block of a teacher for a configuration file."""
+    return new_block(*_TEACHERS, kind, **values)
 
 
 def pixel_weights(kind: str, **values: Any) -> Config:

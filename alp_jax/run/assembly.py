@@ -64,6 +64,7 @@ def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Se
         objective,
         optim.create_segmenter_optimizer(settings.optimizer, segmenter, updates),
         optim.create_own_optimizer(settings.optimizer),
+        settings.teacher,
     )
 
 

@@ -89,7 +89,7 @@ class Labeller:
             thresholds: jax.Array,
         ) -> jax.Array:
             probs = predict(variables, images, prior)
-            return choose_labels(probs, thresholds, temperature=found.soft_temperature)
+            return choose_labels(probs, thresholds, temperature=settings.teacher.label_temperature)
 
         self._trust, self._choose = trust, choose
 

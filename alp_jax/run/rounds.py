@@ -11,12 +11,14 @@ Round r has the steps from r * steps_per_round on. Its labels are predicted by t
 many updates, which is saved before; so a run that is stopped anywhere continues with the same bits.
 """
 
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LabelSet
@@ -54,7 +56,7 @@ class Rounds:
           UserError: if a dataset is missing or unsuitable, or the target has labels.
         """
         self._settings, self._workdir, self._label_set = settings, workdir, label_set
-        self._domains, self._devices, self._restore = setup.objective.domains, devices, restore
+        self._setup, self._devices, self._restore = setup, devices, restore
         self._source = pipeline.open_domain(settings.data, "source", label_set)
         self._target = pipeline.open_domain(settings.data, "target", label_set)
         self._labeller = Labeller(settings, setup.segmenter, label_set, self._target, devices)
@@ -97,7 +99,17 @@ class Rounds:
                 )
             self._labeller.label(folder, number, _network(at_first), step=first)
         self._batches.pop(number, None)
-        return train_state
+        return self._teach(train_state, folder) if begins else train_state
+
+    def _teach(self, train_state: TrainState, folder: pathlib.Path) -> TrainState:
+        """Lets the teacher learn at the beginning of a round."""
+        found = rounds.read(folder)
+        assert found is not None
+        thresholds = mesh.copy_everywhere(np.array(found.thresholds, np.float32), self._devices)
+        teacher = self._setup.teacher.begin_round(
+            train_state.teacher, *_network(train_state), thresholds
+        )
+        return dataclasses.replace(train_state, teacher=teacher)
 
     def __getitem__(self, step: int) -> Any:
         """Returns the batch of a step whose round's labels are there."""
@@ -128,7 +140,7 @@ class Rounds:
             data,
             seed=self._settings.seed,
             label_set=self._label_set,
-            domains=self._domains,
+            domains=self._setup.objective.domains,
             images=mesh.local_images(self._devices, data.batch_size),
             others={SELF_TRAINING: examples},
         )

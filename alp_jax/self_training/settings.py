@@ -71,12 +71,6 @@ class RoundsSettings:
         "target_size; 0 smooths nothing.",
         at_least=0,
     )
-    soft_temperature: float = setting(
-        0.0,
-        "Weight of the labels' negative entropy (alpha of LRENT), by which pixels are chosen for "
-        "soft labels; 0 chooses them for hard labels.",
-        at_least=0,
-    )
     source_portion: float = setting(
         0.03,
         "Share of the source's images, drawn anew for each round, in the first one.",

@@ -17,6 +17,7 @@ FORMAT = 2
 _ADDED: dict[str, Any] = {
     "init_heads": "same",
     "updates": {"kind": "joint"},
+    "teacher": {"kind": "none"},
     "model.prediction": ["main"],
     "optimizer.adam_preset": "clean",
     "optimizer.discriminator_optimizer": "adam",

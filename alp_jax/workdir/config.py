@@ -47,7 +47,7 @@ _NO_ROUNDS = {"rounds": to_config(RoundsSettings()).to_dict()}
 # Fields that only training reads.
 _OF_TRAINING = re.compile(
     r"(seed|num_steps|init_from|start_variant|log_every_steps|tensorboard)$|"
-    r"(views|terms|updates|rounds|optimizer|checkpoint)\.|"
+    r"(views|terms|updates|teacher|rounds|optimizer|checkpoint)\.|"
     r"data\.(source|source_split|source_size|target|target_split|flip_probability|batch_size"
     r"|num_workers|max_bad_records)$|"
     r"evaluation\.(reported_split|every_steps)$"
