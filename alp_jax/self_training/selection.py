@@ -51,4 +51,5 @@ def soften(logits: jax.Array, thresholds: jax.Array, *, temperature: float) -> j
     Returns:
       [..., K] probabilities.
     """
-    return jax.nn.softmax((jax.nn.log_softmax(logits) - jnp.log(thresholds)) / temperature)
+    log_thresholds = jnp.log(jnp.asarray(thresholds, logits.dtype))
+    return jax.nn.softmax((jax.nn.log_softmax(logits) - log_thresholds) / temperature)
