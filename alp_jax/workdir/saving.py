@@ -9,10 +9,12 @@ Synopsis:
 """
 
 import concurrent.futures
+import dataclasses
 import logging
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import orbax.checkpoint as ocp
 
@@ -30,6 +32,14 @@ UNFINISHED = ".unfinished"
 def create_checkpointer() -> ocp.AsyncCheckpointer:
     """Creates Orbax's checkpointer, which reads and writes one state per folder."""
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+
+
+def _list_players(state: TrainState) -> dict[str, Any]:
+    """Lists the fields of a state; without a teacher, checkpoints are as they were before it."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    if state.teacher is None:
+        del fields["teacher"]
+    return fields
 
 
 class Saver:
@@ -59,7 +69,9 @@ class Saver:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._checkpointer.save(
-                self._folder / f"{step}{UNFINISHED}", args=ocp.args.PyTreeSave(state), force=True
+                self._folder / f"{step}{UNFINISHED}",
+                args=ocp.args.PyTreeSave(_list_players(state)),
+                force=True,
             )
         except Exception as error:  # Orbax and TensorStore raise many types for a full disk.
             self._report_failure(step, error)
