@@ -18,7 +18,7 @@ import ml_collections
 
 from alp_jax.errors import UserError, describe_near
 from alp_jax.objective.settings import view
-from alp_jax.settings import kinds
+from alp_jax.settings import kinds, members
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
 
@@ -37,16 +37,33 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
 
 
 def list_methods() -> list[str]:
-    """Lists the names of the methods in configs/methods."""
-    return kinds.names(_METHODS)
+    """Lists the names of the methods in configs/methods that are trained."""
+    return [name for name in kinds.names(_METHODS) if read_members(name) is None]
+
+
+def list_ensembles() -> list[str]:
+    """Lists the names of the methods in configs/methods that are ensembles of others."""
+    return [name for name in kinds.names(_METHODS) if read_members(name) is not None]
+
+
+def read_members(method: str) -> dict[str, float] | None:
+    """Reads the members of a method: method -> weight; None if it is trained itself.
+
+    Raises:
+      UserError: if there is no such method, or its file cannot be imported or is wrong.
+    """
+    return members.read_members(kinds.load_module(_METHODS, method, name="The method"))
 
 
 def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
     """Adds the views and terms of a method by calling `apply(config)` of its file.
 
     Raises:
+      EnsembleError: if the method is an ensemble of others, which is not trained.
       UserError: if there is no such method, or its file cannot be imported or lacks `apply`.
     """
+    if found := read_members(method):
+        raise members.EnsembleError(method, found)
     module = kinds.load_module(_METHODS, method, name="The method")
     with config.unlocked():
         kinds.run_function(module, "apply", config)
@@ -54,13 +71,13 @@ def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
 
 def is_method(variant: str) -> bool:
     """Returns whether a variant is a method: a name in configs/methods, or a .py file's path."""
-    return variant.endswith(".py") or variant in list_methods()
+    return variant.endswith(".py") or variant in kinds.names(_METHODS)
 
 
 def check_variant(variant: str, others: Collection[str] = ()) -> None:
     """Raises UserError if a variant is neither a method nor one of `others`."""
     if not is_method(variant) and variant not in others:
-        known = list(dict.fromkeys((*list_methods(), *others)))
+        known = list(dict.fromkeys((*kinds.names(_METHODS), *others)))
         raise UserError(
             f"Unknown variant {variant!r}{describe_near(variant, known)}: expected one of "
             f"{', '.join(known)}, or the path of a .py file of your own."

@@ -84,12 +84,18 @@ def _set_data_and_model(config: ml_collections.ConfigDict) -> None:
 
 
 def _set_objective(config: ml_collections.ConfigDict) -> None:
-    """Sets patches and crops of half the images' height, as in the paper (256 of 512)."""
-    default.set_everywhere(config.views, size=(32, 32), num_crops=4)
+    """Sets patches and crops of half the images' height, as in the paper (256 of 512).
+
+    Cells of a grid have at least that height, too, and FDA exchanges as many frequencies, up to 5
+    cycles in an image's height, as its 0.01 does in images of 512.
+    """
+    default.set_everywhere(config.views, size=(32, 32), num_crops=4, beta=0.08)
     default.set_everywhere(
         config.terms,
         patch_size=(32, 32),
         num_patches=4,
+        rows=2,
+        columns=2,
         widths=(16, 32, 64, 128),
     )
     for found in config.terms.values():

@@ -7,6 +7,7 @@ import pytest
 
 from alp_jax.errors import UserError
 from alp_jax.models.settings import head
+from alp_jax.self_training.settings import list_read
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir import config
@@ -35,8 +36,8 @@ def get_default(variant: str = "alp_gi", **fields):
 def test_every_method_is_valid_in_every_configuration(module, variant):
     run_config = module.get_config(variant)
     settings = build_settings(run_config)
-    reads_target = any("target" in view.domains for view in settings.views.values())
-    assert reads_target == (variant != "source_only")
+    domains = [domain for view in settings.views.values() for domain in view.domains]
+    assert ("target" in list_read(domains)) == (variant != "source_only")
     assert run_config.is_locked
 
 
@@ -102,6 +103,39 @@ def test_advent_has_the_numbers_of_its_published_code(
     weights = {name: terms[name].weight for name in terms if name.endswith("_aux")}
     expected = {"cross_entropy_aux": 0.1, "adversarial_aux": 2e-4}
     assert weights == (expected if aux_classifier else {})
+
+
+def test_other_methods_have_the_numbers_of_their_published_code():
+    found = {
+        method: gta5_to_cityscapes.get_config(method)
+        for method in ("adaptsegnet", "minent", "minent_er", "minent_cp", "fda", "road")
+    }
+    steps = {name: (c.num_steps, c.optimizer.horizon_steps) for name, c in found.items()}
+    advents = dict.fromkeys(("minent", "minent_er", "minent_cp"), (120_000, 250_000))
+    papers = dict.fromkeys(("adaptsegnet", "road"), (150_000, 250_000))
+    assert steps == advents | papers | {"fda": (100_000, 150_000)}
+    for name in ("minent", "minent_er", "minent_cp", "adaptsegnet"):
+        terms = found[name].terms
+        aux = {term.weight for key, term in terms.items() if key.endswith("_aux")}
+        assert {term.weight for term in terms.values()} == {1.0, 0.001} | aux
+        assert aux == {0.1, 0.0002}
+        assert found[name].model.backbone.batch_norm_mode == "batch"
+    assert found["minent_er"].terms.entropy_aux.top_share == 0.3
+    fda = found["fda"]
+    assert (fda.views.source.kind, fda.views.source.beta) == ("fourier", 0.01)
+    assert dict(fda.terms.entropy) == {
+        "kind": "entropy", "weight": 0.005, "exponent": 2.0, "resolution": "logits",
+        "top_share": 1.0, "view": "target", "head": "main",
+    }  # fmt: skip
+
+
+def test_the_demo_leaves_what_a_method_aligns():
+    kinds = {
+        method: toy_cities.get_config(method).terms.adversarial.aligned_map
+        for method in ("adaptsegnet", "advent", "alp_gi")
+    }
+    normalized = "normalized_self_information"
+    assert kinds == {"adaptsegnet": "softmax", "advent": normalized, "alp_gi": normalized}
 
 
 @pytest.mark.parametrize("module", [gta5_to_cityscapes, toy_cities])

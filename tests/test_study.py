@@ -1,19 +1,15 @@
 """Which runs a study has, that it repeats none, and that a killed one ends in the same numbers."""
 
-import json
 import pathlib
-import zlib
 
 import pytest
 
 from alp_jax.errors import UserError
-from alp_jax.run import train
 from alp_jax.study import outputs, runner, scores
 from alp_jax.study.plan import Plan, create_plan
-from alp_jax.workdir import checkpoint, config
-from alp_jax.workdir.scores import summary_path
-from alp_jax.workdir.settings import build_settings
+from alp_jax.workdir import checkpoint
 from tests.commands import call, read_error
+from tests.studies import FakeTraining, run_tiny, write_config
 from tests.test_checkpoint import create_state
 
 TOY = "configs/toy_cities.py"
@@ -152,83 +148,14 @@ def test_wrong_plans_end_in_one_sentence(arguments, message):
 # Running a plan, with trainings that write what real ones do.
 
 
-class FakeTraining:
-    """Counts trainings, and writes scores that are a function of the configuration.
-
-    Attributes:
-      trained: the workdirs, in order.
-      kill_every: raises in every so-manieth training, after it has begun; 0: never.
-    """
-
-    def __init__(self) -> None:
-        self.trained: list[pathlib.Path] = []
-        self.kill_every = 0
-
-    def train(self, run_config, workdir, *, bar) -> None:
-        """In the place of train.train_and_evaluate."""
-        del bar
-        self.trained.append(workdir)
-        settings = build_settings(run_config)
-        config.save(settings, workdir)
-        if self.kill_every and len(self.trained) % self.kill_every == 0:
-            raise KeyboardInterrupt
-        with checkpoint.Checkpoints(workdir, keep_last=9) as checkpoints:
-            for step in (0, 3, 6):
-                path = summary_path(workdir, step)
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(json.dumps(self._summarise(settings, workdir, step, "validation")))
-                if step:
-                    checkpoints.save(step, create_state(step))
-
-    def evaluate(self, workdir, run_config, *, checkpoint_name, split):
-        """In the place of evaluator.evaluate_checkpoint."""
-        step = 6 if checkpoint_name == "latest" else int(checkpoint_name)
-        summary = self._summarise(build_settings(run_config), workdir, step, split)
-        return type("Evaluation", (), {"summary": summary, "save": lambda self, workdir: None})()
-
-    def _summarise(self, settings, workdir, step, split):
-        name = "/".join([*workdir.parts[-2:], str(step), split])
-        score = zlib.crc32(name.encode()) % 1000 / 1000
-        return {"step": step, "dataset": settings.evaluation.dataset, "split": split,
-                "mean_iou": score, "iou_per_class": {}}  # fmt: skip
-
-
 @pytest.fixture
 def fake(monkeypatch) -> FakeTraining:
-    training = FakeTraining()
-    monkeypatch.setattr(train, "train_and_evaluate", training.train)
-    monkeypatch.setattr(runner.evaluator, "evaluate_checkpoint", training.evaluate)
-    return training
+    return FakeTraining.replace_training(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def config_file(data_dir, tmp_path_factory) -> pathlib.Path:
-    """A configuration of the tiny network; every method starts from `warmup`."""
-    path = tmp_path_factory.mktemp("config") / "tiny_study.py"
-    path.write_text(
-        "import pathlib\nfrom tests import tiny\n\n"
-        "def get_config(variant='alp_gi'):\n"
-        f"    config = tiny.get_config(pathlib.Path({str(data_dir)!r}), variant)\n"
-        "    with config.unlocked():\n"
-        "        config.start_variant = '' if variant == 'warmup' else 'warmup'\n"
-        "    return config\n"
-    )
-    return path
-
-
-def run_tiny(
-    config_file: pathlib.Path,
-    workdir: pathlib.Path,
-    *flags: str,
-    methods=("source_only", "alp_gi"),
-    num_seeds=2,
-) -> scores.Study:
-    """Runs source-only and ALP with two seeds each, or other methods."""
-    plan = create_plan(
-        workdir, str(config_file), flags, methods=methods, num_seeds=num_seeds, sweep=None
-    )
-    about = outputs.describe(plan, str(config_file), flags, "command")
-    return runner.run(plan, about, save=lambda study: scores.save(study, workdir))
+    return write_config(data_dir, tmp_path_factory.mktemp("config"))
 
 
 def test_every_run_is_trained_and_scored_once(fake, config_file, tmp_path):

@@ -117,7 +117,7 @@ def set_sizes(config: ml_collections.ConfigDict) -> None:
     config.model.backbone.strides = (1, 1)
     config.model.backbone.dilations = (1, 2)
     default.set_everywhere(config.model.heads, dilations=(1, 2))
-    default.set_everywhere(config.views, size=(16, 16), num_crops=2)
+    default.set_everywhere(config.views, size=(16, 16), num_crops=2, beta=0.1)
     default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
     # The tiny dataset has no class frequencies to count them from.
     default.set_everywhere(config.terms, class_shares=(0.25, 0.15, *[0.6 / 14] * 14))

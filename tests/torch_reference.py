@@ -8,7 +8,7 @@ a stem, and basic blocks.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -244,6 +244,20 @@ class RepeatedSGD:
 
 
 @dataclasses.dataclass(frozen=True)
+class TargetLoss:
+    """A loss of the target's predictions (tests/torch_terms.py).
+
+    Attributes:
+      compute: returns it for the logits of a head, [B, K, h, w], and the images' size.
+    """
+
+    name: str
+    head: str
+    weight: float
+    compute: Callable[[torch.Tensor, tuple[int, int]], torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """An experiment; the defaults are AdvEnt's.
 
@@ -255,6 +269,7 @@ class Settings:
         "normalized_self_information" (AdvEnt: binary logarithm, over that of the class count).
       game, decision, halved: as in alp_jax/objective/terms/alignment.py.
       cross_entropy_weights, adversarial_weights: by head.
+      target_losses: what else is minimised on the target.
       sgd: "reference" (`RepeatedSGD`) or "clean".
       adam: "reference" (`EarlyAdam`) or "clean".
       gradient_clip_norm: of the segmenter's gradient; 0 clips nothing.
@@ -266,6 +281,7 @@ class Settings:
     adversarial_weights: dict[str, float]
     sgd: str
     adam: str = "reference"
+    target_losses: tuple[TargetLoss, ...] = ()
     aligned_map: str = "normalized_self_information"
     game: str = "non_saturating"
     decision: str = "cell"
@@ -410,17 +426,23 @@ class Trainer:
         offsets: dict[str, np.ndarray],
         losses: dict[str, float],
     ) -> None:
-        """Adds the gradients of the game between segmenter and discriminators."""
+        """Adds the gradients of the target's losses, and of the game with the discriminators."""
         settings = self.settings
-        target_logits = self._predict(target_images)
+        size = tuple(target_images.shape[2:])
+        coarse_logits = self.segmenter(target_images)
+        target_logits = _upsample(coarse_logits, size)
         maps = {
             head: (
                 self._maps(source_logits[head], offsets.get("source")),
                 self._maps(target_logits[head], offsets.get("target")),
             )
-            for head in source_logits
+            for head in self.discriminators
         }
         total = 0.0
+        for found in settings.target_losses:
+            value = found.compute(coarse_logits[found.head], size)
+            losses[found.name] = value.item()
+            total = total + found.weight * value
         for head, (source_maps, target_maps) in maps.items():
             target_decisions = self._decide(head, target_maps)
             if settings.game != "minimax":
@@ -461,10 +483,7 @@ class Trainer:
             adam.param_groups[0]["lr"] = settings.discriminator_learning_rate * decay
 
     def _predict(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {
-            head: F.interpolate(logits, images.shape[2:], mode="bilinear", align_corners=True)
-            for head, logits in self.segmenter(images).items()
-        }
+        return _upsample(self.segmenter(images), tuple(images.shape[2:]))
 
     def _maps(self, logits: torch.Tensor, offsets: np.ndarray | None) -> torch.Tensor:
         maps = compute_map(logits, self.settings.aligned_map)
@@ -482,8 +501,17 @@ class Trainer:
         return decisions.mean(dim=(2, 3)) if self.settings.decision == "patch" else decisions
 
 
+def _upsample(logits: dict[str, torch.Tensor], size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    return {
+        head: F.interpolate(found, size, mode="bilinear", align_corners=True)
+        for head, found in logits.items()
+    }
+
+
 def compute_map(logits: torch.Tensor, kind: str) -> torch.Tensor:
-    """Computes p or -p log p of [B, C, H, W], the latter in nats or as AdvEnt normalises it."""
+    """Computes p, -p log p (in nats or as AdvEnt normalises it) or logits of [B, C, H, W]."""
+    if kind == "logits":
+        return logits
     probs = F.softmax(logits, dim=1)
     if kind == "softmax":
         return probs

@@ -1,4 +1,4 @@
-"""Terms of published methods restated in PyTorch, as their code computes them or, without code, loops.
+"""Terms of published methods restated in PyTorch: as their code computes them, or in loops.
 
 Logits are [B, K, h, w], at the network's stride; images have the size (H, W).
 """

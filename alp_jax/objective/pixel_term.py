@@ -1,4 +1,4 @@
-"""Defines the base of terms that average a loss over pixels of one head's prediction in one view."""
+"""Defines the base of terms that average a loss over the pixels of one prediction."""
 
 import abc
 import dataclasses
@@ -17,13 +17,14 @@ class PixelTerm(Term):
     """A mean over pixels of the prediction of one head for the images of one view.
 
     Attributes:
-      title: title of the curve, such as "entropy".
+      title, unit: of the curve, such as "cross-entropy" in "nats"; no unit: "".
       needs_labels: whether a view without labels is refused.
     """
 
     view: str = setting(TARGET, "View whose images are predicted.")
     head: str = setting(MAIN, "Head that predicts them.")
     title: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
     needs_labels: ClassVar[bool] = False
 
     @property
@@ -40,8 +41,14 @@ class PixelTerm(Term):
     def curves(self) -> tuple[Curve, ...]:
         """The curve of the loss."""
         head = "" if self.head == MAIN else f", {self.head} head"
-        title = f"{self.title}, {self.view}{head}"
-        return (Curve(title, (f"loss/{self.name}",), short=self.name),)
+        unit = f" ({self.unit})" if self.unit else ""
+        title = f"{self.title}, {self.view}{head}{unit}"
+        return (Curve(title, (f"loss/{self.name}",), short=self.short),)
+
+    @property
+    def short(self) -> str:
+        """Label of the loss in the progress bar: the term's name."""
+        return self.name
 
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
         """Refuses a view without labels, if the term reads them."""

@@ -185,7 +185,7 @@ class Term(abc.ABC):
         """Computes the factor of the loss at a step: weight * (1 - step / damping_steps)."""
         if not self.damping_steps:
             return self.weight
-        return self.weight * jnp.maximum(1 - step / self.damping_steps, 0)
+        return self.weight * jnp.maximum(1 - jnp.asarray(step, float) / self.damping_steps, 0)
 
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
         """Refuses settings that do not fit the run.

@@ -31,6 +31,7 @@ from alp_jax.models.segmenter import BACKBONE
 from alp_jax.objective import optim, state, step
 from alp_jax.objective.objective import Setup
 from alp_jax.objective.settings import create_objective
+from alp_jax.run import own_parameters
 from alp_jax.workdir import checkpoint, config, trained_on
 from alp_jax.workdir.settings import RunSettings
 
@@ -150,7 +151,8 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
     """Replaces the segmenter's parameters and statistics by the latest checkpoint of `init_from`.
 
     A head that the checkpoint lacks, as weights of a backbone do, keeps its initial values; with
-    `init_heads` "new" every head does.
+    `init_heads` "new" every head does. What terms own keeps its initial values, too, unless
+    `init_terms` is "same".
 
     Raises:
       UserError: if there is no checkpoint, or it belongs to another network.
@@ -175,6 +177,7 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
             _select(held, entry.params),
             {kind: parts for kind, parts in wanted.items() if parts},
         )
+        own = own_parameters.take(settings, train_state.discriminator, checkpoints, latest)
     afresh = ", ".join(sorted(entry.params.keys() - held)) or "nothing"
     unused = ", ".join(sorted(there - (entry.params.keys() & held)))
     logger.info(
@@ -189,7 +192,7 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
         kind: parts | model_state.get(kind, {}) for kind, parts in entry.model_state.items()
     }
     segmenter = dataclasses.replace(entry, params=params, model_state=model_state)
-    return dataclasses.replace(train_state, segmenter=segmenter)
+    return dataclasses.replace(train_state, segmenter=segmenter, discriminator=own)
 
 
 def _select(parts: Collection[str], tree: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,11 @@ FORMAT = 2
 # any name; [KIND] is a block of that kind alone.
 _ADDED: dict[str, Any] = {
     "init_heads": "same",
+    "init_terms": "new",
     "updates": {"kind": "joint"},
     "teacher": {"kind": "none"},
     "model.prediction": ["main"],
+    "model.heads.*[aspp].dropout_rate": 0.0,
     "optimizer.adam_preset": "clean",
     "optimizer.discriminator_optimizer": "adam",
     "optimizer.warmup_steps": 0,
@@ -49,7 +51,9 @@ def upgrade_model(model: Fields) -> Fields:
     if "classifier_dilations" in rest:
         dilations = {"dilations": rest.pop("classifier_dilations")}
     heads = {head: {"kind": "aspp", "stage": at, **dilations} for head, at in stages.items()}
-    return {"backbone": backbone, "heads": heads, **rest}
+    upgraded = {"backbone": backbone, "heads": heads, **rest}
+    _add_fields({"model": upgraded})
+    return upgraded
 
 
 def upgrade(config: Fields) -> Fields:
@@ -68,9 +72,13 @@ def upgrade(config: Fields) -> Fields:
     if written not in (1, FORMAT):
         raise ValueError(f"its format is {written!r}, and this version reads 1 to {FORMAT}")
     current = copy.deepcopy(fields if written == FORMAT else _upgrade_from_1(fields))
-    for path, value in _ADDED.items():
-        _add(current, path.split("."), value)
+    _add_fields(current)
     return current
+
+
+def _add_fields(config: Fields) -> None:
+    for path, value in _ADDED.items():
+        _add(config, path.split("."), value)
 
 
 def _add(block: Fields, path: Sequence[str], value: Any) -> None:

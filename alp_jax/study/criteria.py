@@ -51,7 +51,9 @@ class Ranking:
 
 def rank_criteria(study: Study) -> list[Ranking]:
     """Measures the ranking quality of every criterion, and of taking the last step."""
-    histories = [run.history(len(run.evaluations)) for run in study.runs]
+    # An ensemble has one evaluation, so that there is nothing to choose from.
+    trained = [run for run in study.runs if not run.members]
+    histories = [run.history(len(run.evaluations)) for run in trained]
     seeds = sorted({run.seed for run in study.runs})
     finals = [
         [run.history(1)[0] for run in study.runs if run.seed == seed and run.history(1)]

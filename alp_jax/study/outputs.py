@@ -61,7 +61,7 @@ def save(study: Study, workdir: pathlib.Path) -> None:
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
     """Writes the page of a study: its tables, then the runs of the first seed.
 
-    With a sweep, a method is shown at its first finished value.
+    With a sweep, a method is shown at its first finished value; of an ensemble, its members are.
 
     Returns:
       the path of the page.
@@ -71,7 +71,11 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     study = scores.load(workdir)
     shown: dict[str, pathlib.Path] = {}
     for runs in study.by_setting().values():
-        shown.setdefault(runs[0].method, workdir / runs[0].workdir)
+        first = runs[0]
+        if not first.members:
+            shown.setdefault(first.method, workdir / first.workdir)
+        for member in first.members:
+            shown.setdefault(pathlib.Path(member).parent.name, workdir / member)
     if not shown:
         raise UserError(f"No run of the study in {workdir} is finished: continue it first.")
     about = study.about

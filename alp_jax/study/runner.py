@@ -1,5 +1,7 @@
 """Trains and scores the unfinished runs of a plan, and keeps the finished ones.
 
+A finished run is known by two small files, config.json and scores.json.
+
 Synopsis:
 
   study = run(plan, about, save)   # calls save(study) after every run
@@ -7,7 +9,9 @@ Synopsis:
 
 import dataclasses
 import logging
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -15,7 +19,8 @@ from alp_jax.command import progress
 from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
-from alp_jax.study.plan import Plan, Run
+from alp_jax.study.plan import Plan
+from alp_jax.study.runs import Run
 from alp_jax.study.scores import FILE_NAME, STUDY, About, RunScores, Study, Summary, load
 from alp_jax.workdir import checkpoint, classes, config, files, outputs
 from alp_jax.workdir import scores as saved_scores
@@ -37,13 +42,13 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
       UserError: as `train.train_and_evaluate`; or, before anything is trained or written, if a run
         differs from the plan or is further than it, or if the tables would lose a run.
     """
-    runs = (*plan.starts, *plan.runs)
+    runs = plan.in_order
     _check_lengths(plan)
     _check_earlier_study(plan)
     finished = {planned.workdir: _read_scores(planned) for planned in runs}
-    waiting = [planned for planned in runs if finished[planned.workdir] is None]
-    total_steps = sum(planned.config.num_steps for planned in runs)
-    done_steps = total_steps - sum(planned.config.num_steps for planned in waiting)
+    waiting = _find_waiting(plan, finished)
+    total_steps = sum(planned.train_steps for planned in runs)
+    done_steps = total_steps - sum(planned.train_steps for planned in waiting)
     if len(waiting) < len(runs):
         logger.info("%d of %d runs are finished already.", len(runs) - len(waiting), len(runs))
 
@@ -61,17 +66,38 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
             " or ".join(map(str, steps)),
         )
     with progress.TrainProgress(done_steps, total_steps) as bar:
-        for planned in waiting:
-            number = len(runs) - sum(found is None for found in finished.values()) + 1
+        for number, planned in enumerate(waiting, start=len(runs) - len(waiting) + 1):
             logger.info("Run %d of %d: %s", number, len(runs), planned.workdir)
             part = progress.PartProgress(bar, planned.folder, done_steps)
-            finished[planned.workdir] = _train_and_score(planned, part)
-            done_steps += planned.config.num_steps
+            finished[planned.workdir] = (
+                _score_ensemble(planned) if planned.members else _train_and_score(planned, part)
+            )
+            done_steps += planned.train_steps
             jax.clear_caches()  # Frees the compiled programs of finished runs.
             if planned in plan.runs:
                 save(study())
     save(study())
     return study()
+
+
+def _find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) -> list[Run]:
+    """Finds the runs to train or score, in their order.
+
+    A finished run needs no checkpoint, so that a study may be copied without them. A start, or a
+    member of an ensemble, is trained where another run needs it, again if it has no checkpoint.
+    """
+    reported = {planned.workdir for planned in plan.runs}
+    needed: set[pathlib.Path] = set()
+    waiting = []
+    for planned in reversed(plan.in_order):
+        folder = planned.workdir
+        has_checkpoint = bool(checkpoint.list_steps(folder))
+        is_missing = folder in needed and not has_checkpoint
+        if is_missing or (finished[folder] is None and folder in reported | needed):
+            waiting.append(planned)
+            needed |= {member.workdir for member, _ in planned.members}
+            needed.add(pathlib.Path(planned.config.init_from))
+    return waiting[::-1]
 
 
 def _check_lengths(plan: Plan) -> None:
@@ -80,7 +106,8 @@ def _check_lengths(plan: Plan) -> None:
     Raises:
       UserError: naming the run that is furthest.
     """
-    for planned in (*sorted(plan.runs, key=_last_step, reverse=True), *plan.starts):
+    trained = (*plan.members, *plan.runs)
+    for planned in (*sorted(trained, key=_last_step, reverse=True), *plan.starts):
         step, asked = _last_step(planned), planned.config.num_steps
         if step <= asked:
             continue
@@ -124,8 +151,7 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     folder = planned.workdir
     train.train_and_evaluate(planned.config, folder, bar=bar)
     last = _evaluate(planned, "latest")
-    with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-        best_step = checkpoints.best_step()
+    best_step = _best_step(planned)
     best = None
     if best_step is not None:
         best = last if best_step == last["step"] else _evaluate(planned, str(best_step))
@@ -146,12 +172,55 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     return scores
 
 
-def _evaluate(planned: Run, checkpoint_name: str) -> Summary:
+def _best_step(planned: Run) -> int | None:
+    with checkpoint.Checkpoints(planned.workdir, read_only=True) as checkpoints:
+        return checkpoints.best_step()
+
+
+def _score_ensemble(planned: Run) -> RunScores:
+    """Scores the mean of the members' probabilities: at their last steps, and at their best."""
+    last = _evaluate(planned, "latest")
+    scores = RunScores(
+        method=planned.method,
+        value=planned.value,
+        seed=planned.seed,
+        workdir=planned.folder,
+        last=last,
+        best=_evaluate_best_members(planned, last),
+        evaluations=(_evaluate(planned, "latest", split=planned.config.evaluation.split),),
+        members=_describe_members(planned),
+    )
+    files.write_json(planned.workdir / SCORES_FILE, dataclasses.asdict(scores))
+    return scores
+
+
+def _evaluate_best_members(planned: Run, last: Summary) -> Summary | None:
+    steps = [_best_step(member) for member, _ in planned.members]
+    if None in steps:
+        return None
+    are_last = steps == [member.config.num_steps for member, _ in planned.members]
+    return last if are_last else _evaluate(planned, "best")
+
+
+def _describe_members(planned: Run) -> dict[str, float]:
+    return {member.folder: weight for member, weight in planned.members}
+
+
+def _evaluate(planned: Run, checkpoint_name: str, *, split: str | None = None) -> Summary:
+    """Evaluates a run, or all members of an ensemble; None is the split that is reported."""
+    ensemble: dict[str, Any] = {}
+    folder = planned.workdir
+    if planned.members:
+        members, weights = zip(*planned.members, strict=True)
+        folder = members[0].workdir
+        others = [str(member.workdir) for member in members[1:]]
+        ensemble = {"others": others, "weights": weights}
     result = evaluator.evaluate_checkpoint(
-        planned.workdir,
+        folder,
         planned.config,
         checkpoint_name=checkpoint_name,
-        split=planned.reported_split,
+        split=split or planned.reported_split,
+        **ensemble,
     )
     result.save(planned.workdir)
     return result.summary
@@ -163,7 +232,7 @@ def _read_scores(planned: Run) -> RunScores | None:
     Raises:
       UserError: if the folder holds a run of another configuration, or damaged scores.
     """
-    config.check_workdir(planned.settings, planned.workdir)
+    config.check_workdir(planned.settings, planned.workdir)  # An ensemble's holds no run.
     path = planned.workdir / SCORES_FILE
     if not path.exists():
         return None
@@ -175,6 +244,8 @@ def _read_scores(planned: Run) -> RunScores | None:
             f"{path} is damaged ({type(error).__name__}): expected the scores that a study wrote; "
             "remove that file, and the run is scored again."
         ) from error
-    asked = (planned.config.num_steps, planned.config.evaluation.dataset, planned.reported_split)
-    found = (scores.last["step"], scores.last["dataset"], scores.last["split"])
+    evaluation = planned.config.evaluation
+    members = _describe_members(planned)
+    asked = (planned.config.num_steps, evaluation.dataset, planned.reported_split, members)
+    found = (*(scores.last[name] for name in ("step", "dataset", "split")), scores.members)
     return scores if found == asked else None

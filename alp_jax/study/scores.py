@@ -49,7 +49,10 @@ class RunScores:
       last: summary of the last step on the reported split.
       best: summary of the best checkpoint on the reported split, chosen by mean IoU on the
         evaluation split, so with target labels; None without labels.
-      evaluations: summaries on the evaluation split during training, step 0 first.
+      evaluations: summaries on the evaluation split during training, step 0 first; of an ensemble,
+        only that of the last step.
+      members: of an ensemble, the folder of each member, relative to the study's -> its weight in
+        the mean; empty for a training.
     """
 
     method: str
@@ -59,6 +62,7 @@ class RunScores:
     last: Summary
     best: Summary | None
     evaluations: tuple[Summary, ...]
+    members: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "RunScores":

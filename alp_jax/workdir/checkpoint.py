@@ -251,6 +251,30 @@ class Checkpoints:
         paths = (path.split("/") for path in _shapes(self._metadata(step)))
         return {path[2] for path in paths if path[:2] == ["segmenter", "params"]}
 
+    def restore_own(self, step: int, params: PyTree) -> PyTree:
+        """Restores only parameters that terms own.
+
+        Args:
+          step: a saved step.
+          params: key of a term -> tree with the expected shapes.
+        Raises:
+          UserError: if the checkpoint lacks one or has it in another shape, or is damaged.
+        """
+        return self._read(step, {"discriminator": {"params": params}})["discriminator"]["params"]
+
+    def own_parameters(self, step: int) -> dict[str, PyTree]:
+        """Returns the shapes of the parameters that terms own in a checkpoint, by their key."""
+        leaves = jax.tree_util.tree_leaves_with_path(self._metadata(step))
+        found: dict[str, PyTree] = {}
+        for path, leaf in leaves:
+            *levels, name = finite.name_path(path).split("/")
+            if levels[:2] == ["discriminator", "params"]:
+                node = found
+                for level in levels[2:]:
+                    node = node.setdefault(level, {})
+                node[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        return found
+
     def _read(self, step: int, like: PyTree) -> Any:
         """Restores from a checkpoint the subtree with the structure of `like`."""
         self._check_whole(step)

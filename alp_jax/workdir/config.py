@@ -46,7 +46,7 @@ RUN = outputs.Kind("a run", flag="workdir", is_earlier=is_unmarked_run, may_hold
 _NO_ROUNDS = {"rounds": to_config(RoundsSettings()).to_dict()}
 # Fields that only training reads.
 _OF_TRAINING = re.compile(
-    r"(seed|num_steps|init_from|start_variant|log_every_steps|tensorboard)$|"
+    r"(seed|num_steps|init_from|init_terms|start_variant|log_every_steps|tensorboard)$|"
     r"(views|terms|updates|teacher|rounds|optimizer|checkpoint)\.|"
     r"data\.(source|source_split|source_size|target|target_split|flip_probability|batch_size"
     r"|num_workers|max_bad_records)$|"

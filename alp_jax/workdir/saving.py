@@ -8,6 +8,7 @@ Synopsis:
   saver.close()
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import logging
@@ -34,12 +35,12 @@ def create_checkpointer() -> ocp.AsyncCheckpointer:
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
-def _list_players(state: TrainState) -> dict[str, Any]:
-    """Lists the fields of a state; without a teacher, checkpoints are as they were before it."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+def _list_players(state: TrainState) -> collections.OrderedDict[str, Any]:
+    """Lists the fields of a state, in order; without a teacher, as earlier versions saved them."""
+    names = [field.name for field in dataclasses.fields(state)]
     if state.teacher is None:
-        del fields["teacher"]
-    return fields
+        names.remove("teacher")
+    return collections.OrderedDict((name, getattr(state, name)) for name in names)
 
 
 class Saver:

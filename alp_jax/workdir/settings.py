@@ -48,6 +48,11 @@ class RunSettings:
         "Heads of a run with init_from: those of the weights, which must be for the same classes "
         "(same); or random values, and the weights give the backbone alone (new).",
     )
+    init_terms: Literal["new", "same"] = setting(
+        "new",
+        "What terms own, such as discriminators, in a run with init_from: random values (new); or "
+        "that of the weights for every term that they hold, of the same name and shape (same).",
+    )
     start_variant: str = setting(
         "", "Variant of the run in init_from; a study trains that run first."
     )

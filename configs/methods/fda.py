@@ -1,8 +1,8 @@
 """FDA: source images with the low frequencies of target images, and low entropy on the target.
 
 Yang and Soatto, CVPR 2020; code: YanchaoYang/FDA, which reports 50.45 % mean IoU for GTA5 ->
-Cityscapes, the mean prediction of three networks (beta 0.01, 0.05 and 0.09) after a stage of
-self-training. This is the first stage of one network. Weight and penalty of the entropy are those
+Cityscapes, three networks together (beta 0.01, 0.05 and 0.09) after a stage of self-training. This
+is the first stage of one network. Weight and penalty of the entropy are those
 of the command in its README. Deviations: the frequencies that are exchanged
 (`alp_jax/objective/views/fourier.py`), and whole images, where the code cuts source images to the
 size of the target's.

@@ -1,8 +1,8 @@
 """MinEnt + CP: MinEnt that keeps each class at half of its share in the source, or above.
 
 Vu et al., CVPR 2019, who use the class ratio prior for SYNTHIA -> Cityscapes; no table of Cicek et
-al., ACCV 2020, has a number for it. AdvEnt's authors did not publish code for CP: mu = 0.5 is that of
-their paper; the weights, those of the entropy, are ours. Otherwise as `minent`.
+al., ACCV 2020, has a number for it. AdvEnt's authors did not publish code for CP: mu = 0.5 is from
+their paper, and the weights, which are those of the entropy, are ours. Otherwise as `minent`.
 
 The shares of classes in the source are counted when training starts, from the frequencies that the
 preparation of the dataset has stored.

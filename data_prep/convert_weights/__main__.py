@@ -4,6 +4,9 @@ python -m data_prep.convert_weights --input=FILE.pth --output=pretrained/NAME
 python -m data_prep.convert_weights --input=FILE.safetensors --output=pretrained/NAME
 python -m data_prep.convert_weights --input=MOCO.pth --prefix=encoder_q. --output=pretrained/NAME
 python -m data_prep.convert_weights --input=runs/alp --output=alp.pth --checkpoint=best
+python -m data_prep.convert_weights --input=FILE.pth --output=pretrained/NAME \\
+    --discriminators=main:D_main.pth,aux:D_aux.pth
+python -m data_prep.convert_weights --input=runs/alp --output=d.pth --discriminator=main
 """
 
 import pathlib
@@ -58,6 +61,19 @@ _IGNORE = flags.DEFINE_string(
     r"Regular expression of keys, as a whole, to leave out: 'fc\..*|queue.*'. They are counted, "
     "and kept beside the checkpoint for the way back.",
 )
+_DISCRIMINATORS = flags.DEFINE_list(
+    "discriminators",
+    [],
+    "HEAD:FILE,...: files of the discriminators of a network's heads, beside the file of the "
+    "network: main:D2.pth,aux:D1.pth for AdaptSegNet's. A run takes them with "
+    "--config.init_terms=same.",
+)
+_DISCRIMINATOR = flags.DEFINE_string(
+    "discriminator",
+    None,
+    "Writes, of a workdir, a discriminator in place of the network: main, aux, or the name of the "
+    "term that owns it without adversarial_.",
+)
 # Flags about a file of weights, which a workdir needs none of.
 _OF_FILES = (_LABEL_SET, _ENTRY, _PREFIX, _IGNORE)
 
@@ -90,17 +106,56 @@ def main() -> None:
                     f"--{flag.name} is {flag.value}, but the input {source} is a workdir, which "
                     "knows its classes and tensors: leave it out."
                 )
-        print(exporting.export_weights(source, output, _LAYOUT.value, _CHECKPOINT.value))
+        if _DISCRIMINATORS.value:
+            raise UserError(
+                f"--discriminators is {','.join(_DISCRIMINATORS.value)}, but the input {source} is "
+                "a workdir: give --discriminator=main to write one of it, or leave it out."
+            )
+        if _DISCRIMINATOR.value is None:
+            print(exporting.export_weights(source, output, _LAYOUT.value, _CHECKPOINT.value))
+        else:
+            print(
+                exporting.export_discriminator(
+                    source, output, _LAYOUT.value, _CHECKPOINT.value, key=_DISCRIMINATOR.value
+                )
+            )
     else:
+        if _DISCRIMINATOR.value is not None:
+            raise UserError(
+                f"--discriminator is {_DISCRIMINATOR.value}, but the input {source} is a file: "
+                "give --discriminators=HEAD:FILE to convert discriminators with it."
+            )
         if flags.FLAGS["checkpoint"].present:
             raise UserError(
                 f"--checkpoint is {_CHECKPOINT.value}, but the input {source} is a file, which has "
                 "no checkpoints: leave it out."
             )
         choices = importing.Choices(
-            _LAYOUT.value, _LABEL_SET.value, _ENTRY.value, _PREFIX.value, _IGNORE.value
+            _LAYOUT.value,
+            _LABEL_SET.value,
+            _ENTRY.value,
+            _PREFIX.value,
+            _IGNORE.value,
+            _parse_discriminators(_DISCRIMINATORS.value),
         )
         print(importing.import_weights(source, output, choices))
+
+
+def _parse_discriminators(given: list[str]) -> dict[str, pathlib.Path]:
+    """Reads HEAD:FILE,...; the files must exist."""
+    found: dict[str, pathlib.Path] = {}
+    for item in given:
+        head, colon, name = item.partition(":")
+        path = pathlib.Path(name).expanduser()
+        if not (head and colon and name) or head in found:
+            raise UserError(
+                f"--discriminators is {','.join(given)}: expected HEAD:FILE for different heads, "
+                "such as main:D2.pth,aux:D1.pth."
+            )
+        if not path.is_file():
+            raise UserError(f"--discriminators has {item}: there is no file {path}.")
+        found[head] = path
+    return found
 
 
 if __name__ == "__main__":

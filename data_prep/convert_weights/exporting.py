@@ -16,7 +16,7 @@ from alp_jax.models.settings import ModelSettings
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir import checkpoint, classes, config
-from data_prep.convert_weights import record, trees, weight_files
+from data_prep.convert_weights import discriminators, record, trees, weight_files
 from data_prep.convert_weights.layouts import (
     AUTO,
     LAYOUTS,
@@ -87,6 +87,56 @@ def export_weights(
             f"({layout.description}): {len(arrays)} tensors.",
             f"  sha256 {sha256}",
             *(f"  {note}" for note in (*notes, *others)),
+        ]
+    )
+
+
+def export_discriminator(
+    workdir: pathlib.Path, output: pathlib.Path, layout_name: str, checkpoint_name: str, *, key: str
+) -> str:
+    """Converts the discriminator of a checkpoint to a .pth or .safetensors file.
+
+    Args:
+      workdir, output, checkpoint_name: as for `export_weights`.
+      layout_name: a layout of AdvEnt, AdaptSegNet or CLAN, whose names the layers get; AUTO: the
+        names that they came with, or else AdvEnt's.
+      key: name of the term that owns it, without "adversarial_"; "main" for that term itself.
+    Returns:
+      a report for people.
+    Raises:
+      UserError: if the checkpoint or the discriminator does not exist, the term owns something
+        else, or the layout has no discriminator.
+    """
+    origin = discriminators.load(workdir).get(key)
+    naming = discriminators.NAMINGS.get(layout_name)
+    if layout_name == AUTO:
+        naming = origin.naming if origin else discriminators.NAMINGS["advent"]
+    if naming is None:
+        raise UserError(
+            f"--layout is {layout_name}, whose code trains no discriminator: expected one of "
+            f"{', '.join(discriminators.NAMINGS)}."
+        )
+    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.resolve(checkpoint_name)
+        shapes = checkpoints.own_parameters(step)
+        if key not in shapes:
+            held = ", ".join(shapes) or "none"
+            raise UserError(
+                f"Checkpoint {step} of {workdir} has no discriminator {key!r}: it has {held}."
+            )
+        params = jax.device_get(checkpoints.restore_own(step, {key: shapes[key]})[key])
+    if origin and origin.naming == naming:
+        state_dict, how = origin.restore(params), f"as in {origin.source}"
+    else:
+        tensors = discriminators.to_published(params, naming)
+        state_dict, how = StateDict(tensors), f"with {naming}'s names of layers"
+    sha256, notes = weight_files.write(output, state_dict)
+    return "\n".join(
+        [
+            f"{output} holds the discriminator {key} of checkpoint {step} of {workdir}: "
+            f"{len(state_dict.tensors)} tensors, {how}.",
+            f"  sha256 {sha256}",
+            *(f"  {note}" for note in notes),
         ]
     )
 

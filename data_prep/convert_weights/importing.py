@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,13 +17,26 @@ import ml_collections
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
+from alp_jax.models.published import Layout
+from alp_jax.models.segmenter import MAIN
+from alp_jax.objective.settings import placement, term
 from alp_jax.workdir import checkpoint, classes, config, finite
 from alp_jax.workdir.settings import build_settings
-from data_prep.convert_weights import prefixes, report, soundness, trees, weight_files
+from data_prep.convert_weights import (
+    discriminators,
+    prefixes,
+    report,
+    soundness,
+    trees,
+    weight_files,
+)
+from data_prep.convert_weights.discriminators import Converted
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, key_of
 from data_prep.convert_weights.recognition import PublishedFile
 from data_prep.convert_weights.record import Record
 from data_prep.convert_weights.state_dict import StateDict
+
+_AUX_WEIGHT = 0.0002  # AdaptSegNet's and AdvEnt's, of every head but the main one.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +50,7 @@ class Choices:
       entry: the file's entry that holds the state dict; None: the only one.
       prefix: prefix of the network's keys; None: the only one behind which there is a network.
       ignore: regular expression that matches whole keys to leave out; None: no such keys.
+      discriminators: head -> file of the discriminator of its maps.
     """
 
     layout: str = AUTO
@@ -43,6 +58,7 @@ class Choices:
     entry: str | None = None
     prefix: str | None = None
     ignore: str | None = None
+    discriminators: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
 
 
 def import_weights(
@@ -71,6 +87,8 @@ def import_weights(
     run_config = file.create_config(layout)
     model = file.read_model(layout)
     num_classes = load_label_set(run_config.data.label_set).num_classes
+    found_own = _read_discriminators(source, choices.discriminators, layout, num_classes)
+    _add_terms(run_config, found_own)
     expected = trees.create_shapes(model, num_classes, layout)
     unneeded = file.account_for(layout_name, model, expected)
 
@@ -98,8 +116,38 @@ def import_weights(
         reasons=reasons,
         unused={key: state_dict.tensors[key] for key in reasons},
     )
-    _write_workdir(output, run_config, record, segmenter)
-    return report.describe(output, run_config, record, segmenter, state_dict.others)
+    _write_workdir(output, run_config, record, segmenter, found_own)
+    return report.describe(output, run_config, record, segmenter, state_dict.others, found_own)
+
+
+def _read_discriminators(
+    source: pathlib.Path,
+    paths: Mapping[str, pathlib.Path],
+    layout: Layout,
+    num_classes: int,
+) -> dict[str, Converted]:
+    """Reads the discriminators of the network's heads: head -> discriminator."""
+    for head, path in paths.items():
+        if head not in layout.heads:
+            held = f"the heads {', '.join(layout.heads)}" if layout.heads else "no head"
+            raise UserError(
+                f"--discriminators has {head}:{path}, and the network in {source} has {held}: "
+                "expected HEAD:FILE with a head of the network."
+            )
+    return {h: discriminators.read(path, num_classes=num_classes) for h, path in paths.items()}
+
+
+def _add_terms(run_config: ml_collections.ConfigDict, found: Mapping[str, Converted]) -> None:
+    """Gives a configuration the terms that own the discriminators."""
+    with run_config.unlocked():
+        for head, discriminator in found.items():
+            name = "adversarial" if head == MAIN else f"adversarial_{head}"
+            if name not in run_config.terms:
+                run_config.terms[name] = term("alignment", head=head, weight=_AUX_WEIGHT)
+                run_config.terms[name].patches = placement("whole")
+            run_config.terms[name].widths = discriminator.widths
+            run_config.terms[name].aligned_map = discriminator.aligned_map
+    build_settings(run_config)
 
 
 def _select_network(
@@ -123,7 +171,11 @@ def _write_workdir(
     run_config: ml_collections.ConfigDict,
     record: Record,
     segmenter: trees.PyTree,
+    found: Mapping[str, Converted],
 ) -> None:
+    state: Any = {"segmenter": segmenter}
+    if found:
+        state["discriminator"] = {"params": {head: own.params for head, own in found.items()}}
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
@@ -133,7 +185,7 @@ def _write_workdir(
             label_set_name = run_config.data.label_set
             classes.save(load_label_set(label_set_name), workdir, label_set_name)
             record.save(workdir)
-            state: Any = {"segmenter": segmenter}
+            discriminators.save({head: own.origin for head, own in found.items()}, workdir)
             with checkpoint.Checkpoints(workdir) as checkpoints:
                 checkpoints.save(0, state)
                 checkpoints.ensure_saved(0)

@@ -69,7 +69,7 @@ def select(
             "and the others are left out."
         )
     else:
-        chosen = networks[0] if networks else _find_common(behind[""])
+        chosen = networks[0] if networks else find_common(behind[""])
     inner = tuple(n for n in networks if n != chosen and n.startswith(chosen))
     selected, outside = {}, []
     for key in behind[""]:
@@ -117,8 +117,8 @@ def _group_by_prefix(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
     return groups
 
 
-def _find_common(keys: Collection[str]) -> str:
-    """Finds the longest prefix of all keys, for messages about a file without a network."""
+def find_common(keys: Collection[str]) -> str:
+    """Finds the longest prefix of all keys that ends with a dot, or is empty."""
     first, last = min(keys), max(keys)
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     common = "".join(character for character, _ in same)

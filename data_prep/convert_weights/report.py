@@ -2,12 +2,13 @@
 
 Synopsis:
 
-  print(describe(output, run_config, record, segmenter, others))
+  print(describe(output, run_config, record, segmenter, others, discriminators))
 """
 
 import collections
 import pathlib
 import shlex
+from collections.abc import Mapping
 
 import jax
 import ml_collections
@@ -18,6 +19,7 @@ from alp_jax.settings.compare import as_flag, flatten, list_fields
 from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.convert_weights import experiments, trees
+from data_prep.convert_weights.discriminators import Converted
 from data_prep.convert_weights.entries import show
 from data_prep.convert_weights.experiments import Experiment
 from data_prep.convert_weights.layouts import LAYOUTS
@@ -33,6 +35,7 @@ def describe(
     record: Record,
     segmenter: trees.PyTree,
     others: tuple[str, ...],
+    discriminators: Mapping[str, Converted],
 ) -> str:
     """Says what was used of a file, what was not, and how to go on.
 
@@ -42,16 +45,30 @@ def describe(
       record: origin of the weights.
       segmenter: the weights.
       others: entries of the file beside the state dict.
+      discriminators: head -> discriminator that was converted with the network.
     """
     lines = [
         *_describe_content(run_config, record, segmenter),
         *_describe_choices(record),
         *([f"  left behind: {', '.join(others)}, beside the state dict"] if others else []),
+        *(_describe_discriminator(head, own) for head, own in discriminators.items()),
         *_describe_starts(output, run_config),
     ]
+    if discriminators:
+        lines.append(
+            "With --config.init_terms=same, such a run starts from the discriminators of its terms "
+            "as well."
+        )
     if LAYOUTS[record.layout].heads:
         lines += _describe_evaluation(output, run_config)
     return "\n".join(lines)
+
+
+def _describe_discriminator(head: str, found: Converted) -> str:
+    return (
+        f"  discriminator of the head {head}: {found.origin.source}, {len(found.widths) + 1} "
+        f"layers, trained on the maps {found.aligned_map}"
+    )
 
 
 def _describe_content(

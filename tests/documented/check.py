@@ -54,7 +54,8 @@ def create_folder(folder: pathlib.Path) -> None:
         for name, text in find.find_files(page):
             if not (folder / name).exists():  # Pages show parts of a file later.
                 (folder / name).write_text(text)
-    for name in ("WEIGHTS.pth", "FILE.pth", "FILE.safetensors", "MOCO.pth", "TWO_LEVELS.pth"):
+    weights = ("WEIGHTS.pth", "FILE.pth", "FILE.safetensors", "MOCO.pth", "TWO_LEVELS.pth")
+    for name in (*weights, "D_main.pth", "D_aux.pth"):
         (folder / name).write_text("")
     for name in ("runs/alp", "runs/gta5_alp_gi"):
         (folder / name).mkdir(parents=True)
@@ -177,6 +178,7 @@ def _work_replaced() -> Iterator[None]:
         "alp_jax.devices.processes.join": stop,
         "data_prep.convert_weights.importing.import_weights": stop,
         "data_prep.convert_weights.exporting.export_weights": stop,
+        "data_prep.convert_weights.exporting.export_discriminator": stop,
     }
     with contextlib.ExitStack() as stack:
         for name, work in works.items():

@@ -71,6 +71,6 @@ def test_a_square_beyond_the_highest_frequency_is_refused():
     assert describe(0.49, (20, 30)) == ((20, 30), True)
     assert describe(0.25, (11, 30)) == ((20, 30), True)
     assert refusal(lambda: describe(0.25, (10, 30))) == (
-        "config.views.x.beta is 0.25: expected a square of 11x11 frequencies (side 2 floor(beta 20) "
-        "+ 1) of at most 10, the shortest side of both domains."
+        "config.views.x.beta is 0.25: expected a square of 11x11 frequencies (side 2 floor(beta "
+        "20) + 1) of at most 10, the shortest side of both domains."
     )

@@ -87,8 +87,8 @@ def test_labels_of_the_target_are_never_read(method):
 
 def test_a_weight_of_0_is_as_if_the_term_was_not_there(method):
     terms = method.setup.objective.terms
-    if len(terms) == 1:
-        return
+    if len(terms) == 1 or len(method.setup.objective.phases) > 1:
+        return  # Every phase is an update, whatever its terms weigh.
     part = methods.compile_part(method, 1)
     assert part.setup.objective.terms == terms[:1]
     without, _ = part.step(method.start.replace(discriminator=None))

@@ -190,8 +190,8 @@ def test_soft_labels_that_are_one_hot_give_the_cross_entropy():
             )
         )
         assert message == (
-            "config.terms.soft_cross_entropy.view is 'self_training': expected a view whose samples "
-            "have soft labels of the shape [3, 13, 17, 4]."
+            "config.terms.soft_cross_entropy.view is 'self_training': expected a view whose "
+            "samples have soft labels of the shape [3, 13, 17, 4]."
         )
 
 

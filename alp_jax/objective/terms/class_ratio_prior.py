@@ -17,10 +17,10 @@ from alp_jax.settings.schema import refuse, setting
 class ClassRatioPrior(PixelTerm):
     """Penalises each class that an image has less of than a share of its part in the source.
 
-    sum_c max(0, mu p_s(c) - mean_pixels p(c)), averaged over the images of a batch. p_s is the
-    share of class c among the labelled pixels of the whole source dataset, and p the prediction at
-    the images' size. AdvEnt's code does not have this term: the form and mu are the paper's,
-    Deviation: none of the form; the weight, which the paper's text was not at hand for, is ours.
+    sum_c max(0, mu p_s(c) - mean_pixels p(c)), averaged over the images of a batch. p_s(c) is the
+    share of class c among the labelled pixels of the source dataset, as stored, and p the
+    prediction at the images' size. AdvEnt's code lacks this term: form and mu are those of its
+    paper, the weight is ours.
     """
 
     weight: float = setting(

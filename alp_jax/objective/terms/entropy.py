@@ -21,10 +21,10 @@ class Entropy(PixelTerm):
     E = -sum_k p_k log p_k / log K; code: valeoai/ADVENT, `entropy_loss`. Deviation: log p is from
     `log_softmax`, where the code has log2(p + 1e-30).
 
-    `top_share` below 1 takes only the most uncertain pixels (the ER of AdvEnt's paper, whose code
-    was not published): of each image's N pixels those with at least the entropy of the n-th highest,
+    `top_share` below 1 takes only the most uncertain pixels (ER of AdvEnt's paper, whose code was
+    not published): in each image of N pixels those whose entropy is at least the n-th highest,
     n = round(top_share * N) and at least 1. Pixels of equal entropy at that place are all taken.
-    The choice of pixels is a constant for the gradient.
+    Which pixels are taken is a constant for the gradient.
 
     `exponent` replaces E by (E^2 + 1e-8)^exponent (YanchaoYang/FDA, which takes 2).
     """

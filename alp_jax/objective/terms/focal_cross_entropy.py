@@ -28,6 +28,7 @@ class FocalCrossEntropy(PixelTerm):
         2.0, "Power of 1 - q, which lowers the loss of pixels that are predicted well.", at_least=1
     )
     title: ClassVar[str] = "focal cross-entropy"
+    unit: ClassVar[str] = "nats"
     needs_labels: ClassVar[bool] = True
 
     def average(self, seen: Seen) -> jax.Array:

@@ -22,6 +22,7 @@ class SoftCrossEntropy(PixelTerm):
 
     view: str = setting("self_training", "View whose soft labels are learned.")
     title: ClassVar[str] = "soft cross-entropy"
+    unit: ClassVar[str] = "nats"
 
     def average(self, seen: Seen) -> jax.Array:
         """Computes the mean cross-entropy of the pixels with a soft label."""

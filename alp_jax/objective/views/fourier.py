@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alp_jax.data.samples import Batch, Sample
 from alp_jax.objective.types import SOURCE, TARGET, Size, Surroundings, View
@@ -14,16 +15,17 @@ from alp_jax.settings.schema import refuse, setting
 class Fourier(View):
     """Feeds source images whose low-frequency amplitudes are those of target images.
 
-    Of each channel's two-dimensional spectrum, the amplitudes of the frequencies -b..b of both axes
-    (cycles per image), b = floor(beta min(H, W)), become those of the target image at the same place
-    in the batch; phases stay. Labels and weights are the source's. Images are RGB in 0..255 before
+    In the spectrum of each channel, the amplitudes of the frequencies -b..b of both axes (cycles
+    per image), b = floor(beta min(H, W)), become those of the target image at the same place in the
+    batch; phases stay, and so do labels and weights. Images are exchanged as RGB in 0..255, before
     the network subtracts its mean, and are not clipped afterwards, as in the code.
 
-    Code: YanchaoYang/FDA, `FDA_source_to_target_np`. Deviations: the script that trains leaves
-    frequency b out and has -b (its boxes are 0..b-1 and -b..-1), so that its spectrum is that of no
-    real image; and both of its domains have one size. Here the target may have another, and its
-    amplitudes are multiplied by the ratio of the numbers of pixels, as if the target image were
-    resized to the source's size by its own Fourier series.
+    Code: YanchaoYang/FDA, `FDA_source_to_target_np`. Two deviations from its training script:
+
+    - The script calls another function, which exchanges the frequencies -b..b-1 (none where b is
+      0). Such a spectrum is that of no real image, and what it becomes depends on the library.
+    - Its domains have one size. Here the target may have another: its amplitudes are multiplied by
+      the ratio of the numbers of pixels, as if it were resized by its Fourier series first.
     """
 
     beta: float = setting(
@@ -83,11 +85,10 @@ def exchange_amplitudes(source: jax.Array, target: jax.Array, half: int) -> jax.
     height, width = source.shape[1:3]
     ratio = (height * width) / (target.shape[1] * target.shape[2])
     spectrum, other = (jnp.fft.rfft2(images, axes=(1, 2)) for images in (source, target))
-    # The second axis has the frequencies 0..w/2 alone: those below 0 are their conjugates.
-    for rows in (slice(0, half + 1), slice(-half, None)) if half else (slice(0, 1),):
-        box = (slice(None), rows, slice(0, half + 1))
-        phase = jnp.exp(1j * jnp.angle(spectrum[box]))
-        spectrum = spectrum.at[box].set(ratio * jnp.abs(other[box]) * phase)
+    # Columns have the frequencies 0..w/2 alone: those below 0 are their conjugates.
+    box = (slice(None), np.arange(-half, half + 1), slice(0, half + 1))
+    phase = jnp.exp(1j * jnp.angle(spectrum[box]))
+    spectrum = spectrum.at[box].set(ratio * jnp.abs(other[box]) * phase)
     return jnp.fft.irfft2(spectrum, s=(height, width), axes=(1, 2))
 
 
