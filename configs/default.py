@@ -17,6 +17,7 @@ from typing import Any
 import ml_collections
 
 from alp_jax.errors import UserError, describe_near
+from alp_jax.objective.settings import view
 from alp_jax.settings import kinds, members
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
@@ -121,6 +122,27 @@ def set_everywhere(blocks: ml_collections.ConfigDict, **values: Any) -> None:
         for name, value in values.items():
             if name in block:
                 block[name] = value
+
+
+def add_rounds(config: ml_collections.ConfigDict, **fields: Any) -> None:
+    """Adds self-training in rounds, with the published values that its methods share.
+
+    yzou2/CRST, crst_seg.py, GTA5 -> Cityscapes: 3 rounds of 2 epochs, batches of two crops of
+    512x1024, SGD at a constant 5e-5 (decoders 5e-4), frozen batch norm. There the start is a
+    network trained on the source, and images have their own sizes, 1052x1914 and 1024x2048.
+
+    Args:
+      config: configuration that a method changes.
+      fields: of `config.rounds`, other than CRST's.
+    """
+    config.views.self_training = view("images", domain="self_training")
+    config.rounds.num_rounds = 3
+    config.rounds.update(fields)
+    config.num_steps = config.rounds.num_rounds * config.rounds.steps_per_round
+    config.data.batch_size = 2
+    config.model.backbone.batch_norm_mode = "frozen"
+    config.optimizer.segmenter_learning_rate = 5e-5
+    config.optimizer.poly_power = 0.0
 
 
 def _walk(block: ml_collections.ConfigDict) -> Iterator[ml_collections.ConfigDict]:

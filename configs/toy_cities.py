@@ -136,5 +136,9 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.gradient_clip_norm = 5.0
     config.optimizer.horizon_steps = 500
+    if config.rounds.num_rounds:
+        config.rounds.num_rounds, config.rounds.steps_per_round = 4, 125
+        config.rounds.crop_size = (64, 128)  # The pixels of an image of other methods, as in CRST.
+        config.rounds.prior_blur = min(config.rounds.prior_blur, 5)
     config.evaluation.every_steps = 50  # Ten evaluations; a study also reports their mean.
     config.checkpoint.every_steps = 100

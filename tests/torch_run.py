@@ -370,14 +370,22 @@ def draw_state(setup: Setup, dtype: type, discriminator_scale: float = 1.0) -> s
     create = functools.partial(state.create_train_state, setup=setup)
     shapes = jax.eval_shape(create, jax.random.key(0))
     entry = jax.tree_util.tree_map_with_path(start, shapes)
-    players = {"segmenter": entry.segmenter, "discriminator": entry.discriminator}
-    return entry.replace(
+    players = {
+        "segmenter": entry.segmenter,
+        "discriminator": entry.discriminator,
+        "teacher": entry.teacher,
+    }
+    drawn = entry.replace(
         **{
             name: player.replace(params=jax.tree_util.tree_map_with_path(draw, player.params))
             for name, player in players.items()
             if player is not None
         }
     )
+    if drawn.teacher is None:
+        return drawn
+    thresholds = jnp.full_like(drawn.teacher.thresholds, 0.5)
+    return drawn.replace(teacher=drawn.teacher.replace(thresholds=thresholds))
 
 
 def take_statistics(entry: state.TrainState, tensors: Tensors) -> state.TrainState:

@@ -6,6 +6,8 @@ import functools
 from alp_jax.models.segmenter import Segmenter
 from alp_jax.objective.optim import Optimizer
 from alp_jax.objective.phases import JOINT, Phase
+from alp_jax.objective.teacher import Teacher
+from alp_jax.objective.teachers.none import NoTeacher
 from alp_jax.objective.types import Term, View
 
 
@@ -69,9 +71,11 @@ class Setup:
       objective: views and terms.
       segmenter_optimizer: optimizer of the segmenter's parameters.
       own_optimizer: optimizer of the parameters that terms own.
+      teacher: where the weights of a teacher come from.
     """
 
     segmenter: Segmenter
     objective: Objective
     segmenter_optimizer: Optimizer
     own_optimizer: Optimizer
+    teacher: Teacher = dataclasses.field(default_factory=NoTeacher)

@@ -19,6 +19,7 @@ from alp_jax.objective import checks
 from alp_jax.objective.objective import Objective, Setup
 from alp_jax.objective.phases import JOINT, Phase
 from alp_jax.objective.state import DiscriminatorState, SegmenterState, TrainState
+from alp_jax.objective.teacher import Taught
 from alp_jax.objective.types import Scalars, Seen, Term, View
 
 PyTree = Any
@@ -69,7 +70,9 @@ def train_step(
     if discriminator is not None:
         discriminator, more = _update_owned(discriminator, state.step, kept, setup)
         scalars |= more
-    return TrainState(state.step + 1, entry.segmenter, discriminator), scalars
+    after = entry.segmenter
+    teacher = setup.teacher.update(state.teacher, after.params, after.model_state, state.step)
+    return TrainState(state.step + 1, after, discriminator, teacher), scalars
 
 
 def _ending(scalar: str, phase: Phase) -> str:
@@ -123,7 +126,8 @@ def _sum_views(
     scalars: Scalars = {}
     for view in setup.objective.views_of(setup.objective.phases[place.phase]):
         key = jax.random.fold_in(jax.random.fold_in(rng, view.role), state.step)
-        sample = checks.check_sample(view, view.make(batch, key), batch, setup.segmenter.heads)
+        made = _make_sample(view, batch, key, state, setup)
+        sample = checks.check_sample(view, made, batch, setup.segmenter.heads)
         if grads is not None:
             # Waits for all gradients of the previous view; the first layer's is computed last.
             _, images = jax.lax.optimization_barrier((grads, sample.images))
@@ -140,6 +144,19 @@ def _sum_views(
         loss = value if grads is None else loss + value
         grads = gradient if grads is None else jax.tree.map(jnp.add, grads, gradient)
     return loss, grads, model_state, kept, scalars
+
+
+def _make_sample(
+    view: View, batch: Batch, key: jax.Array, state: TrainState, setup: Setup
+) -> Sample:
+    """Makes the images of a view, with its teacher's help where it wants that."""
+    if not view.uses_teacher:
+        return view.make(batch, key)
+    if state.teacher is None:
+        raise ValueError(f"The view {view.name} needs a state with a teacher.")
+    make: Callable[..., Sample] = view.make
+    teacher = Taught(setup.segmenter, state.teacher, setup.teacher.label_temperature)
+    return make(batch, key, teacher=teacher)
 
 
 def _make_view_loss(

@@ -86,6 +86,8 @@ class View(abc.ABC):
       name: name of the view; determines its random key.
       moves_statistics: whether the pass updates the running statistics of batch norm.
       is_random: whether `make` uses its key.
+      uses_teacher: whether `make` gets a teacher, too: make(batch, key, teacher=...), a
+        `alp_jax.objective.teacher.Taught`.
     """
 
     name: str = ""
@@ -93,6 +95,7 @@ class View(abc.ABC):
         True, "Whether the images update the running statistics of batch norm."
     )
     is_random: ClassVar[bool] = False
+    uses_teacher: ClassVar[bool] = False
 
     @property
     def role(self) -> int:

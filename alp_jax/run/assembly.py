@@ -65,6 +65,7 @@ def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Se
         objective,
         optim.create_segmenter_optimizer(settings.optimizer, segmenter, updates),
         optim.create_own_optimizer(settings.optimizer),
+        settings.teacher,
     )
 
 
@@ -102,6 +103,8 @@ def create_mesh(settings: RunSettings) -> jax.sharding.Mesh:
     """Creates the mesh of a run (`config.mesh`), which divides its batches and image heights."""
     data = settings.data
     heights = {data.source_size[0], data.target_size[0]}
+    if settings.rounds.num_rounds:
+        heights.add(settings.rounds.crop_size[0])
     devices = mesh.create_mesh(settings.mesh, batch_size=data.batch_size, heights=sorted(heights))
     logger.info("Devices: %s.", mesh.describe(devices))
     return devices

@@ -18,6 +18,7 @@ _ADDED: dict[str, Any] = {
     "init_heads": "same",
     "init_terms": "new",
     "updates": {"kind": "joint"},
+    "teacher": {"kind": "none"},
     "model.prediction": ["main"],
     "model.heads.*[aspp].dropout_rate": 0.0,
     "optimizer.adam_preset": "clean",
