@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from alp_jax.data import pipeline
 from alp_jax.data.labels import LabelSet
@@ -105,7 +105,7 @@ class Rounds:
         """Lets the teacher learn at the beginning of a round."""
         found = rounds.read(folder)
         assert found is not None
-        thresholds = mesh.copy_everywhere(np.array(found.thresholds, np.float32), self._devices)
+        thresholds = mesh.copy_everywhere(jnp.asarray(found.thresholds, jnp.float32), self._devices)
         teacher = self._setup.teacher.begin_round(
             train_state.teacher, *_network(train_state), thresholds
         )

@@ -35,11 +35,11 @@ def create_checkpointer() -> ocp.AsyncCheckpointer:
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
-def _list_players(state: TrainState) -> collections.OrderedDict[str, Any]:
-    """Lists the fields of a state, in order; without a teacher, as earlier versions saved them."""
-    names = [field.name for field in dataclasses.fields(state)]
-    if state.teacher is None:
-        names.remove("teacher")
+def _leave_out_no_teacher(state: Any) -> Any:
+    """Returns a state without a teacher as earlier versions saved it, in their order of fields."""
+    if not isinstance(state, TrainState) or state.teacher is not None:
+        return state
+    names = [field.name for field in dataclasses.fields(state) if field.name != "teacher"]
     return collections.OrderedDict((name, getattr(state, name)) for name in names)
 
 
@@ -71,7 +71,7 @@ class Saver:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._checkpointer.save(
                 self._folder / f"{step}{UNFINISHED}",
-                args=ocp.args.PyTreeSave(_list_players(state)),
+                args=ocp.args.PyTreeSave(_leave_out_no_teacher(state)),
                 force=True,
             )
         except Exception as error:  # Orbax and TensorStore raise many types for a full disk.

@@ -7,6 +7,7 @@ for variant in list_variants("terms"):
 
 import dataclasses
 import functools
+import types
 import zlib
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from alp_jax.data.samples import Sample
+from alp_jax.data.samples import Batch, Sample
 from alp_jax.models import MAIN
 from alp_jax.models.segmenter import Outputs
 from alp_jax.objective import settings as objective_settings
-from alp_jax.objective.types import Seen, Term
+from alp_jax.objective.types import Seen, Term, View
+from alp_jax.self_training.settings import SELF_TRAINING
 from alp_jax.settings import kinds, schema
 from configs import default
 from tests.objective import methods
@@ -31,6 +33,7 @@ PACKAGES = {
 }
 BATCH_SIZE, NUM_CLASSES = 2, 3
 SIZE, COARSE_SIZE = (12, 16), (4, 5)
+DOMAINS = ("source", "target", SELF_TRAINING)
 # Wherever a block has such a field.
 SMALL = {
     "widths": (3,),
@@ -114,7 +117,20 @@ def make_sample(view: str, *, labels: bool = True) -> Sample:
     image, row, column = np.indices(shape)
     drawn = rng.choice([*range(NUM_CLASSES), 255], shape).astype(np.uint8)
     images = np.stack([image, row, column], axis=-1).astype(np.uint8)
-    return Sample(images, drawn if labels else None)
+    from_target = np.arange(BATCH_SIZE) % 2 == 0 if view == SELF_TRAINING else None
+    return Sample(images, drawn if labels else None, from_target=from_target)
+
+
+def make_view(view: View, batch: Batch, key: jax.Array) -> Sample:
+    """Lets a view make its sample, with a teacher that is unsure if it wants one."""
+    if not view.uses_teacher:
+        return view.make(batch, key)
+    teacher = types.SimpleNamespace(
+        predict=lambda images: jnp.zeros((*images.shape[:3], NUM_CLASSES)),
+        thresholds=jnp.full(NUM_CLASSES, 0.5),
+        temperature=0.25,
+    )
+    return view.make(batch, key, teacher=teacher)
 
 
 def make_seen(term: Term, view: str, dtype: type = np.float32) -> Seen:

@@ -12,6 +12,7 @@ from alp_jax.data import pipeline
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import Stopped, UserError
 from alp_jax.evaluation.predictor import Predictor, Recipe
+from alp_jax.objective.settings import placement, term, view
 from alp_jax.run import assembly, labelling, train
 from alp_jax.workdir import checkpoint, rounds
 from alp_jax.workdir.settings import build_settings
@@ -212,3 +213,59 @@ def test_a_target_with_labels_is_refused(data_dir, tmp_path):
     with pytest.raises(UserError, match="target domain must be read without"):
         train.train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_two_devices_label_and_train_as_one_does(run, data_dir, tmp_path):
+    config, expected = run
+    both = get_config(data_dir)
+    with both.unlocked():
+        both.mesh.data = 2
+        both.num_steps = 3
+    train.train_and_evaluate(both, tmp_path / "run")
+    found = rounds.read(rounds.find_folder(tmp_path / "run", 0))
+    wanted = rounds.read(rounds.find_folder(expected, 0))
+    np.testing.assert_allclose(found.thresholds, wanted.thresholds, rtol=1e-3)
+    labels = [read_labels(folder, 0) for folder in (tmp_path / "run", expected)]
+    assert (labels[0] == labels[1]).mean() > 0.999
+    ours, theirs = (read_state(config, folder, 3) for folder in (tmp_path / "run", expected))
+
+    def compare(ours, theirs):
+        np.testing.assert_allclose(ours, theirs, atol=2e-3 * np.abs(theirs).max())
+
+    jax.tree.map(compare, ours.segmenter.params, theirs.segmenter.params)
+
+
+def test_a_soft_labelled_round_is_taught_by_its_first_state(data_dir, tmp_path):
+    """Stopped within the second round, too; its labels are those of LRENT's rule."""
+    config = get_config(data_dir, "lrent")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train.train_and_evaluate(config, whole)
+    shutil.copytree(whole, stopped)
+    forget_after(stopped, 4)
+    train.train_and_evaluate(config, stopped)
+    assert_same_run(config, stopped, whole)
+    first, end = (read_state(config, whole, number) for number in (3, 6))
+    jax.tree.map(np.testing.assert_array_equal, end.teacher.params, first.segmenter.params)
+    found = rounds.read(rounds.find_folder(whole, 1))
+    np.testing.assert_array_equal(end.teacher.thresholds, np.float32(found.thresholds))
+    probs = predict_target(config, whole, 3).astype(float)
+    labels = read_labels(whole, 1)
+    thresholds = np.array(found.thresholds)
+    for image, label in zip(probs, labels, strict=True):
+        _, expected, distance = crst.label_soft(image, thresholds, 0.25)
+        is_clear = np.abs(distance) > 1e-5
+        np.testing.assert_array_equal(label[is_clear], expected[is_clear])
+
+
+def test_the_alignment_of_the_paper_goes_on_top(data_dir, tmp_path):
+    config = get_config(data_dir)
+    with config.unlocked():
+        for domain in ("source", "target"):
+            config.views[domain] = view("images", domain=domain)
+        config.terms.adversarial = term("alignment", widths=(4, 4), weight=0.01)
+        config.terms.adversarial.patches = placement("random", patch_size=(16, 16))
+        config.num_steps = 4
+    train.train_and_evaluate(config, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    found = json.loads(lines[-1])
+    assert {"loss/cross_entropy", "loss/adversarial", "loss/discriminator"} <= found.keys()
