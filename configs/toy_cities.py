@@ -136,6 +136,12 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.gradient_clip_norm = 5.0
     config.optimizer.horizon_steps = 500
+    # CLAN's weights fall to 0 at its last step, and its warm-up is a twentieth of all steps.
+    if config.optimizer.warmup_steps:
+        config.optimizer.warmup_steps = 25
+    for found in config.terms.values():
+        if found.damping_steps:
+            default.set_everywhere(found, damping_steps=500, after_step=25)
     if config.rounds.num_rounds:
         config.rounds.num_rounds, config.rounds.steps_per_round = 4, 125
         config.rounds.crop_size = (64, 128)  # The pixels of an image of other methods, as in CRST.
