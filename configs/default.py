@@ -23,13 +23,18 @@ from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
 
 _METHODS = "configs.methods"
+_ADDITIONS = "configs.additions"
 
 
-def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
+DEFAULT = "alp_gi"
+
+
+def get_config(variant: str = DEFAULT) -> ml_collections.ConfigDict:
     """Creates the configuration of a method.
 
     Args:
-      variant: name of a file in configs/methods, without .py, or the path of a file of your own.
+      variant: name of a file in configs/methods, without .py, or the path of a file of your own;
+        then, each after a +, names or paths of additions, such as minent+alp.
     """
     config = to_config(RunSettings())
     apply_method(config, variant)
@@ -55,31 +60,53 @@ def read_members(method: str) -> dict[str, float] | None:
     return members.read_members(kinds.load_module(_METHODS, method, name="The method"))
 
 
-def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
-    """Adds the views and terms of a method by calling `apply(config)` of its file.
+def list_additions() -> list[str]:
+    """Lists the names of the additions in configs/additions."""
+    return kinds.names(_ADDITIONS)
+
+
+def split_variant(variant: str) -> tuple[str, tuple[str, ...]]:
+    """Splits a variant into its method and additions: minent+alp."""
+    method, *additions = variant.split("+")
+    return method, tuple(additions)
+
+
+def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
+    """Adds the views and terms of a variant by calling `apply(config)` of each of its files.
 
     Raises:
       EnsembleError: if the method is an ensemble of others, which is not trained.
-      UserError: if there is no such method, or its file cannot be imported or lacks `apply`.
+      UserError: if there is no such method or addition, or its file cannot be imported or lacks
+        `apply`.
     """
+    method, additions = split_variant(variant)
     if found := read_members(method):
         raise members.EnsembleError(method, found)
-    module = kinds.load_module(_METHODS, method, name="The method")
+    modules = [kinds.load_module(_METHODS, method, name="The method")]
+    modules += [kinds.load_module(_ADDITIONS, name, name="The addition") for name in additions]
     with config.unlocked():
-        kinds.run_function(module, "apply", config)
+        for module in modules:
+            kinds.run_function(module, "apply", config)
 
 
 def is_method(variant: str) -> bool:
-    """Returns whether a variant is a method: a name in configs/methods, or a .py file's path."""
-    return variant.endswith(".py") or variant in kinds.names(_METHODS)
+    """Returns whether a variant's method is a name in configs/methods, or a .py file's path."""
+    method, _ = split_variant(variant)
+    return method.endswith(".py") or method in kinds.names(_METHODS)
 
 
 def check_variant(variant: str, others: Collection[str] = ()) -> None:
     """Raises UserError if a variant is neither a method nor one of `others`."""
     if not is_method(variant) and variant not in others:
+        method, additions = split_variant(variant)
+        if additions and method in others:
+            raise UserError(
+                f"The variant is {variant!r}, and {method} takes no additions: expected {method}, "
+                f"or a method with {'+'.join(additions)}, such as {DEFAULT}+{additions[0]}."
+            )
         known = list(dict.fromkeys((*kinds.names(_METHODS), *others)))
         raise UserError(
-            f"Unknown variant {variant!r}{describe_near(variant, known)}: expected one of "
+            f"Unknown variant {variant!r}{describe_near(method, known)}: expected one of "
             f"{', '.join(known)}, or the path of a .py file of your own."
         )
 

@@ -38,6 +38,7 @@ KINDS = (
     "alp_jax/models/backbones",
     "alp_jax/models/decoders",
     "configs/methods",
+    "configs/additions",
 )
 
 

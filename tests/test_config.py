@@ -125,7 +125,7 @@ def test_other_methods_have_the_numbers_of_their_published_code():
     assert (fda.views.source.kind, fda.views.source.beta) == ("fourier", 0.01)
     assert dict(fda.terms.entropy) == {
         "kind": "entropy", "weight": 0.005, "exponent": 2.0, "resolution": "logits",
-        "top_share": 1.0, "view": "target", "head": "main",
+        "top_share": 1.0, "view": "target", "head": "main", "damping_steps": 0,
     }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_an_unknown_variant_lists_those_there_are(module):
         ({"optimizer.horizon_steps": 10}, r"horizon_steps is 10: .*at least num_steps \(150000\)"),
         (
             {"terms.adversarial.game": "zero_sum"},
-            "'zero_sum': expected one of non_saturating, minimax",
+            "'zero_sum': expected one of non_saturating, least_squares, minimax",
         ),
         ({"terms.adversarial.weight": float("nan")}, "terms.adversarial.weight is nan"),
         ({"terms.adversarial.head": "aux"}, "head is 'aux': expected a head of the network: main"),

@@ -204,9 +204,8 @@ class Term(abc.ABC):
         Called when a run starts, before its step is built.
 
         Args:
-          count_pixels: returns the [K] pixels of each class in the source dataset, as stored.
-        Raises:
-          UserError: if the source was prepared without them.
+          count_pixels: returns the [K] pixels of each class in the source dataset, as stored, or
+            raises UserError if it was prepared without them.
         """
         del count_pixels
         return self

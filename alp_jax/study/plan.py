@@ -137,7 +137,7 @@ def name_methods(methods: Iterable[str]) -> dict[str, str]:
     Raises:
       UserError: if two files have the same name.
     """
-    names = {m: pathlib.Path(m).stem if m.endswith(".py") else m for m in methods}
+    names = {method: "+".join(map(_name_file, method.split("+"))) for method in methods}
     for method, name in names.items():
         same = [other for other in names if names[other] == name]
         if len(same) > 1:
@@ -146,6 +146,10 @@ def name_methods(methods: Iterable[str]) -> dict[str, str]:
                 f"{method}."
             )
     return names
+
+
+def _name_file(part: str) -> str:
+    return pathlib.Path(part).stem if part.endswith(".py") else part
 
 
 def check_overrides(overrides: Sequence[str], fields_of: Mapping[str, Collection[str]]) -> None:

@@ -20,7 +20,8 @@ class FocalCrossEntropy(PixelTerm):
 
     q is the probability of the label, in [1e-9, 1 - 1e-9]. Code: RoyalVane/CLAN, `CrossEntropy2d`
     of utils/loss.py. As there, ignored pixels count nowhere, and the gradient is 0 where q is
-    outside of that range; without a labelled pixel the loss is 0, where the code fails.
+    outside of that range. Deviations: the code is right for batches of one image alone, and fails
+    without a labelled pixel, where the loss is 0 here.
     """
 
     view: str = setting(SOURCE, "View whose labels are learned.")
