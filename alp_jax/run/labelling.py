@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,7 @@ from alp_jax.devices import mesh, processes
 from alp_jax.evaluation.logits import check_finite
 from alp_jax.evaluation.predictor import Predictor, Recipe
 from alp_jax.models.segmenter import Segmenter
-from alp_jax.self_training.examples import iterate_target
+from alp_jax.self_training.examples import TargetBatches
 from alp_jax.self_training.prior import compute_prior
 from alp_jax.self_training.selection import choose_labels
 from alp_jax.self_training.thresholds import ConfidenceHistogram
@@ -193,8 +194,11 @@ class Labeller:
     def _iterate(self, start: int) -> Iterator[tuple[list[int], Any]]:
         """Yields (indices, images on the devices) of each batch from a number on."""
         local = list(mesh.local_images(self._devices, self._batch_size))
-        batches = iterate_target(self._target, self._settings.data, self._batch_size, start)
-        for indices, images in batches:
+        data = self._settings.data
+        batches = grain.MapDataset.source(TargetBatches(self._target, data, self._batch_size))
+        for indices, images in pipeline.iterate(
+            batches, start, num_workers=0, prefetch_batches=data.prefetch_batches
+        ):
             placed = mesh.place_batch(images[local], self._devices, batch_size=self._batch_size)
             yield indices, placed
 

@@ -11,7 +11,6 @@ Zou et al., ICCV 2019; code: yzou2/CRST, crst_seg.py (`savelst_SrcTgt` and the C
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -190,24 +189,29 @@ class BlankExamples:
         }
 
 
-def iterate_target(
-    target: SegmentationSource, config: DataSettings, batch_size: int, start: int
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yields the images of the target in order, in batches.
+class TargetBatches:
+    """The images of the target in order, in batches."""
 
-    Args:
-      target: training split.
-      config: `config.data`.
-      batch_size: number of images; the last batch is padded with zeros.
-      start: number of batches to leave out.
-    Yields:
-      (indices of the images, images [batch_size, H, W, 3] uint8 of target_size).
-    """
-    for first in range(start * batch_size, len(target), batch_size):
-        indices = list(range(first, min(first + batch_size, len(target))))
-        images = np.zeros((batch_size, *config.target_size, 3), np.uint8)
+    def __init__(self, target: SegmentationSource, config: DataSettings, batch_size: int):
+        """Creates the batches.
+
+        Args:
+          target: training split.
+          config: `config.data`.
+          batch_size: number of images in a batch; the last is padded with zeros.
+        """
+        self._target, self._config, self._batch_size = target, config, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._target) // self._batch_size)
+
+    def __getitem__(self, number: int) -> tuple[list[int], np.ndarray]:
+        """Returns (indices of the images, images [batch_size, H, W, 3] uint8 of target_size)."""
+        first = number * self._batch_size
+        indices = list(range(first, min(first + self._batch_size, len(self._target))))
+        size, resampling = self._config.target_size, self._config.image_resize
+        images = np.zeros((self._batch_size, *size, 3), np.uint8)
         for place, index in enumerate(indices):
-            images[place] = pipeline.resize(
-                target[index]["image"], config.target_size, pipeline.RESAMPLING[config.image_resize]
-            )
-        yield indices, images
+            image = self._target[index]["image"]
+            images[place] = pipeline.resize(image, size, pipeline.RESAMPLING[resampling])
+        return indices, images
