@@ -161,7 +161,7 @@ def test_lost_labels_are_made_anew_by_the_rounds_first_state(run, copied, number
     if fault == "gone":
         shutil.rmtree(folder)
     else:
-        (folder / "000003.png").write_bytes(b"")
+        Image.fromarray(np.zeros((tiny.HEIGHT, tiny.WIDTH), np.uint8)).save(folder / "000003.png")
     train.train_and_evaluate(config, copied)
     assert_same_run(config, copied, expected)
 
