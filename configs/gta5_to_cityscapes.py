@@ -29,13 +29,6 @@ import ml_collections
 
 from configs import default
 
-# Method -> (steps, steps of the schedule) of its published code, where they are not the default's.
-_STEPS = {
-    **dict.fromkeys(("advent", "minent", "minent_er", "minent_cp"), (120_000, 250_000)),
-    "fda": (100_000, 150_000),
-}
-
-
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of a method."""
     default.check_variant(variant)
@@ -46,6 +39,4 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         config.data.source = "gta5/all_720x1280"
         config.data.target = "cityscapes/unlabelled_512x1024"
         config.evaluation.dataset = "cityscapes/labelled_512x1024"  # Its labels are 1024x2048.
-        if variant in _STEPS:
-            config.num_steps, config.optimizer.horizon_steps = _STEPS[variant]
     return config

@@ -20,3 +20,4 @@ def apply(config: ml_collections.ConfigDict) -> None:
     config.model.backbone.batch_norm_mode = "batch"
     config.terms.cross_entropy = term("cross_entropy")
     config.terms.entropy = term("entropy", weight=0.005, exponent=2.0, resolution="logits")
+    config.num_steps, config.optimizer.horizon_steps = 100_000, 150_000

@@ -22,3 +22,4 @@ def apply(config: ml_collections.ConfigDict) -> None:
     config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
     config.terms.entropy = term("entropy")
     config.terms.entropy_aux = term("entropy", head="aux", weight=0.0002)
+    config.num_steps = 120_000  # Of a schedule of 250,000.

@@ -26,3 +26,4 @@ def apply(config: ml_collections.ConfigDict) -> None:
     config.terms.entropy_aux = term("entropy", head="aux", weight=0.0002)
     config.terms.class_ratio = term("class_ratio_prior")
     config.terms.class_ratio_aux = term("class_ratio_prior", head="aux", weight=0.0002)
+    config.num_steps = 120_000  # Of a schedule of 250,000.

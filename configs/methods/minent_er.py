@@ -23,3 +23,4 @@ def apply(config: ml_collections.ConfigDict) -> None:
     config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
     config.terms.entropy = term("entropy", top_share=_SHARE)
     config.terms.entropy_aux = term("entropy", top_share=_SHARE, head="aux", weight=0.0002)
+    config.num_steps = 120_000  # Of a schedule of 250,000.
