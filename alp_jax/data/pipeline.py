@@ -159,9 +159,9 @@ def create_train_batches(
       label_set: classes of the source labels.
       domains: domains to read; target images come without labels.
       images: positions to read in each batch of `config.batch_size`; None reads all.
-      others: examples of further domains, in the order of training.
+      others: examples of further domains, in the order of training, practically endless.
     Returns:
-      dataset of Loaded, endless without `others`.
+      endless dataset of Loaded.
     Raises:
       UserError: if a dataset is missing, unsuitable, or was prepared at another size.
     """
@@ -234,21 +234,16 @@ def name_examples(config: DataSettings, notes: Mapping[str, Notes]) -> list[str]
 
 
 def iterate(
-    batches: grain.MapDataset,
-    start_step: int,
-    *,
-    num_workers: int,
-    prefetch_batches: int,
-    stop_step: int | None = None,
+    batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
 ) -> grain.DatasetIterator:
     """Iterates from `start_step` on, prefetching in threads, or in `num_workers` processes.
 
-    Closing the iterator ends the processes. No batch from `stop_step` on is read; None is no end.
+    Closing the iterator ends the processes.
     """
     options = grain.ReadOptions(
         num_threads=max(prefetch_batches, 1), prefetch_buffer_size=max(prefetch_batches, 1)
     )
-    dataset = batches[start_step:stop_step].to_iter_dataset(options)
+    dataset = batches[start_step:].to_iter_dataset(options)
     if num_workers > 0:
         # Grain reads absl flags for its workers; in a notebook nobody has parsed them.
         if not flags.FLAGS.is_parsed():

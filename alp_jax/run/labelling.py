@@ -125,7 +125,8 @@ class Labeller:
         return self._ask(lambda: self._fits(folder, weights) and rounds.is_complete(folder))
 
     def _is_begun(self, folder: pathlib.Path, weights: str) -> bool:
-        return self._ask(lambda: self._fits(folder, weights))
+        """Returns whether what a folder holds is to be continued; damaged labels are not."""
+        return self._ask(lambda: self._fits(folder, weights) and not rounds.is_marked(folder))
 
     def _fits(self, folder: pathlib.Path, weights: str | None) -> bool:
         found = rounds.read(folder)

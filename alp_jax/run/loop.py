@@ -107,7 +107,6 @@ class TrainLoop:
                     step,
                     num_workers=data.num_workers,
                     prefetch_batches=data.prefetch_batches,
-                    stop_step=None if rounds is None else stop_step,
                 )
                 with (
                     contextlib.closing(iterator),  # Ends the reader processes.

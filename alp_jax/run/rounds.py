@@ -70,8 +70,7 @@ class Rounds:
 
     def blank_batches(self) -> Any:
         """Creates batches of the right shapes: to compile a step before there are labels."""
-        data = self._settings.data
-        return self._create_batches(BlankExamples(self._settings.rounds, data.batch_size))
+        return self._create_batches(BlankExamples(self._settings.rounds))
 
     def enter(self, step: int, train_state: TrainState) -> TrainState:
         """Makes the labels of the round of a step, unless they are complete.

@@ -11,6 +11,7 @@ Zou et al., ICCV 2019; code: yzou2/CRST, crst_seg.py (`savelst_SrcTgt` and the C
 import dataclasses
 import functools
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ class RoundExamples:
         self._cropping = Cropping(plan.rounds, plan.fill)
 
     def __len__(self) -> int:
-        return self._plan.rounds.num_steps * self._plan.data.batch_size
+        return sys.maxsize  # What is read ahead of the round's last step belongs to it, too.
 
     @property
     def first(self) -> int:
@@ -171,11 +172,11 @@ class RoundExamples:
 class BlankExamples:
     """Examples of the shape of a round's, all zeros: to compile a step before there are labels."""
 
-    def __init__(self, rounds: RoundsSettings, batch_size: int):
-        self._size, self._length = rounds.crop_size, rounds.num_steps * batch_size
+    def __init__(self, rounds: RoundsSettings):
+        self._size = rounds.crop_size
 
     def __len__(self) -> int:
-        return self._length
+        return sys.maxsize
 
     def __getitem__(self, place: int) -> Example:
         """Returns a blank example."""

@@ -151,9 +151,14 @@ def finish(folder: pathlib.Path, found: Thresholds, class_names: Sequence[str]) 
     return share
 
 
+def is_marked(folder: pathlib.Path) -> bool:
+    """Returns whether a round's labels were once complete."""
+    return (folder / manifest.FILE_NAME).exists()
+
+
 def is_complete(folder: pathlib.Path) -> bool:
     """Returns whether a round's labels are all there, as they were written."""
-    if not (folder / manifest.FILE_NAME).exists():
+    if not is_marked(folder):
         return False
     fault = manifest.find_fault(folder)
     if fault is not None:

@@ -54,7 +54,6 @@ def create(data, sources, labels, number=0, seed=0, **fields):
 def test_every_epoch_has_the_subset_and_the_whole_target_once(data, sources, labels):
     source, target = sources
     found = create(data, sources, labels)
-    assert len(found) == 2 * 20 * data.batch_size
     assert len(found.subset) == 3
     length = 3 + NUM_TARGET
     orders = []
@@ -104,7 +103,6 @@ def test_batches_of_a_round_go_beside_those_of_domains(data, sources, labels):
         )
         for read in (domains, ("source", "target"))
     )
-    assert len(batches) == 40
     loaded = batches[3]
     mixed = loaded.batch["self_training"]
     assert mixed.from_target.dtype == bool
