@@ -29,6 +29,7 @@ import ml_collections
 
 from configs import default
 
+
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of a method."""
     default.check_variant(variant)
