@@ -11,6 +11,7 @@ which the paper builds on; such fields are marked (AdvEnt). Override any field o
 `--config.terms.adversarial.patches.patch_size=128,128`.
 """
 
+import pathlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -22,13 +23,15 @@ from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
 
 _METHODS = "configs.methods"
+_ADDITIONS = "configs.additions"
 
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     """Creates the configuration of a method.
 
     Args:
-      variant: name of a file in configs/methods, without .py, or the path of a file of your own.
+      variant: name of a file in configs/methods, without .py, or the path of a file of your own;
+        METHOD+ADDITION for one with an addition of configs/additions, or with one of your own.
     """
     config = to_config(RunSettings())
     apply_method(config, variant)
@@ -54,23 +57,45 @@ def read_members(method: str) -> dict[str, float] | None:
     return members.read_members(kinds.load_module(_METHODS, method, name="The method"))
 
 
-def apply_method(config: ml_collections.ConfigDict, method: str) -> None:
-    """Adds the views and terms of a method by calling `apply(config)` of its file.
+def split_variant(variant: str) -> tuple[str, tuple[str, ...]]:
+    """Splits METHOD+ADDITION into the method and its additions; a method alone has none."""
+    if pathlib.Path(variant).suffix == ".py" and pathlib.Path(variant).is_file():
+        return variant, ()
+    method, *additions = variant.split("+")
+    return method, tuple(additions)
+
+
+def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
+    """Adds the views and terms of a method, and of additions, by `apply(config)` of their files.
 
     Raises:
       EnsembleError: if the method is an ensemble of others, which is not trained.
-      UserError: if there is no such method, or its file cannot be imported or lacks `apply`.
+      UserError: if there is no such method or addition, or its file cannot be imported or lacks
+        `apply`.
     """
+    method, additions = split_variant(variant)
     if found := read_members(method):
+        if additions:
+            raise UserError(
+                f"{variant} adds to an ensemble, which is not trained: expected an addition to one "
+                f"of its members, {', '.join(found)}."
+            )
         raise members.EnsembleError(method, found)
-    module = kinds.load_module(_METHODS, method, name="The method")
+    modules = [kinds.load_module(_METHODS, method, name="The method")]
+    modules += [kinds.load_module(_ADDITIONS, name, name="The addition") for name in additions]
     with config.unlocked():
-        kinds.run_function(module, "apply", config)
+        for module in modules:
+            kinds.run_function(module, "apply", config)
 
 
 def is_method(variant: str) -> bool:
-    """Returns whether a variant is a method: a name in configs/methods, or a .py file's path."""
-    return variant.endswith(".py") or variant in kinds.names(_METHODS)
+    """Returns whether a variant is a method, perhaps with additions: names, or .py files' paths."""
+    method, additions = split_variant(variant)
+    return _is_of(_METHODS, method) and all(_is_of(_ADDITIONS, name) for name in additions)
+
+
+def _is_of(package: str, name: str) -> bool:
+    return name.endswith(".py") or name in kinds.names(package)
 
 
 def check_variant(variant: str, others: Collection[str] = ()) -> None:
@@ -79,7 +104,8 @@ def check_variant(variant: str, others: Collection[str] = ()) -> None:
         known = list(dict.fromkeys((*kinds.names(_METHODS), *others)))
         raise UserError(
             f"Unknown variant {variant!r}{describe_near(variant, known)}: expected one of "
-            f"{', '.join(known)}, or the path of a .py file of your own."
+            f"{', '.join(known)}, or the path of a .py file of your own; and METHOD+ADDITION with "
+            f"{' or '.join(kinds.names(_ADDITIONS))}."
         )
 
 

@@ -38,6 +38,6 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         config.data.source = "gta5/all_720x1280"
         config.data.target = "cityscapes/unlabelled_512x1024"
         config.evaluation.dataset = "cityscapes/labelled_512x1024"  # Its labels are 1024x2048.
-        if variant == "advent":
+        if default.split_variant(variant)[0] == "advent":
             config.num_steps = 120_000
     return config

@@ -21,7 +21,7 @@ with a schedule that ends there. SYNTHIA's lane markings are ignored, as in DADA
 
 import ml_collections
 
-from configs import gta5_to_cityscapes
+from configs import default, gta5_to_cityscapes
 
 
 def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
@@ -31,7 +31,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         config.data.label_set = "cityscapes_16"
         config.data.source = "synthia_rand_cityscapes/all_760x1280"
         config.data.source_size = (760, 1280)
-        if variant == "advent":
+        if default.split_variant(variant)[0] == "advent":
             del config.model.heads.aux
             del config.terms.cross_entropy_aux, config.terms.adversarial_aux
             config.num_steps = config.optimizer.horizon_steps = 90_000

@@ -43,15 +43,16 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         if variant.endswith("_equal_pixels"):
             # Eight crops of 32x32 have as many pixels as one image of 64x128.
             default.set_everywhere(config.views, num_crops=8)
-        if variant == "target_bn":
+        if default.split_variant(variant)[0] == "target_bn":
             config.model.backbone.batch_norm_mode = "running"  # "frozen" would make it source_only.
     return config
 
 
 def find_start(variant: str) -> str:
     """Returns the warmup variant that a method starts from."""
+    method, _ = default.split_variant(variant)
     return {"ap_ci": "warmup_crops", EQUAL_PIXELS: "warmup_crops_equal_pixels"}.get(
-        variant, "warmup"
+        method, "warmup"
     )
 
 
@@ -118,8 +119,8 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     # The best of 0.003, 0.01 and 0.03 for alp_gi, seed 0, by mean IoU on the target validation
     # split, so chosen with target labels (for agp_gi, 0.003 was best); quoted scores are on the
     # test split.
-    if "adversarial" in config.terms:
-        config.terms.adversarial.weight = 0.01
+    for name in {"adversarial", "alignment"} & set(config.terms):
+        config.terms[name].weight = 0.01
     # The paper's 1e-4 is for 150,000 steps; in 500 steps a discriminator hardly learns with it. The
     # largest of 1e-4, 5e-4 and 1e-3, for every method.
     config.optimizer.discriminator_learning_rate = 1e-3

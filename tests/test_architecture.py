@@ -36,6 +36,7 @@ KINDS = (
     "alp_jax/models/backbones",
     "alp_jax/models/decoders",
     "configs/methods",
+    "configs/additions",
 )
 
 

@@ -131,13 +131,19 @@ def _place_ensembles(
     return tuple(reported), tuple(run for run in trained if run.method not in named)
 
 
+def _name(method: str) -> str:
+    # A path may hold a "+", which else stands before an addition.
+    parts = [method] if pathlib.Path(method).is_file() else method.split("+")
+    return "+".join(pathlib.Path(part).stem if part.endswith(".py") else part for part in parts)
+
+
 def name_methods(methods: Iterable[str]) -> dict[str, str]:
     """Names methods in tables and folders: a user's own file without its folder and ending.
 
     Raises:
       UserError: if two files have the same name.
     """
-    names = {m: pathlib.Path(m).stem if m.endswith(".py") else m for m in methods}
+    names = {method: _name(method) for method in methods}
     for method, name in names.items():
         same = [other for other in names if names[other] == name]
         if len(same) > 1:

@@ -10,6 +10,7 @@ Synopsis:
 import dataclasses
 import logging
 import pathlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from alp_jax.command import progress
 from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
+from alp_jax.study import timing
 from alp_jax.study.plan import Plan
 from alp_jax.study.runs import Run
 from alp_jax.study.scores import FILE_NAME, STUDY, About, RunScores, Study, Summary, load
@@ -39,22 +41,40 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
       about: description of the study, for its result.
       save: called with the finished part of the study, after every run.
     Raises:
+      UserError: as `complete`; or, before anything is trained or written, if the tables would lose
+        a run.
+    """
+    _check_lengths(plan)
+    _check_earlier_study(plan)
+    study = Study(about, complete(plan, lambda scores: save(Study(about, scores))))
+    save(study)
+    return study
+
+
+def complete(
+    plan: Plan, save: Callable[[tuple[RunScores, ...]], object] = lambda _: None
+) -> tuple[RunScores, ...]:
+    """Trains and scores the unfinished runs of a plan; returns the scores of `plan.runs`.
+
+    Args:
+      plan: the runs.
+      save: called with the scores of the finished ones of `plan.runs`, after each of them.
+    Raises:
       UserError: as `train.train_and_evaluate`; or, before anything is trained or written, if a run
-        differs from the plan or is further than it, or if the tables would lose a run.
+        differs from the plan or is further than it.
     """
     runs = plan.in_order
     _check_lengths(plan)
-    _check_earlier_study(plan)
-    finished = {planned.workdir: _read_scores(planned) for planned in runs}
-    waiting = _find_waiting(plan, finished)
+    finished = {planned.workdir: read_scores(planned) for planned in runs}
+    waiting = find_waiting(plan, finished)
     total_steps = sum(planned.train_steps for planned in runs)
     done_steps = total_steps - sum(planned.train_steps for planned in waiting)
     if len(waiting) < len(runs):
         logger.info("%d of %d runs are finished already.", len(runs) - len(waiting), len(runs))
 
-    def study() -> Study:
+    def reported() -> tuple[RunScores, ...]:
         scores = (finished[planned.workdir] for planned in plan.runs)
-        return Study(about, tuple(found for found in scores if found is not None))
+        return tuple(found for found in scores if found is not None)
 
     outputs.mark(plan.runs[0].root, STUDY)
     steps = sorted({planned.config.num_steps for planned in waiting if planned in plan.starts})
@@ -75,12 +95,11 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
             done_steps += planned.train_steps
             jax.clear_caches()  # Frees the compiled programs of finished runs.
             if planned in plan.runs:
-                save(study())
-    save(study())
-    return study()
+                save(reported())
+    return reported()
 
 
-def _find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) -> list[Run]:
+def find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) -> list[Run]:
     """Finds the runs to train or score, in their order.
 
     A finished run needs no checkpoint, so that a study may be copied without them. A start, or a
@@ -149,6 +168,7 @@ def _check_earlier_study(plan: Plan) -> None:
 
 def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     folder = planned.workdir
+    started, steps_before = time.monotonic(), _last_step(planned)
     train.train_and_evaluate(planned.config, folder, bar=bar)
     last = _evaluate(planned, "latest")
     best_step = _best_step(planned)
@@ -168,6 +188,7 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
             )
         ),
     )
+    timing.save(folder, time.monotonic() - started, planned.train_steps - steps_before)
     files.write_json(folder / SCORES_FILE, dataclasses.asdict(scores))
     return scores
 
@@ -226,7 +247,7 @@ def _evaluate(planned: Run, checkpoint_name: str, *, split: str | None = None) -
     return result.summary
 
 
-def _read_scores(planned: Run) -> RunScores | None:
+def read_scores(planned: Run) -> RunScores | None:
     """Reads the scores of a run if it was finished with this configuration.
 
     Raises:
