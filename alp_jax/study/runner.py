@@ -26,6 +26,7 @@ from alp_jax.study.runs import Run
 from alp_jax.study.scores import FILE_NAME, STUDY, About, RunScores, Study, Summary, load
 from alp_jax.workdir import checkpoint, classes, config, files, outputs
 from alp_jax.workdir import scores as saved_scores
+from alp_jax.workdir.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +169,8 @@ def _check_earlier_study(plan: Plan) -> None:
 
 def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     folder = planned.workdir
+    if (moved := _as_saved(planned)) != planned.settings:
+        config.replace(planned.settings, moved, folder)
     started, steps_before = time.monotonic(), _last_step(planned)
     train.train_and_evaluate(planned.config, folder, bar=bar)
     last = _evaluate(planned, "latest")
@@ -253,7 +256,7 @@ def read_scores(planned: Run) -> RunScores | None:
     Raises:
       UserError: if the folder holds a run of another configuration, or damaged scores.
     """
-    config.check_workdir(planned.settings, planned.workdir)  # An ensemble's holds no run.
+    config.check_workdir(_as_saved(planned), planned.workdir)  # An ensemble's holds no run.
     path = planned.workdir / SCORES_FILE
     if not path.exists():
         return None
@@ -270,3 +273,16 @@ def read_scores(planned: Run) -> RunScores | None:
     asked = (planned.config.num_steps, evaluation.dataset, planned.reported_split, members)
     found = (*(scores.last[name] for name in ("step", "dataset", "split")), scores.members)
     return scores if found == asked else None
+
+
+def _as_saved(planned: Run) -> RunSettings:
+    """Returns a run's settings, with the start's place as the run in its folder has it.
+
+    The place differs where a study was copied or moved with its starts.
+    """
+    settings, path = planned.settings, planned.workdir / config.FILE_NAME
+    if not settings.start_variant or not path.exists():
+        return settings
+    saved = config.load(planned.workdir).init_from
+    ours, theirs = (pathlib.Path(place).parts[-2:] for place in (settings.init_from, saved))
+    return dataclasses.replace(settings, init_from=saved) if ours == theirs else settings

@@ -10,46 +10,29 @@ A candidate is chosen by mean IoU on the evaluation split, so with target labels
 step, averaged over the tuning seeds. An entry with a base begins with the base's chosen fields.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from alp_jax.errors import UserError
+from alp_jax.errors import UserError, shorten
 from alp_jax.settings.compare import as_flag
-from alp_jax.study import ensembles, runner, timing
+from alp_jax.study import choices, ensembles, runner, timing
+from alp_jax.study.choices import Choice
 from alp_jax.study.experiment import Entry, Experiment, Fields
 from alp_jax.study.plan import Plan
 from alp_jax.study.runs import Planner, Run
-from alp_jax.study.scores import RunScores
+from alp_jax.study.scores import FILE_NAME as STUDY_FILE
+from alp_jax.study.scores import RunScores, load
 from alp_jax.workdir import files
 
 FILE_NAME = "tuning.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What one method chose.
-
-    Attributes:
-      fields: all fields that its runs set: the base's, and the chosen candidate's.
-      candidates: fields of each candidate, in order; empty: it had nothing to choose.
-      scores: mean IoU on the evaluation split of each candidate, by tuning seed.
-      chosen: index of the candidate.
-    """
-
-    fields: Fields
-    candidates: tuple[Fields, ...] = ()
-    scores: tuple[tuple[float, ...], ...] = ()
-    chosen: int | None = None
 
 
 class Tuner:
     """Plans and runs an experiment.
 
     Attributes:
+      experiment: the plan.
+      workdir: folder of the study.
       choices: name of an entry -> its choice, once that is made.
     """
 
@@ -69,7 +52,7 @@ class Tuner:
           UserError: for an unknown variant or field, a member of an ensemble that is no entry, or a
             choice by the split that is reported.
         """
-        self._experiment, self._workdir = experiment, workdir
+        self.experiment, self.workdir = experiment, workdir
         self._planner = Planner(workdir, experiment.config, starts_dir)
         variants = [entry.variant for entry in experiment.entries]
         self._members = ensembles.find(experiment.config, variants)
@@ -79,7 +62,7 @@ class Tuner:
         self._choose_finished()
 
     def _check(self, entry: Entry) -> None:
-        entries = self._experiment.entries
+        entries = self.experiment.entries
         if members := self._members.get(entry.variant):
             known = {other.variant for other in entries}
             lacking = [member for member in members if member not in known]
@@ -106,7 +89,7 @@ class Tuner:
                 )
 
     def _create(self, entry: Entry, fields: Fields, seed: int) -> Run:
-        given = {**self._experiment.fields, **entry.fields, **fields}
+        given = {**self.experiment.fields, **entry.fields, **fields}
         flags = [as_flag(name, value) for name, value in given.items()]
         return self._planner.create(
             entry.variant, entry.name, flags, seed=seed, varied=tuple(fields)
@@ -125,7 +108,7 @@ class Tuner:
 
     def _plan_choice(self, entry: Entry) -> list[list[Run]]:
         """Plans the runs to choose by: a list for each candidate, by seed."""
-        seeds = self._experiment.tuning_seeds
+        seeds = self.experiment.tuning_seeds
         return [
             [self._create(entry, fields, seed) for seed in seeds]
             for fields in self._list_candidates(entry)
@@ -133,7 +116,7 @@ class Tuner:
 
     def _choose_finished(self) -> None:
         """Makes the choices for which all runs are finished."""
-        for entry in self._experiment.entries:
+        for entry in self.experiment.entries:
             if entry.base and entry.base not in self.choices:
                 continue
             if not entry.candidates:
@@ -143,13 +126,13 @@ class Tuner:
             finished = [[scores for scores in row if scores is not None] for row in found]
             if list(map(len, finished)) == list(map(len, found)):
                 candidates = self._list_candidates(entry)
-                self.choices[entry.name] = _choose(entry, candidates, finished)
+                self.choices[entry.name] = choices.choose(entry.name, candidates, finished)
 
     # The plan.
 
     def describe(self, file: str) -> str:
         """Describes the whole plan, and the time that is left of it."""
-        experiment = self._experiment
+        experiment = self.experiment
         trained = [e for e in experiment.entries if e.variant not in self._members]
         choosing = [entry for entry in trained if entry.candidates]
         num_choice = len(choosing) * experiment.num_candidates * len(experiment.tuning_seeds)
@@ -177,10 +160,10 @@ class Tuner:
 
         The final runs of a method that has not chosen are not known; they are as long as its first.
         """
-        seeds, tuning_seeds = self._experiment.seeds, self._experiment.tuning_seeds
+        seeds, tuning_seeds = self.experiment.seeds, self.experiment.tuning_seeds
         runs: list[Run] = []
         unknown: list[tuple[str, int]] = []
-        for entry in self._experiment.entries:
+        for entry in self.experiment.entries:
             if entry.variant in self._members:
                 continue
             runs += [run for row in self._plan_choice(entry) for run in row]
@@ -201,28 +184,44 @@ class Tuner:
 
     # Running.
 
-    def run(self, save: Callable[[Plan, tuple[RunScores, ...]], object]) -> Plan:
+    def check_earlier_study(self) -> None:
+        """Refuses an experiment that lacks runs of the study that the folder holds.
+
+        Raises:
+          UserError: naming the runs that the tables would lose.
+        """
+        if not (self.workdir / STUDY_FILE).exists():
+            return
+        planned = {
+            (e.name, seed) for e in self.experiment.entries for seed in self.experiment.seeds
+        }
+        runs = load(self.workdir).runs
+        lost = [run.workdir for run in runs if (run.method, run.seed) not in planned]
+        if lost:
+            raise UserError(
+                f"The study in {self.workdir} has runs that this experiment lacks, so its tables "
+                f"would lose them: {shorten(lost, 4)}; keep its entries and seeds, or give another "
+                "--workdir."
+            )
+
+    def run(self, save: Callable[[Plan, tuple[RunScores, ...]], object]) -> None:
         """Trains and scores all runs: those to choose by, stage by stage, then those to report.
 
         Args:
           save: called with the plan of the reported runs and the scores of the finished ones, after
-            each.
-        Returns:
-          the plan of the reported runs.
+            each, and at the end.
         Raises:
           UserError: as `runner.complete`; or if no labels are there to choose by.
         """
-        for stage in self._experiment.list_stages():
-            waiting = [e for e in stage if e.name not in self.choices and e.candidates]
-            planned = {entry.name: self._plan_choice(entry) or [] for entry in waiting}
-            if waiting:
-                runs = [run for rows in planned.values() for row in rows for run in row]
+        for stage in self.experiment.list_stages():
+            waiting = [entry for entry in stage if entry.name not in self.choices]
+            runs = [run for e in waiting for row in self._plan_choice(e) for run in row]
+            if runs:
                 runner.complete(self._as_plan(runs))
             self._choose_finished()
             self.save_choices()
         plan = self.plan_reported()
-        runner.complete(plan, lambda scores: save(plan, scores))
-        return plan
+        save(plan, runner.complete(plan, lambda scores: save(plan, scores)))
 
     def _as_plan(self, runs: Iterable[Run]) -> Plan:
         found = tuple({run.workdir: run for run in runs}.values())
@@ -233,13 +232,13 @@ class Tuner:
     def plan_reported(self) -> Plan:
         """Plans the runs to report, when all methods have chosen: all of the first seed first."""
         runs: list[Run] = []
-        for seed in self._experiment.seeds:
+        for seed in self.experiment.seeds:
             trained = {
                 entry.name: self._create(entry, self.choices[entry.name].fields, seed)
-                for entry in self._experiment.entries
+                for entry in self.experiment.entries
                 if entry.variant not in self._members
             }
-            for entry in self._experiment.entries:
+            for entry in self.experiment.entries:
                 members = self._members.get(entry.variant)
                 if members is None:
                     runs.append(trained[entry.name])
@@ -250,48 +249,9 @@ class Tuner:
 
     def _name_of(self, variant: str) -> str:
         """Returns the name of the first entry of a variant."""
-        return next(e.name for e in self._experiment.entries if e.variant == variant)
+        return next(e.name for e in self.experiment.entries if e.variant == variant)
 
     def save_choices(self) -> None:
         """Writes tuning.json: what every method chose, by which scores."""
-        self._workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(
-            self._workdir / FILE_NAME, describe_choices(self._experiment, self.choices)
-        )
-
-
-def _choose(entry: Entry, candidates: list[Fields], runs: list[list[RunScores]]) -> Choice:
-    """Chooses the candidate with the highest mean; the first of equal ones."""
-    scores = [tuple(_read_score(entry, found) for found in row) for row in runs]
-    chosen = int(np.argmax([np.mean(row) for row in scores]))
-    return Choice(candidates[chosen], tuple(candidates), tuple(scores), chosen)
-
-
-def _read_score(entry: Entry, scores: RunScores) -> float:
-    history = scores.history(1)
-    score: float | None = history[0]["mean_iou"] if history else None
-    if score is None:
-        raise UserError(
-            f"{entry.name} has no mean IoU to choose by: expected an evaluation split with labels "
-            "(config.evaluation)."
-        )
-    return score
-
-
-def describe_choices(experiment: Experiment, choices: Mapping[str, Choice]) -> dict[str, Any]:
-    """Describes what was chosen and by which score, for JSON."""
-    return {
-        "score": "mean IoU on the evaluation split after the last step, so with target labels",
-        "seeds": list(experiment.tuning_seeds),
-        "methods": {
-            name: {
-                "fields": dict(choice.fields),
-                "candidates": [
-                    {"fields": dict(fields), "mean_iou": list(scores)}
-                    for fields, scores in zip(choice.candidates, choice.scores, strict=True)
-                ],
-                "chosen": choice.chosen,
-            }
-            for name, choice in choices.items()
-        },
-    }
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.workdir / FILE_NAME, choices.describe(self.experiment, self.choices))
