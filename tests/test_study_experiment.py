@@ -230,6 +230,7 @@ def write(tmp_path, **changed):
         ({"entries": (Entry("agp_gi"),), "seconds_per_step": 0.0}, "expected seconds, above 0"),
         ({"entries": (Entry("source_only", over(WEIGHT, 1, 2)),)}, f"source_only sets {WEIGHT}, a"),
         ({"entries": (Entry("agp_gi", fields={"see": 1}),)}, "agp_gi sets see, a field that"),
+        ({"entries": (Entry("agp_gi"),), "fields": {"see": 1}}, "that none of agp_gi has (did you"),
         ({"entries": (Entry("agp"),)}, "Unknown variant 'agp' (did you mean agp_gi?)"),
         (
             {"entries": (Entry("agp_gi", over(WEIGHT, 1, 2)),),

@@ -5,7 +5,7 @@ Synopsis:
   figure = draw(study, rows)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -37,17 +37,18 @@ def draw(study: Study, rows: Sequence[MethodRow]) -> Figure:
     height = 1.6 + _HEIGHT_OF_GROUP * len(groups)
     figure = Figure(figsize=(10.0, height), layout="constrained", dpi=150)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    places = {name: float(index) for index, name in enumerate(groups)}
+    places = _place(rows, groups)
     _draw_scores(left, rows, places)
     _draw_differences(right, rows, places)
     titles = {row.entry.name: row.entry.title for row in rows}
-    left.set_yticks(list(places.values()), [titles.get(name, name) for name in groups])
+    left.set_yticks(range(len(groups)), [titles.get(name, name) for name in groups])
     left.set_ylim(len(groups) - 0.5, -0.5)
     about = study.about
     left.set_xlabel(f"mean IoU, {about.dataset} {about.reported_split} (%)")
-    right.set_xlabel("what alignment adds to the method (points of mean IoU)")
+    right.set_xlabel("gain over the method alone (points)")
     for axis in (left, right):
         figures.tidy(axis, legend=False)
+        axis.grid(visible=False, axis="y")
         for line in range(1, len(groups)):
             axis.axhline(line - 0.5, color="#808080", linewidth=0.3)
     handles, words = left.get_legend_handles_labels()
@@ -63,23 +64,29 @@ def draw(study: Study, rows: Sequence[MethodRow]) -> Figure:
     return figure
 
 
-def _place(row: MethodRow, places: dict[str, float]) -> float:
-    role = row.entry.role
-    name = row.entry.name if role == "method" else row.entry.base
-    return places[name] + _LOOKS[role][3]
+def _place(rows: Sequence[MethodRow], groups: Sequence[str]) -> dict[str, float]:
+    """Places the rows on the vertical axis, each group around its own line: name -> place."""
+    bases = {row.entry.base for row in rows}
+    places = {}
+    for row in rows:
+        entry = row.entry
+        line = groups.index(entry.name if entry.name in groups else entry.base)
+        is_alone = entry.name in groups and entry.name not in bases
+        places[entry.name] = line + (0.0 if is_alone else _LOOKS[entry.role][3])
+    return places
 
 
-def _draw_scores(axis: Axes, rows: Sequence[MethodRow], places: dict[str, float]) -> None:
+def _draw_scores(axis: Axes, rows: Sequence[MethodRow], places: Mapping[str, float]) -> None:
     labelled: set[str] = set()
     for row in rows:
         values = [100 * value for value in row.values(MEAN_IOU) if value is not None]
         if not values:
             continue
         interval = statistics.compare("", "", tuple(values)).student
-        _draw_interval(axis, row, _place(row, places), values, interval, labelled)
+        _draw_interval(axis, row, places[row.entry.name], values, interval, labelled)
 
 
-def _draw_differences(axis: Axes, rows: Sequence[MethodRow], places: dict[str, float]) -> None:
+def _draw_differences(axis: Axes, rows: Sequence[MethodRow], places: Mapping[str, float]) -> None:
     for difference in method_rows.compare_groups(rows):
         if difference.second is not difference.base or difference.first.entry.role == "method":
             continue
@@ -87,7 +94,7 @@ def _draw_differences(axis: Axes, rows: Sequence[MethodRow], places: dict[str, f
         values = [100 * value for value in found.differences]
         interval = found.student and (100 * found.student[0], 100 * found.student[1])
         row = difference.first
-        _draw_interval(axis, row, _place(row, places), values, interval, set(_LOOKS))
+        _draw_interval(axis, row, places[row.entry.name], values, interval, set(_LOOKS))
     axis.axvline(0.0, color="#808080", linewidth=1.0)
 
 

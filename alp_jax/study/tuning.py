@@ -18,11 +18,11 @@ from alp_jax.settings.compare import as_flag
 from alp_jax.study import choices, ensembles, runner, timing
 from alp_jax.study.choices import Choice
 from alp_jax.study.experiment import Entry, Experiment, Fields
-from alp_jax.study.plan import Plan
+from alp_jax.study.plan import Plan, check_overrides
 from alp_jax.study.runs import Planner, Run
 from alp_jax.study.scores import FILE_NAME as STUDY_FILE
-from alp_jax.study.scores import RunScores, load
-from alp_jax.workdir import files
+from alp_jax.study.scores import STUDY, RunScores, load
+from alp_jax.workdir import files, outputs
 
 FILE_NAME = "tuning.json"
 
@@ -57,6 +57,9 @@ class Tuner:
         variants = [entry.variant for entry in experiment.entries]
         self._members = ensembles.find(experiment.config, variants)
         self.choices: dict[str, Choice] = {}
+        self._flags = [as_flag(name, value) for name, value in experiment.fields.items()]
+        trained = [variant for variant in variants if variant not in self._members]
+        check_overrides(self._flags, {v: self._planner.list_fields(v) for v in trained})
         for entry in experiment.entries:
             self._check(entry)
         self._choose_finished()
@@ -89,10 +92,9 @@ class Tuner:
                 )
 
     def _create(self, entry: Entry, fields: Fields, seed: int) -> Run:
-        given = {**self.experiment.fields, **entry.fields, **fields}
-        flags = [as_flag(name, value) for name, value in given.items()]
+        own = [as_flag(name, value) for name, value in {**entry.fields, **fields}.items()]
         return self._planner.create(
-            entry.variant, entry.name, flags, seed=seed, varied=tuple(fields)
+            entry.variant, entry.name, [*self._flags, *own], seed=seed, varied=tuple(fields)
         )
 
     # Choosing.
@@ -253,5 +255,5 @@ class Tuner:
 
     def save_choices(self) -> None:
         """Writes tuning.json: what every method chose, by which scores."""
-        self.workdir.mkdir(parents=True, exist_ok=True)
+        outputs.mark(self.workdir, STUDY)
         files.write_json(self.workdir / FILE_NAME, choices.describe(self.experiment, self.choices))
