@@ -1,5 +1,6 @@
 """Defines the step that benchmarks measure: the paper's network, sizes and losses, as shapes."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -11,6 +12,7 @@ from alp_jax.data.labels import load_label_set
 from alp_jax.data.samples import Batch, Sample
 from alp_jax.objective import step
 from alp_jax.run import assembly
+from alp_jax.self_training.settings import SELF_TRAINING
 from alp_jax.workdir.settings import RunSettings, build_settings
 from configs import default
 
@@ -58,16 +60,19 @@ def describe(settings: RunSettings) -> tuple[Any, tuple[Any, Batch, Any]]:
     rng = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(functools.partial(assembly.create_train_state, setup), rng)
 
-    def describe_pixels(domain: str, *channels: int) -> jax.ShapeDtypeStruct:
-        size = settings.data.domain(domain).size
-        return jax.ShapeDtypeStruct((settings.data.batch_size, *size, *channels), jnp.uint8)
-
-    batch = {
-        "source": Sample(describe_pixels("source", 3), describe_pixels("source")),
-        "target": Sample(describe_pixels("target", 3)),
-    }
+    batch = {domain: _describe_sample(settings, domain) for domain in setup.objective.domains}
     train_step = jax.jit(functools.partial(step.train_step, setup=setup), donate_argnums=0)
     return train_step, (state, batch, rng)
+
+
+def _describe_sample(settings: RunSettings, domain: str) -> Sample:
+    """Returns the shapes of a domain's images, and of its labels where it has any."""
+    size = settings.data.batch_size
+    mixes = domain == SELF_TRAINING
+    pixels = size, *(settings.rounds.crop_size if mixes else settings.data.domain(domain).size)
+    labels = None if domain == "target" else jax.ShapeDtypeStruct(pixels, jnp.uint8)
+    from_target = jax.ShapeDtypeStruct((size,), jnp.bool_) if mixes else None
+    return Sample(jax.ShapeDtypeStruct((*pixels, 3), jnp.uint8), labels, from_target=from_target)
 
 
 def draw_batch(settings: RunSettings) -> Batch:
@@ -80,20 +85,25 @@ def draw_batch(settings: RunSettings) -> Batch:
         images, labels = rng.integers(0, 256, sample.images.shape, np.uint8), sample.labels
         if labels is not None:
             labels = rng.integers(0, num_classes, labels.shape, np.uint8)
-        return Sample(images, labels)
+        from_target = sample.from_target
+        if from_target is not None:
+            from_target = np.arange(len(images)) % 2 == 0
+        return Sample(images, labels, from_target=from_target)
 
     return {domain: draw(sample) for domain, sample in shapes.items()}
 
 
-def count_flop(**options: Any) -> float:
+def count_flop(settings: RunSettings) -> float:
     """Counts the floating-point operations of a step with direct convolutions.
 
     Counts in the program lowered for a TPU, since the CPU's has other algorithms, and without scans
     over blocks, since XLA counts the body of a loop once. Nothing is compiled.
 
     Args:
-      options: of `create_settings`.
+      settings: of the step.
     """
-    train_step, arguments = describe(create_settings(**options | {"scan_blocks": False}))
+    backbone = dataclasses.replace(settings.model.backbone, scan_blocks=False)
+    model = dataclasses.replace(settings.model, backbone=backbone)
+    train_step, arguments = describe(dataclasses.replace(settings, model=model))
     lowered = train_step.trace(*arguments).lower(lowering_platforms=("tpu",))
     return lowered.cost_analysis()["flops"]

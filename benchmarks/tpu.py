@@ -43,11 +43,7 @@ EFFORT = {"bfloat16, written out, O1": "O1"}
 def main(arguments: Sequence[str]) -> int:
     """Compiles each variant and prints a line for it; writes the lines to --output as JSON."""
     flags = _parse(arguments)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX itself looks for a TPU.
-    # libtpu queries the cloud's metadata server unless these variables are set.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    look_for_no_tpu()
     print(
         f"{'':26} {'temporaries':>12} {'moved':>9} {'of it HBM':>9} {'exchanged':>9} {'TFLOP':>6} "
         f"{'roofline':>9} {'compile':>8}"
@@ -83,7 +79,32 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _measure(
     name: str, options: dict[str, Any], topology: str, data: int, space: int
 ) -> dict[str, Any]:
-    """Compiles the step with donated state; returns the cost of the program."""
+    import jax
+
+    from benchmarks import paper_step
+
+    jax.config.update("jax_optimization_level", EFFORT.get(name, "UNKNOWN"))
+    settings = paper_step.create_settings(**{"batch_size": data, **options})
+    return {"variant": name, **measure(settings, topology, data, space)}
+
+
+def look_for_no_tpu() -> None:
+    """Sets the environment of a process that compiles for a TPU that is not there."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX itself looks for a TPU.
+    # libtpu queries the cloud's metadata server unless these variables are set.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+
+
+def measure(settings: Any, topology: str, data: int = 1, space: int = 1) -> dict[str, Any]:
+    """Compiles a step with donated state; returns the cost of the program.
+
+    Args:
+      settings: RunSettings of the step.
+      topology: such as v5e:1x1.
+      data, space: chips that share the images of a batch, and the rows of an image.
+    """
     import jax
     import numpy as np
     from jax.experimental import topologies
@@ -91,9 +112,7 @@ def _measure(
     from alp_jax.devices import mesh
     from benchmarks import paper_step
 
-    options = {"batch_size": data, **options}
-    jax.config.update("jax_optimization_level", EFFORT.get(name, "UNKNOWN"))
-    step, (state, batch, rng) = paper_step.describe(paper_step.create_settings(**options))
+    step, (state, batch, rng) = paper_step.describe(settings)
     devices = topologies.get_topology_desc(topology, platform="tpu").devices[: data * space]
     chips = jax.sharding.Mesh(np.array(devices).reshape(data, space), (mesh.DATA, mesh.SPACE))
 
@@ -112,9 +131,8 @@ def _measure(
         moved = traffic.count(path.read_text())
     memory = program.memory_analysis()
     peak, bandwidth = PEAKS[topology.partition(":")[0]]
-    flop = paper_step.count_flop(**options) / (data * space)
+    flop = paper_step.count_flop(settings) / (data * space)
     return {
-        "variant": name,
         "compile_seconds": seconds,
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,

@@ -289,7 +289,7 @@ def _get_options(spec: dict[str, Any]) -> dict[str, Any]:
 def _count_flop(spec: dict[str, Any]) -> dict[str, Any]:
     from benchmarks import paper_step
 
-    return {"flop": paper_step.count_flop(**_get_options(spec))}
+    return {"flop": paper_step.count_flop(paper_step.create_settings(**_get_options(spec)))}
 
 
 def _run_torch(spec: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,13 @@ which the paper builds on; such fields are marked (AdvEnt). Override any field o
 `--config.terms.adversarial.patches.patch_size=128,128`.
 """
 
-import pathlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
 import ml_collections
 
 from alp_jax.errors import UserError, describe_near
+from alp_jax.objective.settings import view
 from alp_jax.settings import kinds, members
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
@@ -26,12 +26,15 @@ _METHODS = "configs.methods"
 _ADDITIONS = "configs.additions"
 
 
-def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
+DEFAULT = "alp_gi"
+
+
+def get_config(variant: str = DEFAULT) -> ml_collections.ConfigDict:
     """Creates the configuration of a method.
 
     Args:
       variant: name of a file in configs/methods, without .py, or the path of a file of your own;
-        METHOD+ADDITION for one with an addition of configs/additions, or with one of your own.
+        then, each after a +, names or paths of additions, such as minent+alp.
     """
     config = to_config(RunSettings())
     apply_method(config, variant)
@@ -57,16 +60,19 @@ def read_members(method: str) -> dict[str, float] | None:
     return members.read_members(kinds.load_module(_METHODS, method, name="The method"))
 
 
+def list_additions() -> list[str]:
+    """Lists the names of the additions in configs/additions."""
+    return kinds.names(_ADDITIONS)
+
+
 def split_variant(variant: str) -> tuple[str, tuple[str, ...]]:
-    """Splits METHOD+ADDITION into the method and its additions; a method alone has none."""
-    if pathlib.Path(variant).suffix == ".py" and pathlib.Path(variant).is_file():
-        return variant, ()
+    """Splits a variant into its method and additions: minent+alp."""
     method, *additions = variant.split("+")
     return method, tuple(additions)
 
 
 def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
-    """Adds the views and terms of a method, and of additions, by `apply(config)` of their files.
+    """Adds the views and terms of a variant by calling `apply(config)` of each of its files.
 
     Raises:
       EnsembleError: if the method is an ensemble of others, which is not trained.
@@ -75,11 +81,6 @@ def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
     """
     method, additions = split_variant(variant)
     if found := read_members(method):
-        if additions:
-            raise UserError(
-                f"{variant} adds to an ensemble, which is not trained: expected an addition to one "
-                f"of its members, {', '.join(found)}."
-            )
         raise members.EnsembleError(method, found)
     modules = [kinds.load_module(_METHODS, method, name="The method")]
     modules += [kinds.load_module(_ADDITIONS, name, name="The addition") for name in additions]
@@ -89,23 +90,24 @@ def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
 
 
 def is_method(variant: str) -> bool:
-    """Returns whether a variant is a method, perhaps with additions: names, or .py files' paths."""
-    method, additions = split_variant(variant)
-    return _is_of(_METHODS, method) and all(_is_of(_ADDITIONS, name) for name in additions)
-
-
-def _is_of(package: str, name: str) -> bool:
-    return name.endswith(".py") or name in kinds.names(package)
+    """Returns whether a variant's method is a name in configs/methods, or a .py file's path."""
+    method, _ = split_variant(variant)
+    return method.endswith(".py") or method in kinds.names(_METHODS)
 
 
 def check_variant(variant: str, others: Collection[str] = ()) -> None:
     """Raises UserError if a variant is neither a method nor one of `others`."""
     if not is_method(variant) and variant not in others:
+        method, additions = split_variant(variant)
+        if additions and method in others:
+            raise UserError(
+                f"The variant is {variant!r}, and {method} takes no additions: expected {method}, "
+                f"or a method with {'+'.join(additions)}, such as {DEFAULT}+{additions[0]}."
+            )
         known = list(dict.fromkeys((*kinds.names(_METHODS), *others)))
         raise UserError(
-            f"Unknown variant {variant!r}{describe_near(variant, known)}: expected one of "
-            f"{', '.join(known)}, or the path of a .py file of your own; and METHOD+ADDITION with "
-            f"{' or '.join(kinds.names(_ADDITIONS))}."
+            f"Unknown variant {variant!r}{describe_near(method, known)}: expected one of "
+            f"{', '.join(known)}, or the path of a .py file of your own."
         )
 
 
@@ -120,6 +122,27 @@ def set_everywhere(blocks: ml_collections.ConfigDict, **values: Any) -> None:
         for name, value in values.items():
             if name in block:
                 block[name] = value
+
+
+def add_rounds(config: ml_collections.ConfigDict, **fields: Any) -> None:
+    """Adds self-training in rounds, with the published values that its methods share.
+
+    yzou2/CRST, crst_seg.py, GTA5 -> Cityscapes: 3 rounds of 2 epochs, batches of two crops of
+    512x1024, SGD at a constant 5e-5 (decoders 5e-4), frozen batch norm. There the start is a
+    network trained on the source, and images have their own sizes, 1052x1914 and 1024x2048.
+
+    Args:
+      config: configuration that a method changes.
+      fields: of `config.rounds`, other than CRST's.
+    """
+    config.views.self_training = view("images", domain="self_training")
+    config.rounds.num_rounds = 3
+    config.rounds.update(fields)
+    config.num_steps = config.rounds.num_rounds * config.rounds.steps_per_round
+    config.data.batch_size = 2
+    config.model.backbone.batch_norm_mode = "frozen"
+    config.optimizer.segmenter_learning_rate = 5e-5
+    config.optimizer.poly_power = 0.0
 
 
 def _walk(block: ml_collections.ConfigDict) -> Iterator[ml_collections.ConfigDict]:

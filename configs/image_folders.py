@@ -23,7 +23,8 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     config = default.get_config(variant)
     with config.unlocked():
         config.init_from = "pretrained/deeplab_resnet101"  # Training from scratch takes far longer.
-        config.num_steps = 40_000
+        if not config.rounds.num_rounds:
+            config.num_steps = 40_000
         config.data.source = "image_folder/source"
         config.data.target = config.evaluation.dataset = "image_folder/target"
         config.data.source_size = (720, 1280)

@@ -13,6 +13,8 @@ images:
   agp_gi       40.31   47.30   Table 3, the authors' run of AdvEnt
   alp_gi       44.84   51.99   Table 3, the method
   advent       40.8    47.6    Table 1, AdvEnt's own; best checkpoint by validation labels
+  minent       38.1    44.2    Table 1, the same
+  adaptsegnet  -       46.7    Table 1, AdaptSegNet's own
 
 Same settings as gta5_to_cityscapes.py, except for the image size and the classes. `advent` is the
 configuration for SYNTHIA by AdvEnt's authors, from their DADA: one classifier, and 90,000 steps

@@ -23,9 +23,9 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     return total, count
 
 
-def binary_cross_entropy(domain_logits: np.ndarray, domain: int) -> float:
+def binary_cross_entropy(domain_logits: np.ndarray, domain: int) -> np.ndarray:
     probs = 1.0 / (1.0 + np.exp(-domain_logits))
-    return float(np.mean(-np.log(probs if domain == 1 else 1.0 - probs)))
+    return -np.log(probs if domain == 1 else 1.0 - probs)
 
 
 def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

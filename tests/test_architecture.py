@@ -18,6 +18,7 @@ FLOORS = (
     ("settings",),
     ("devices", "command"),
     ("data", "models"),
+    ("self_training",),
     ("objective",),
     ("workdir",),
     ("evaluation",),
@@ -31,6 +32,7 @@ OURS = ("alp_jax", "configs", "data_prep", "benchmarks")
 # Folders with one file for each kind, which know nothing of each other.
 KINDS = (
     "alp_jax/objective/views",
+    "alp_jax/objective/teachers",
     "alp_jax/objective/terms",
     "alp_jax/objective/placements",
     "alp_jax/models/backbones",

@@ -238,7 +238,7 @@ def own_term(text: str) -> Prepare:
 OWN_CASES = {
     "a method there is not": Case(
         lambda place: place.train(method="/nowhere/my_method.py"),
-        "The method is '/nowhere/my_method.py': no such file; expected one of advent,",
+        "The method is '/nowhere/my_method.py': no such file; expected one of adaptsegnet,",
     ),
     "a method without apply": Case(own_method("x = 1"), "my_method.py has no function apply"),
     "a method that is not Python": Case(
@@ -250,7 +250,7 @@ OWN_CASES = {
     ),
     "a kind there is not": Case(
         method_with("config.terms.mine = term('entrpy')"),
-        "my_method.py, line 7: The kind of a term is 'entrpy' (did you mean cross_entropy?): exp",
+        "my_method.py, line 7: The kind of a term is 'entrpy' (did you mean entropy?): expected",
     ),
     "a kind there is not, on the command line": Case(
         flags(f"{PATCHES}.kind=hole"),
@@ -275,6 +275,37 @@ OWN_CASES = {
     "a view there is not": Case(
         method_with("config.terms.mine = term('cross_entropy', view='mixed')"),
         "config.terms.mine reads the view mixed, which config.views lacks: expected one of source",
+    ),
+    "shares of other classes": Case(
+        lambda place: place.train(
+            "--config.terms.class_ratio.class_shares=0.5,0.5", method="minent_cp"
+        ),
+        "config.terms.class_ratio.class_shares is [0.5, 0.5]: expected the share of each of the 16",
+    ),
+    "a regulariser without labels": Case(
+        method_with(
+            "config.views.target = view('images', domain='target'); "
+            "config.terms.mine = term('model_regularizer', view='target')"
+        ),
+        "config.terms.mine.view is 'target': expected a view with labels: source.",
+    ),
+    "soft labels that a view lacks": Case(
+        method_with("config.terms.mine = term('soft_cross_entropy', view='source')"),
+        "config.terms.mine.view is 'source': expected a view whose samples have soft labels of",
+    ),
+    "more frequencies than there are": Case(
+        lambda place: place.train(
+            "--config.views.source.beta=0.49", "--config.data.target_size=16,24", method="fda"
+        ),
+        "config.views.source.beta is 0.49: expected a square of 31x31 frequencies (side 2 floor(",
+    ),
+    "one head for both": Case(
+        method_with("config.terms.mine = term('weight_cosine', other_head='main')"),
+        "config.terms.mine.other_head is 'main': expected another head than config.terms.mine.head",
+    ),
+    "cells of which one is not there": Case(
+        lambda place: place.train(f"{PATCHES}.cells=0,9", method="road"),
+        "config.terms.adversarial.patches.cells is [0, 9]: expected each cell once, numbered from",
     ),
     "a term file there is not": Case(
         method_with("config.terms.mine = term('/nowhere/my_term.py')"),

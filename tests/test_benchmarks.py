@@ -10,6 +10,7 @@ from benchmarks import (
     convolution,
     evaluation,
     input_pipeline,
+    methods,
     paper_step,
     results,
     scaling,
@@ -133,3 +134,27 @@ def test_a_drawn_batch_fits_the_step():
 def test_options_of_the_paper_step_are_fields_of_its_network():
     model = paper_step.create_settings(scale=4, scan_blocks=False, rematerialise=True).model
     assert (model.backbone.scan_blocks, model.backbone.rematerialise) == (False, True)
+
+
+def test_every_step_of_a_method_is_measured_once(monkeypatch, tmp_path, capsys):
+    seen = []
+
+    def run(settings, num_steps):
+        seen.append(settings)
+        return {"seconds": 1.0, "peak_bytes": None, "compile_seconds": 2.0}
+
+    monkeypatch.setattr(methods, "_run", run)
+    output = tmp_path / "methods.json"
+    arguments = ["--methods", "cbst", "st", "mrkld", "minent_cp", f"--output={output}"]
+    assert methods.main(arguments) == 0
+    rows = json.loads(output.read_text())["rows"]
+    expected = [["cbst", "st"], ["mrkld"], ["minent_cp"]]
+    assert [row["methods"] for row in rows] == 2 * expected
+    assert [row["batch_size"] for row in rows] == 2 * [2, 2, 1]
+    assert "cbst, st" in capsys.readouterr().out
+    methods.main(arguments)  # What is measured is kept.
+    assert len(seen) == 6
+    for settings in seen:
+        _, (_, batch, _) = paper_step.describe(settings)
+        drawn = paper_step.draw_batch(settings)
+        assert jax.tree.map(np.shape, drawn) == jax.tree.map(lambda leaf: leaf.shape, batch)

@@ -7,6 +7,7 @@ import pytest
 
 from alp_jax.errors import UserError
 from alp_jax.models.settings import head
+from alp_jax.self_training.settings import list_read
 from alp_jax.settings.compare import flatten
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir import config
@@ -35,8 +36,8 @@ def get_default(variant: str = "alp_gi", **fields):
 def test_every_method_is_valid_in_every_configuration(module, variant):
     run_config = module.get_config(variant)
     settings = build_settings(run_config)
-    reads_target = any("target" in view.domains for view in settings.views.values())
-    assert reads_target == (variant != "source_only")
+    domains = [domain for view in settings.views.values() for domain in view.domains]
+    assert ("target" in list_read(domains)) == (variant != "source_only")
     assert run_config.is_locked
 
 
@@ -104,6 +105,39 @@ def test_advent_has_the_numbers_of_its_published_code(
     assert weights == (expected if aux_classifier else {})
 
 
+def test_other_methods_have_the_numbers_of_their_published_code():
+    found = {
+        method: gta5_to_cityscapes.get_config(method)
+        for method in ("adaptsegnet", "minent", "minent_er", "minent_cp", "fda", "road")
+    }
+    steps = {name: (c.num_steps, c.optimizer.horizon_steps) for name, c in found.items()}
+    advents = dict.fromkeys(("minent", "minent_er", "minent_cp"), (120_000, 250_000))
+    papers = dict.fromkeys(("adaptsegnet", "road"), (150_000, 250_000))
+    assert steps == advents | papers | {"fda": (100_000, 150_000)}
+    for name in ("minent", "minent_er", "minent_cp", "adaptsegnet"):
+        terms = found[name].terms
+        aux = {term.weight for key, term in terms.items() if key.endswith("_aux")}
+        assert {term.weight for term in terms.values()} == {1.0, 0.001} | aux
+        assert aux == {0.1, 0.0002}
+        assert found[name].model.backbone.batch_norm_mode == "batch"
+    assert found["minent_er"].terms.entropy_aux.top_share == 0.3
+    fda = found["fda"]
+    assert (fda.views.source.kind, fda.views.source.beta) == ("fourier", 0.01)
+    assert dict(fda.terms.entropy) == {
+        "kind": "entropy", "weight": 0.005, "exponent": 2.0, "resolution": "logits",
+        "top_share": 1.0, "view": "target", "head": "main", "damping_steps": 0,
+    }  # fmt: skip
+
+
+def test_the_demo_leaves_what_a_method_aligns():
+    kinds = {
+        method: toy_cities.get_config(method).terms.adversarial.aligned_map
+        for method in ("adaptsegnet", "advent", "alp_gi")
+    }
+    normalized = "normalized_self_information"
+    assert kinds == {"adaptsegnet": "softmax", "advent": normalized, "alp_gi": normalized}
+
+
 @pytest.mark.parametrize("module", [gta5_to_cityscapes, toy_cities])
 def test_methods_of_the_paper_differ_only_in_views_and_terms(module):
     flat = {variant: flatten(module.get_config(variant)) for variant in PAPERS_METHODS}
@@ -152,7 +186,7 @@ def test_an_unknown_variant_lists_those_there_are(module):
         ({"optimizer.horizon_steps": 10}, r"horizon_steps is 10: .*at least num_steps \(150000\)"),
         (
             {"terms.adversarial.game": "zero_sum"},
-            "'zero_sum': expected one of non_saturating, minimax",
+            "'zero_sum': expected one of non_saturating, least_squares, minimax",
         ),
         ({"terms.adversarial.weight": float("nan")}, "terms.adversarial.weight is nan"),
         ({"terms.adversarial.head": "aux"}, "head is 'aux': expected a head of the network: main"),

@@ -96,7 +96,7 @@ def test_image_and_label_are_flipped_together_and_half_of_the_time(settings):
     batches = create(settings)
     flipped = 0
     for step in range(30):
-        images, labels, _ = batches[step].batch["source"]
+        images, labels, *_ = batches[step].batch["source"]
         for index, image, label in zip(image_ids(images), images, labels, strict=True):
             example = tiny.make_example(index)
             expected = LABEL_SET.map_table(CITYSCAPES_TABLE)[example["label"][..., 0]]
@@ -118,7 +118,7 @@ def test_a_domain_that_is_not_asked_for_is_not_read(settings):
 def test_resize_is_pillows_for_images_and_nearest_for_labels(settings, filter_name):
     whole = dataclasses.replace(settings, flip_probability=0.0)
     resized = dataclasses.replace(whole, source_size=(16, 20), image_resize=filter_name)
-    images, labels, _ = create(resized, domains=["source"])[0].batch["source"]
+    images, labels, *_ = create(resized, domains=["source"])[0].batch["source"]
     assert images.shape == (BATCH_SIZE, 16, 20, 3)
     ids = image_ids(create(whole, domains=["source"])[0].batch["source"].images)
     example = tiny.make_example(ids[0])

@@ -51,5 +51,8 @@ def test_kinds():
     plain = maps.compute_map(logits, "self_information")
     np.testing.assert_allclose(plain, np.full((1, 19), np.log(19) / 19), rtol=1e-6)
     np.testing.assert_allclose(maps.entropy(logits), [1.0], rtol=1e-6)
+    np.testing.assert_array_equal(
+        maps.compute_map(jnp.asarray(LOGITS), "logits"), LOGITS.astype("f")
+    )
     with pytest.raises(ValueError, match="Unknown map 'sine'"):
         maps.compute_map(logits, "sine")

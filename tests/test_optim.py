@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 from alp_jax import models
 from alp_jax.errors import UserError
 from alp_jax.models.backbones.resnet import ResNetSettings
 from alp_jax.models.settings import ModelSettings
 from alp_jax.objective import optim
-from alp_jax.objective.optim import OptimizerSettings
+from alp_jax.objective.optimizer_settings import OptimizerSettings
+from tests import torch_reference
 
 
 def make_settings(**fields: Any) -> OptimizerSettings:
@@ -79,7 +81,7 @@ def test_presets_visit_a_parameter_as_often_as_published_code_or_once(preset, bl
 
 
 def test_one_visit_is_optax_sgd():
-    schedule = optim.poly_schedule(0.1, 10, 0.9)
+    schedule = optax.polynomial_schedule(0.1, 0.0, 0.9, 10)
     ours = optim.repeated_sgd(schedule, momentum=0.9, weight_decay=5e-4, repeats=1)
     theirs = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(schedule, momentum=0.9))
     params = other = {"p": jnp.linspace(-1.0, 1.0, 7)}
@@ -157,14 +159,91 @@ def test_a_parameter_without_a_group_is_an_error():
 
 
 def test_poly_schedule():
-    schedule = optim.poly_schedule(2.5e-4, 250_000, 0.9)
+    settings = make_settings(poly_power=0.9, horizon_steps=250_000)
+    schedule = optim.create_schedule(settings, 2.5e-4)
     for step in (0, 1, 1000, 120_000, 150_000, 250_000, 300_000):
         expected = 2.5e-4 * max(1 - step / 250_000, 0.0) ** 0.9
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
+def test_warmup_is_clans():
+    settings = make_settings(poly_power=0.9, horizon_steps=100, warmup_steps=5)
+    schedule = optim.create_schedule(settings, 0.2)
+    expected = [0.2 * i / 5 if i < 5 else 0.2 * (1 - i / 100) ** 0.9 for i in range(101)]
+    found = [float(schedule(step)) for step in range(101)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_schedules_are_as_precise_as_what_they_multiply():
+    settings = make_settings(poly_power=0.9, horizon_steps=70)
+    with jax.enable_x64(True):
+        rate = optim.create_schedule(settings, 0.1)(jnp.asarray(13, jnp.int32))
+    assert float(rate) == pytest.approx(0.1 * (1 - 13 / 70) ** 0.9, rel=1e-14)
+
+
+@pytest.mark.parametrize("eps", [1e-8, 0.3])
+@pytest.mark.parametrize("preset", ["reference", "clean"])
+def test_adam_is_pytorchs_of_its_time(preset, eps):
+    settings = make_settings(
+        discriminator_learning_rate=0.05, adam_eps=eps, adam_b2=0.99, adam_preset=preset
+    )
+    ours = optim.create_own_optimizer(settings).transform
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        params = {"p": jnp.asarray(rng.standard_normal(5))}
+        theirs = torch.nn.Parameter(torch.from_numpy(np.array(params["p"])))
+        create = torch_reference.EarlyAdam if preset == "reference" else torch.optim.Adam
+        adam = create([theirs], lr=0.05, betas=(0.9, 0.99), eps=eps)
+        state = ours.init(params)
+        for _ in range(6):
+            grad = rng.standard_normal(5)
+            updates, state = ours.update({"p": jnp.asarray(grad)}, state, params)
+            params = optax.apply_updates(params, updates)
+            theirs.grad = torch.from_numpy(grad)
+            adam.step()
+        np.testing.assert_allclose(params["p"], theirs.detach().numpy(), rtol=1e-12)
+
+
+def test_discriminators_may_have_sgd():
+    settings = make_settings(
+        discriminator_optimizer="sgd", discriminator_learning_rate=0.1, weight_decay=0.01
+    )
+    optimizer, params = optim.create_own_optimizer(settings), {"p": jnp.ones(1)}
+    state = optimizer.transform.init(params)
+    for _ in range(2):
+        updates, state = optimizer.transform.update({"p": jnp.ones(1)}, state, params)
+        params = optax.apply_updates(params, updates)
+    first = 1 - 0.1 * 1.01
+    assert float(params["p"][0]) == pytest.approx(
+        first - 0.1 * (0.9 * 1.01 + 1 + 0.01 * first), abs=1e-6
+    )
+
+
+def test_phases_share_velocities_and_the_schedule():
+    """The classifier learns in two updates of a step, the backbone in one; decay is per step."""
+    updates = [optim.Update(), optim.Update(("decoder",))]
+    settings = make_settings(poly_power=1.0, horizon_steps=10, sgd_preset="clean", weight_decay=0.0)
+    optimizer = optim.create_segmenter_optimizer(
+        settings, make_segmenter(train_affine=False), updates
+    )
+    params = small_params()
+    state, ones = optimizer.transform.init(params), jax.tree.map(jnp.ones_like, params)
+    velocity, backbone, classifier = 0.0, 1.0, 1.0
+    for step in range(3):
+        rate = 0.1 * (1 - step / 10)
+        for phase in range(2):
+            moved, state = optimizer.of_phase(phase).update(ones, state, params)
+            params = optax.apply_updates(params, moved)
+            velocity = 0.9 * velocity + 1
+            classifier -= 10 * rate * velocity
+        backbone -= rate * sum(0.9**i for i in range(step + 1))
+        assert float(params["classifier"]["branch0"]["bias"][0]) == pytest.approx(classifier)
+        assert float(params["backbone"]["conv1"]["kernel"][0]) == pytest.approx(backbone)
+
+
 def test_adam_is_that_of_the_paper():
-    optimizer = optim.create_own_optimizer(make_settings(discriminator_learning_rate=0.1))
+    settings = make_settings(discriminator_learning_rate=0.1, adam_preset="clean")
+    optimizer = optim.create_own_optimizer(settings)
     params, opt_state = {"p": jnp.ones(1)}, None
     opt_state = optimizer.transform.init(params)
     m = v = 0.0

@@ -70,10 +70,10 @@ def test_the_files_train_evaluate_predict_and_export(folder):
         for module, arguments in list_commands(block):
             done = commands.call(module, *arguments)
             assert done.returncode == 0, done.stdout + done.stderr
-        name = arguments[-1].rpartition("/")[2]
-        label_ids = Image.open(folder / "predictions" / name / "label_ids" / "a.png")
+        name = arguments[-1].rpartition("/exported_")[2]
+        label_ids = Image.open(folder / "own" / f"predictions_{name}" / "label_ids" / "a.png")
         assert np.asarray(label_ids).shape == (tiny.HEIGHT, tiny.WIDTH)
-        assert (folder / "exported" / name / "segmenter.jax").stat().st_size > 100
+        assert (folder / "own" / f"exported_{name}" / "segmenter.jax").stat().st_size > 100
     (line,) = (folder / "runs" / "entropy" / "metrics.jsonl").read_text().splitlines()
     assert 0 < json.loads(line)["loss/entropy"] <= 1
     saved = json.loads((folder / "runs/my_network/alp_gi/config.json").read_text())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from alp_jax.objective.settings import view
 from alp_jax.run import assembly
 from alp_jax.workdir.settings import build_settings
 from configs import default
@@ -92,6 +93,45 @@ def test_double_precision_agrees_in_every_step(run):
             result = pair.step(parity.make_batch(pair.settings, seed=step))
             losses, gradients = result["losses"].error(), result["gradients"].error()
             assert losses.value < 1e-6, (step, losses)
+            assert gradients.value < 1e-4, (step, gradients)
+        displacement = pair.displacements().error()
+        assert displacement.value < 1e-4, displacement
+
+
+def create_pair_with_target_losses(dtype: type = np.float64, **fields) -> parity.Pair:
+    """Entropy of many and of few pixels, FDA's penalty and images, and class ratios; all weigh."""
+    shared = {name: value for name, value in SMALL.items() if "adversarial" not in name}
+    config = parity.create_config(
+        "minent_cp",
+        {
+            **shared,
+            "data.target_size": SMALL["data.source_size"],
+            "data.batch_size": 2,
+            "terms.entropy.weight": 0.5,
+            "terms.entropy.top_share": 0.3,
+            "terms.entropy_aux.weight": 0.5,
+            "terms.entropy_aux.exponent": 2.0,
+            "terms.entropy_aux.resolution": "logits",
+            "terms.class_ratio.weight": 0.5,
+            "terms.class_ratio_aux.weight": 0.5,
+            "terms.class_shares": (0.25, 0.15, *[0.6 / 11] * 11),
+            **fields,
+        },
+    )
+    with config.unlocked():
+        config.views.source = view("fourier", beta=0.2)
+    return parity.Pair(build_settings(config), dtype)
+
+
+def test_losses_of_the_target_agree_in_every_step():
+    with parity.x64():
+        pair = create_pair_with_target_losses()
+        for step in range(NUM_STEPS):
+            result = pair.step(parity.make_batch(pair.settings, seed=step))
+            losses, gradients = result["losses"].error(), result["gradients"].error()
+            assert all(value > 0 for value in result["losses"].theirs.values())
+            # The network takes images in single precision, and class ratios are differences.
+            assert losses.value < 1e-5, (step, losses)
             assert gradients.value < 1e-4, (step, gradients)
         displacement = pair.displacements().error()
         assert displacement.value < 1e-4, displacement

@@ -71,19 +71,19 @@ def test_methods_choose_before_their_seeds_are_trained(fake, config_file, tmp_pa
         "starts/warmup/seed_5",
         "alp_gi-terms.adversarial.weight-0.01/seed_5",
         "alp_gi-terms.adversarial.weight-0.02/seed_5",
-        "source_only+whole-terms.alignment.weight-0.1/seed_5",
-        "source_only+whole-terms.alignment.weight-0.2/seed_5",
-        "source_only+alp-terms.alignment.weight-0.1/seed_5",
-        "source_only+alp-terms.alignment.weight-0.2/seed_5",
+        "source_only+agp-terms.adversarial_agp.weight-0.1/seed_5",
+        "source_only+agp-terms.adversarial_agp.weight-0.2/seed_5",
+        "source_only+alp-terms.adversarial_alp.weight-0.1/seed_5",
+        "source_only+alp-terms.adversarial_alp.weight-0.2/seed_5",
     ]
     assert len(trained) == len(set(trained)) == 3 + 6 + 2 * 4
     assert list(study.by_setting()) == [
-        *("source_only", "source_only+whole", "source_only+alp", "mean", "alp_gi"),
+        *("source_only", "source_only+agp", "source_only+alp", "mean", "alp_gi"),
     ]
     assert {run.seed for run in study.runs} == {0, 1}
     chosen = json.loads((workdir / "tuning.json").read_text())
     assert "with target labels" in chosen["score"]
-    for name in ("source_only+alp", "source_only+whole", "alp_gi"):
+    for name in ("source_only+alp", "source_only+agp", "alp_gi"):
         choice = chosen["methods"][name]
         found = [candidate["mean_iou"] for candidate in choice["candidates"]]
         assert choice["chosen"] == int(np.argmax(np.mean(found, axis=1)))
@@ -109,7 +109,7 @@ def test_an_addition_begins_with_what_its_base_chose(fake, config_file, tmp_path
     study = run(create(config_file, tmp_path, entries=entries), tmp_path / "study")
     base, _, patches = (runs[0].workdir for runs in study.by_setting().values())
     chosen = base.partition("-")[2].partition("/")[0]
-    assert patches.startswith(f"agp_gi+alp-{chosen}-terms.alignment.weight-0.")
+    assert patches.startswith(f"agp_gi+alp-{chosen}-terms.adversarial_alp.weight-0.")
 
 
 def test_a_killed_experiment_ends_in_the_same_numbers(fake, config_file, tmp_path):

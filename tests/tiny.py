@@ -88,6 +88,8 @@ def get_config(data_dir: pathlib.Path, variant: str = "alp_gi") -> ml_collection
     with config.unlocked():
         config.init_from = ""
         config.num_steps = 6
+        if config.rounds.num_rounds:
+            config.rounds.num_rounds, config.rounds.steps_per_round = 2, 3
         config.log_every_steps = 2
         config.tensorboard = False
         config.data.data_dir = str(data_dir)
@@ -108,14 +110,17 @@ def set_sizes(config: ml_collections.ConfigDict) -> None:
     """Makes images, the network of configs/toy_cities.py, crops, patches and terms small."""
     config.data.source_size = config.data.target_size = (HEIGHT, WIDTH)
     config.data.batch_size = 2
+    config.rounds.crop_size = (HEIGHT, WIDTH)
     config.model.backbone.stem_widths = (4, 8)
     config.model.backbone.depths = (1, 1)
     config.model.backbone.widths = (8, 8)
     config.model.backbone.strides = (1, 1)
     config.model.backbone.dilations = (1, 2)
     default.set_everywhere(config.model.heads, dilations=(1, 2))
-    default.set_everywhere(config.views, size=(16, 16), num_crops=2)
+    default.set_everywhere(config.views, size=(16, 16), num_crops=2, beta=0.1)
     default.set_everywhere(config.terms, widths=(4, 4), patch_size=(16, 16), num_patches=2)
+    # The tiny dataset has no class frequencies to count them from.
+    default.set_everywhere(config.terms, class_shares=(0.25, 0.15, *[0.6 / 14] * 14))
 
 
 def make_batch(num_classes: int = 16, domains: Collection[str] = ("source", "target")) -> Batch:
@@ -123,7 +128,9 @@ def make_batch(num_classes: int = 16, domains: Collection[str] = ("source", "tar
     rng = np.random.default_rng(0)
     shape = (2, HEIGHT, WIDTH)
     labels = rng.choice([*range(num_classes), 255], shape).astype(np.uint8)
+    mixed = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
     samples = {
+        "self_training": Sample(mixed, labels, from_target=np.array([False, True])),
         "source": Sample(rng.integers(0, 256, (*shape, 3)).astype(np.uint8), labels),
         "target": Sample(rng.integers(0, 256, (*shape, 3)).astype(np.uint8)),
     }

@@ -8,7 +8,7 @@ a stem, and basic blocks.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -244,6 +244,20 @@ class RepeatedSGD:
 
 
 @dataclasses.dataclass(frozen=True)
+class TargetLoss:
+    """A loss of the target's predictions (tests/torch_terms.py).
+
+    Attributes:
+      compute: returns it for the logits of a head, [B, K, h, w], and the images' size.
+    """
+
+    name: str
+    head: str
+    weight: float
+    compute: Callable[[torch.Tensor, tuple[int, int]], torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """An experiment; the defaults are AdvEnt's.
 
@@ -253,9 +267,11 @@ class Settings:
       patch_size: (height, width) of crops and patches; None: there are none.
       aligned_map: "softmax" (AdaptSegNet), "self_information" in nats (Cicek et al.) or
         "normalized_self_information" (AdvEnt: binary logarithm, over that of the class count).
-      game, decision: as in alp_jax/objective/terms/alignment.py.
+      game, decision, halved: as in alp_jax/objective/terms/alignment.py.
       cross_entropy_weights, adversarial_weights: by head.
+      target_losses: what else is minimised on the target.
       sgd: "reference" (`RepeatedSGD`) or "clean".
+      adam: "reference" (`EarlyAdam`) or "clean".
       gradient_clip_norm: of the segmenter's gradient; 0 clips nothing.
     """
 
@@ -264,9 +280,12 @@ class Settings:
     cross_entropy_weights: dict[str, float]
     adversarial_weights: dict[str, float]
     sgd: str
+    adam: str = "reference"
+    target_losses: tuple[TargetLoss, ...] = ()
     aligned_map: str = "normalized_self_information"
     game: str = "non_saturating"
     decision: str = "cell"
+    halved: bool = True
     segmenter_learning_rate: float = 2.5e-4
     head_multiplier: float = 10.0
     momentum: float = 0.9
@@ -276,7 +295,32 @@ class Settings:
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
     horizon_steps: int = 250_000
+    warmup_steps: int = 0
     power: float = 0.9
+
+
+class EarlyAdam(torch.optim.Optimizer):
+    """Adam as torch/optim/adam.py of PyTorch 0.4 has it: epsilon before the correction."""
+
+    def __init__(self, params, lr: float, betas: tuple[float, float], eps: float):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
+                if not state:
+                    state.update(
+                        step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p)
+                    )
+                state["step"] += 1
+                state["exp_avg"].mul_(beta1).add_(p.grad, alpha=1 - beta1)
+                state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                denom = state["exp_avg_sq"].sqrt().add_(group["eps"])
+                correction = (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
+                p.addcdiv_(state["exp_avg"], denom, value=-group["lr"] * correction)
 
 
 class Trainer:
@@ -314,8 +358,9 @@ class Trainer:
         for group in groups:
             group["lr"] = 0.0  # Set in every step.
         self.sgd = create_sgd(groups, **decay)
+        create_adam = EarlyAdam if settings.adam == "reference" else torch.optim.Adam
         self.adams = [
-            torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas, eps=settings.eps)
+            create_adam(network.parameters(), lr=0.0, betas=settings.betas, eps=settings.eps)
             for network in discriminators.values()
         ]
 
@@ -381,21 +426,27 @@ class Trainer:
         offsets: dict[str, np.ndarray],
         losses: dict[str, float],
     ) -> None:
-        """Adds the gradients of the game between segmenter and discriminators."""
+        """Adds the gradients of the target's losses, and of the game with the discriminators."""
         settings = self.settings
-        target_logits = self._predict(target_images)
+        size = tuple(target_images.shape[2:])
+        coarse_logits = self.segmenter(target_images)
+        target_logits = _upsample(coarse_logits, size)
         maps = {
             head: (
                 self._maps(source_logits[head], offsets.get("source")),
                 self._maps(target_logits[head], offsets.get("target")),
             )
-            for head in source_logits
+            for head in self.discriminators
         }
         total = 0.0
+        for found in settings.target_losses:
+            value = found.compute(coarse_logits[found.head], size)
+            losses[found.name] = value.item()
+            total = total + found.weight * value
         for head, (source_maps, target_maps) in maps.items():
             target_decisions = self._decide(head, target_maps)
-            if settings.game == "non_saturating":
-                adversarial = binary_cross_entropy(target_decisions, SOURCE)
+            if settings.game != "minimax":
+                adversarial = self._score(target_decisions, SOURCE)
             else:
                 source_decisions = self._decide(head, source_maps)
                 adversarial = -binary_cross_entropy(source_decisions, SOURCE)
@@ -405,15 +456,16 @@ class Trainer:
         losses["segmenter"] += total.item()
         total.backward()
 
-        weight = 0.5 if settings.game == "non_saturating" else 1.0
+        weight = 0.5 if settings.halved and settings.game != "minimax" else 1.0
+        threshold = 0.5 if settings.game == "least_squares" else 0.0
         for head, (source_maps, target_maps) in maps.items():
             self.discriminators[head].requires_grad_(True)
             source_decisions = self._decide(head, source_maps.detach())
             target_decisions = self._decide(head, target_maps.detach())
-            source_loss = binary_cross_entropy(source_decisions, SOURCE)
-            target_loss = binary_cross_entropy(target_decisions, TARGET)
-            self.accuracies[_name("source", head)] = _share(source_decisions <= 0)
-            self.accuracies[_name("target", head)] = _share(target_decisions > 0)
+            source_loss = self._score(source_decisions, SOURCE)
+            target_loss = self._score(target_decisions, TARGET)
+            self.accuracies[_name("source", head)] = _share(source_decisions <= threshold)
+            self.accuracies[_name("target", head)] = _share(target_decisions > threshold)
             (weight * source_loss).backward()
             (weight * target_loss).backward()
             losses[_name("discriminator_source", head)] = source_loss.item()
@@ -423,16 +475,15 @@ class Trainer:
     def _set_learning_rates(self, step: int) -> None:
         settings = self.settings
         decay = (1 - step / settings.horizon_steps) ** settings.power
+        if step < settings.warmup_steps:
+            decay = step / settings.warmup_steps
         for group in self.sgd.param_groups:
             group["lr"] = settings.segmenter_learning_rate * decay * group["multiplier"]
         for adam in self.adams:
             adam.param_groups[0]["lr"] = settings.discriminator_learning_rate * decay
 
     def _predict(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {
-            head: F.interpolate(logits, images.shape[2:], mode="bilinear", align_corners=True)
-            for head, logits in self.segmenter(images).items()
-        }
+        return _upsample(self.segmenter(images), tuple(images.shape[2:]))
 
     def _maps(self, logits: torch.Tensor, offsets: np.ndarray | None) -> torch.Tensor:
         maps = compute_map(logits, self.settings.aligned_map)
@@ -440,13 +491,27 @@ class Trainer:
             maps = cut(maps, offsets, self.settings.patch_size)
         return maps
 
+    def _score(self, decisions: torch.Tensor, domain: float) -> torch.Tensor:
+        if self.settings.game == "least_squares":
+            return F.mse_loss(decisions, torch.full_like(decisions, domain))
+        return binary_cross_entropy(decisions, domain)
+
     def _decide(self, head: str, maps: torch.Tensor) -> torch.Tensor:
         decisions = self.discriminators[head](maps)
         return decisions.mean(dim=(2, 3)) if self.settings.decision == "patch" else decisions
 
 
+def _upsample(logits: dict[str, torch.Tensor], size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    return {
+        head: F.interpolate(found, size, mode="bilinear", align_corners=True)
+        for head, found in logits.items()
+    }
+
+
 def compute_map(logits: torch.Tensor, kind: str) -> torch.Tensor:
-    """Computes p or -p log p of [B, C, H, W], the latter in nats or as AdvEnt normalises it."""
+    """Computes p, -p log p (in nats or as AdvEnt normalises it) or logits of [B, C, H, W]."""
+    if kind == "logits":
+        return logits
     probs = F.softmax(logits, dim=1)
     if kind == "softmax":
         return probs

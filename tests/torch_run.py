@@ -3,8 +3,8 @@
   reference = Reference(settings, state, np.float64)
   losses = reference.step(batch, rng)     # {"cross_entropy": 2.77, "segmenter": 2.77, ...}
 
-The reference has what alp_jax computes for the terms cross_entropy and alignment; other settings
-raise NotCoveredError.
+The reference has what alp_jax computes for the terms cross_entropy, alignment, entropy and
+class_ratio_prior; other settings raise NotCoveredError.
 """
 
 import dataclasses
@@ -20,17 +20,23 @@ from alp_jax.data.labels import load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.models import MAIN
 from alp_jax.objective import patches, state
+from alp_jax.objective.objective import Setup
+from alp_jax.objective.pixel_weights.none import NoWeights
+from alp_jax.objective.placements.grid import Grid
 from alp_jax.objective.placements.random import RandomPatches
 from alp_jax.objective.placements.whole import Whole
 from alp_jax.objective.settings import create_objective
 from alp_jax.objective.terms.alignment import Alignment
+from alp_jax.objective.terms.class_ratio_prior import ClassRatioPrior
 from alp_jax.objective.terms.cross_entropy import CrossEntropy
-from alp_jax.objective.types import Setup
+from alp_jax.objective.terms.entropy import Entropy
+from alp_jax.objective.updates.joint import Joint
 from alp_jax.objective.views.crops import Crops
+from alp_jax.objective.views.fourier import Fourier
 from alp_jax.objective.views.images import Images
 from alp_jax.workdir.settings import RunSettings
-from tests import torch_reference
-from tests.torch_reference import AUX
+from tests import torch_reference, torch_terms
+from tests.torch_reference import AUX, TargetLoss
 
 PyTree = Any
 Tensors = dict[str, np.ndarray]  # By PyTorch's names, in PyTorch's layout.
@@ -61,6 +67,7 @@ class Reference:
         self._settings, self._dtype, self._num_steps = settings, dtype, 0
         trainer_settings = create_torch_settings(settings)
         self._crops, self._num_crops = _find_crops(settings)
+        self._grid = _find_grid(settings)
         self._segmenter = torch_reference.DeepLabV2(**torch_segmenter_arguments(settings))
         discriminators = {
             found.head: torch_reference.create_discriminator(
@@ -72,7 +79,7 @@ class Reference:
         self._networks = {SEGMENTER: self._segmenter, **discriminators}
         for player, tensors in player_tensors(start).items():
             self._networks[player].to(torch.float64 if dtype == np.float64 else torch.float32)
-            _fill(self._networks[player], tensors)
+            fill(self._networks[player], tensors)
         self._trainer = torch_reference.Trainer(self._segmenter, discriminators, trainer_settings)
 
     @property
@@ -101,15 +108,30 @@ class Reference:
         with torch.no_grad():
             outputs = self._segmenter(self._as_input(images))
         after = self.tensors()[SEGMENTER]
-        _fill(self._segmenter, before)
+        fill(self._segmenter, before)
         return {head: value.numpy() for head, value in outputs.items()}, after
 
     def step(self, batch: Batch, rng: jax.Array) -> dict[str, float]:
         """Trains for a step; returns the losses."""
         step, self._num_steps = self._num_steps, self._num_steps + 1
-        images = {domain: self._as_input(sample.images) for domain, sample in batch.items()}
+        images = {domain: self._as_input(self._restate_view(domain, batch)) for domain in batch}
         labels = torch.from_numpy(np.asarray(batch["source"].labels)).long()
         return self._trainer.train_step(step, images, labels, self._place(batch, rng, step))
+
+    def _restate_view(self, domain: str, batch: Batch) -> np.ndarray:
+        """Computes the images of a domain's view, before they are cropped."""
+        view, images = self._settings.views[domain], batch[domain].images
+        if not isinstance(view, Fourier):
+            return images
+        _require(images.shape == batch["target"].images.shape, "domains of two sizes")
+        pairs = zip(images, batch["target"].images, strict=True)
+        exchanged = [
+            torch_terms.exchange_amplitudes(
+                *(np.moveaxis(image.astype(np.float64), -1, 0) for image in pair), view.beta
+            )
+            for pair in pairs
+        ]
+        return np.moveaxis(np.stack(exchanged), 1, -1)
 
     def calibrate(self, images: np.ndarray) -> None:
         """Makes running statistics those of a batch, but for some noise.
@@ -143,6 +165,8 @@ class Reference:
         """The corners of our step's patches."""
         if self._crops is None:
             return {}
+        if self._grid is not None:
+            return {domain: _place_cells(self._grid, sample) for domain, sample in batch.items()}
         return {
             domain: np.asarray(
                 patches.sample_offsets(
@@ -187,24 +211,35 @@ def create_torch_settings(settings: RunSettings) -> torch_reference.Settings:
     terms = _list_terms(settings)
     crossed = [found for found in terms if isinstance(found, CrossEntropy)]
     aligned = [found for found in terms if isinstance(found, Alignment)]
-    _require(len(crossed) + len(aligned) == len(terms), "terms of other kinds")
+    minimised = [found for found in terms if isinstance(found, Entropy | ClassRatioPrior)]
+    _require(len(crossed) + len(aligned) + len(minimised) == len(terms), "terms of other kinds")
+    _require({found.view for found in minimised} <= {"target"}, "losses of other views")
     _require({found.view for found in crossed} == {"source"}, "labels of other views")
+    _require(not any(found.damping_steps for found in terms), "weights that fall")
+    _require(type(settings.updates) is Joint, "phases")
+    _require(optimizer.discriminator_optimizer == "adam", "SGD for discriminators")
+    _require(settings.model.head_names in ((MAIN,), (MAIN, AUX)), "other heads")
     for kind, found in (("cross_entropy", crossed), ("adversarial", aligned)):
         names = {MAIN: kind, AUX: f"{kind}_aux"}
         _require(all(term.name == names.get(term.head) for term in found), f"names of {kind}")
-    method = _find_method(settings, aligned)
+    method = _find_method(settings, aligned, minimised)
     game = {}
     if aligned:
-        fields = ("aligned_map", "game", "decision")
+        fields = ("aligned_map", "game", "decision", "halved")
         game = {field: getattr(aligned[0], field) for field in fields}
         alike = all(getattr(term, field) == game[field] for term in aligned for field in fields)
         _require(alike, "games that differ")
+        _require(game["decision"] != "pixel", "decisions of pixels")
+        _require(all(type(t.pixel_weights) is NoWeights for t in aligned), "weights of pixels")
+        _require(all(t.discriminators == "shared" for t in aligned), "discriminators by place")
     return torch_reference.Settings(
         method=method,
         patch_size=_find_crops(settings)[0],
         cross_entropy_weights={found.head: found.weight for found in crossed},
         adversarial_weights={found.head: found.weight for found in aligned},
         sgd=optimizer.sgd_preset,
+        adam=optimizer.adam_preset,
+        target_losses=tuple(map(_restate_term, minimised)),
         segmenter_learning_rate=optimizer.segmenter_learning_rate,
         head_multiplier=optimizer.classifier_learning_rate_multiplier,
         momentum=optimizer.momentum,
@@ -214,6 +249,7 @@ def create_torch_settings(settings: RunSettings) -> torch_reference.Settings:
         betas=(optimizer.adam_b1, optimizer.adam_b2),
         eps=optimizer.adam_eps,
         horizon_steps=optimizer.horizon_steps,
+        warmup_steps=optimizer.warmup_steps,
         power=optimizer.poly_power,
         **game,
     )
@@ -229,11 +265,23 @@ def _require(condition: bool, missing: str) -> None:
         raise NotCoveredError(f"The PyTorch reference does not have {missing}.")
 
 
-def _find_method(settings: RunSettings, aligned: list[Alignment]) -> str:
+def _restate_term(found: Entropy | ClassRatioPrior) -> TargetLoss:
+    if isinstance(found, Entropy):
+        names, function = ("top_share", "exponent", "resolution"), torch_terms.entropy
+    else:
+        names, function = ("mu", "class_shares"), torch_terms.class_ratio_prior
+    compute = functools.partial(function, **{name: getattr(found, name) for name in names})
+    return TargetLoss(found.name, found.head, found.weight, compute)
+
+
+def _find_method(
+    settings: RunSettings, aligned: list[Alignment], minimised: list[Entropy | ClassRatioPrior]
+) -> str:
     """Finds the method whose views and placements the settings have."""
     views = settings.views
     for name, view in views.items():
-        _require(isinstance(view, Images | Crops) and view.domain == name, "other views")
+        is_own = isinstance(view, Images | Crops) and view.domain == name
+        _require(is_own or (isinstance(view, Fourier) and name == "source"), "other views")
         _require(view.moves_statistics, "a view that moves no statistics")
     kinds = {type(view) for view in views.values()}
     if Crops in kinds:
@@ -243,10 +291,10 @@ def _find_method(settings: RunSettings, aligned: list[Alignment]) -> str:
     if "target" not in views:
         return "source_only"
     if not aligned:
-        return "target_bn"
+        return "agp_gi" if minimised else "target_bn"
     placements = {term.patches for term in aligned}
     _require(len(placements) == 1, "placements that differ")
-    return "alp_gi" if isinstance(aligned[0].patches, RandomPatches) else "agp_gi"
+    return "agp_gi" if isinstance(aligned[0].patches, Whole) else "alp_gi"
 
 
 def _find_crops(settings: RunSettings) -> tuple[tuple[int, int] | None, int]:
@@ -257,7 +305,31 @@ def _find_crops(settings: RunSettings) -> tuple[tuple[int, int] | None, int]:
     for found in settings.terms.values():
         if isinstance(found, Alignment) and isinstance(found.patches, RandomPatches):
             return found.patches.patch_size, found.patches.num_patches
+    grid = _find_grid(settings)
+    if grid is not None:
+        sizes = {settings.data.source_size, settings.data.target_size}
+        _require(len(sizes) == 1 and not grid.cells, "grids of two sizes, or some of their cells")
+        ((height, width),) = sizes
+        return (height // grid.rows, width // grid.columns), grid.rows * grid.columns
     return None, 1
+
+
+def _find_grid(settings: RunSettings) -> Grid | None:
+    for found in settings.terms.values():
+        if isinstance(found, Alignment) and isinstance(found.patches, Grid):
+            return found.patches
+    return None
+
+
+def _place_cells(grid: Grid, sample: Any) -> np.ndarray:
+    """Places the corners of a grid's cells, for each image: [B, P, 2]."""
+    batch_size, height, width = sample.images.shape[:3]
+    corners = [
+        (height * row // grid.rows, width * column // grid.columns)
+        for row in range(grid.rows)
+        for column in range(grid.columns)
+    ]
+    return np.array([corners] * batch_size)
 
 
 def draw_state(setup: Setup, dtype: type, discriminator_scale: float = 1.0) -> state.TrainState:
@@ -298,14 +370,22 @@ def draw_state(setup: Setup, dtype: type, discriminator_scale: float = 1.0) -> s
     create = functools.partial(state.create_train_state, setup=setup)
     shapes = jax.eval_shape(create, jax.random.key(0))
     entry = jax.tree_util.tree_map_with_path(start, shapes)
-    players = {"segmenter": entry.segmenter, "discriminator": entry.discriminator}
-    return entry.replace(
+    players = {
+        "segmenter": entry.segmenter,
+        "discriminator": entry.discriminator,
+        "teacher": entry.teacher,
+    }
+    drawn = entry.replace(
         **{
             name: player.replace(params=jax.tree_util.tree_map_with_path(draw, player.params))
             for name, player in players.items()
             if player is not None
         }
     )
+    if drawn.teacher is None:
+        return drawn
+    thresholds = jnp.full_like(drawn.teacher.thresholds, 0.5)
+    return drawn.replace(teacher=drawn.teacher.replace(thresholds=thresholds))
 
 
 def take_statistics(entry: state.TrainState, tensors: Tensors) -> state.TrainState:
@@ -368,7 +448,7 @@ def _as_torch(leaf: jax.Array) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
 
 
-def _fill(network: torch.nn.Module, tensors: Tensors) -> None:
+def fill(network: torch.nn.Module, tensors: Tensors) -> None:
     """Loads every parameter and statistic, and no other."""
     loaded = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
     missing, unexpected = network.load_state_dict(loaded, strict=False)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
-from alp_jax.data.samples import Loaded, Notes, Sample
+from alp_jax.data.samples import Loaded, Notes, Sample, split_mixed
 from alp_jax.data.settings import DataSettings
 from alp_jax.errors import UserError
 
@@ -115,6 +115,33 @@ def _stream(
     return dataset.repeat()
 
 
+def open_domain(
+    config: DataSettings, domain: str, label_set: LabelSet, *, read_images: bool = True
+) -> sources.SegmentationSource:
+    """Opens the dataset of a domain for training: the source with labels, the target without.
+
+    Args:
+      config: `config.data`.
+      domain: "source" or "target".
+      label_set: classes of the source labels.
+      read_images: whether images are read, too.
+    Raises:
+      UserError: if the dataset is missing, unsuitable, or was prepared at another size.
+    """
+    found = config.domain(domain)
+    source = sources.open_source(
+        config.data_dir,
+        found.dataset,
+        found.split,
+        label_set=label_set if domain == "source" else None,
+        read_images=read_images,
+        max_bad_records=config.max_bad_records,
+        fields=sources.Fields(f"config.data.{domain}", f"config.data.{domain}_split"),
+    )
+    _check_resizing(source, f"{domain}_size", found.size, config)
+    return source
+
+
 def create_train_batches(
     config: DataSettings,
     *,
@@ -122,6 +149,7 @@ def create_train_batches(
     label_set: LabelSet,
     domains: Sequence[str],
     images: Sequence[int] | None = None,
+    others: Mapping[str, Sequence[Example]] | None = None,
 ) -> grain.MapDataset:
     """Creates the batch of every step: a function of (seed, step) alone.
 
@@ -129,34 +157,33 @@ def create_train_batches(
       config: `config.data` (fields: `alp_jax.data.settings`).
       seed: seed of the run.
       label_set: classes of the source labels.
-      domains: domains to read, in the order of DOMAINS; target images come without labels.
+      domains: domains to read; target images come without labels.
       images: positions to read in each batch of `config.batch_size`; None reads all.
+      others: examples of further domains, in the order of training.
     Returns:
-      endless dataset of Loaded.
+      dataset of Loaded, endless without `others`.
     Raises:
       UserError: if a dataset is missing, unsuitable, or was prepared at another size.
     """
     streams = []
     for domain in domains:
-        found = config.domain(domain)
-        source = sources.open_source(
-            config.data_dir,
-            found.dataset,
-            found.split,
-            label_set=label_set if domain == "source" else None,
-            max_bad_records=config.max_bad_records,
-            fields=sources.Fields(f"config.data.{domain}", f"config.data.{domain}_split"),
-        )
-        _check_resizing(source, f"{domain}_size", found.size, config)
-        streams.append(_stream(source, found.size, config, seed, DOMAINS.index(domain)))
+        if others and domain in others:
+            streams.append(grain.MapDataset.source(others[domain]))
+            continue
+        source = open_domain(config, domain, label_set)
+        image_size = config.domain(domain).size
+        streams.append(_stream(source, image_size, config, seed, DOMAINS.index(domain)))
 
     def collect(examples: tuple[Example, ...]) -> Loaded:
         named = dict(zip(domains, examples, strict=True))
         return Loaded(
-            {name: Sample(found["image"], found.get("label")) for name, found in named.items()},
+            {name: _sample(found) for name, found in named.items()},
             {name: _note(found) for name, found in named.items()},
         )
 
+    if others:  # Grain zips what is of one length.
+        length = min(map(len, streams))
+        streams = [stream[:length] for stream in streams]
     pairs = grain.experimental.ZipMapDataset(streams).map(collect)
     size = config.batch_size
     if images is None or len(images) == size:
@@ -167,10 +194,14 @@ def create_train_batches(
     return columns.map(_stack)
 
 
+def _sample(example: Example) -> Sample:
+    return Sample(example["image"], example.get("label"), from_target=example.get("from_target"))
+
+
 def _note(example: Example) -> Notes:
     label = example.get("label")
     labelled = None if label is None else np.int32(np.count_nonzero(label != IGNORE_LABEL))
-    return Notes(example["id"], example["skipped"], labelled)
+    return Notes(example["id"], example["skipped"], labelled, example.get("from_target"))
 
 
 def _stack(examples: Sequence[Loaded]) -> Loaded:
@@ -195,7 +226,7 @@ def name_examples(config: DataSettings, notes: Mapping[str, Notes]) -> list[str]
       notes: domain -> notes on its images.
     """
     texts = []
-    for domain, noted in notes.items():
+    for domain, noted in split_mixed(notes).items():
         name, split, _ = config.domain(domain)
         names = sources.name_records(config.data_dir, name, split, noted.ids.tolist())
         texts.append(f"{domain} images {', '.join(names)} of {name}:{split}")
@@ -203,16 +234,21 @@ def name_examples(config: DataSettings, notes: Mapping[str, Notes]) -> list[str]
 
 
 def iterate(
-    batches: grain.MapDataset, start_step: int, *, num_workers: int, prefetch_batches: int
+    batches: grain.MapDataset,
+    start_step: int,
+    *,
+    num_workers: int,
+    prefetch_batches: int,
+    stop_step: int | None = None,
 ) -> grain.DatasetIterator:
     """Iterates from `start_step` on, prefetching in threads, or in `num_workers` processes.
 
-    Closing the iterator ends the processes.
+    Closing the iterator ends the processes. No batch from `stop_step` on is read; None is no end.
     """
     options = grain.ReadOptions(
         num_threads=max(prefetch_batches, 1), prefetch_buffer_size=max(prefetch_batches, 1)
     )
-    dataset = batches[start_step:].to_iter_dataset(options)
+    dataset = batches[start_step:stop_step].to_iter_dataset(options)
     if num_workers > 0:
         # Grain reads absl flags for its workers; in a notebook nobody has parsed them.
         if not flags.FLAGS.is_parsed():

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.errors import UserError
-from alp_jax.models import MAIN, Segmenter
+from alp_jax.models import Segmenter
 from alp_jax.objective import patches
 from alp_jax.objective.types import Size
 
@@ -184,7 +184,7 @@ class Predictor:
 
         def forward(fed: jax.Array) -> jax.Array:
             outputs, _ = segmenter.apply(params, model_state, fed, train=False)
-            return outputs.logits[MAIN]
+            return segmenter.predict(outputs)
 
         if which.size != self.size:
             shape = (images.shape[0], *which.size, 3)
@@ -311,7 +311,8 @@ def _create_matrix(
     """
     if length == whole:
         last = (content - 1) * (coarse - 1) / max(whole - 1, 1)
-        return patches.interpolation_matrix(coarse, size_out, last), np.ones(size_out, np.float32)
+        matrix = patches.interpolation_matrix(coarse, size_out, last).astype(np.float32)
+        return matrix, np.ones(size_out, np.float32)
     places = np.linspace(0.0, max(content - 1, 0.0), size_out)
     covered = (places >= start - 0.5) & (places < start + length - 0.5)
     local = np.clip(places - start, 0, length - 1) * (coarse - 1) / max(length - 1, 1)

@@ -118,6 +118,11 @@ class Decoder(abc.ABC):
     )
     published_modules: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def shares(self) -> str | None:
+        """Head whose decoder this head uses in place of one of its own; None for its own."""
+        return None
+
     @abc.abstractmethod
     def create(self, num_classes: int, dtype: jnp.dtype | None) -> nn.Module:
         """Creates the network.

@@ -8,6 +8,7 @@ Synopsis:
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple, cast
 
 import flax.linen as nn
@@ -35,6 +36,11 @@ class Outputs(NamedTuple):
 
     logits: dict[str, jax.Array]
     features: tuple[jax.Array, ...]
+
+
+def split_heads(joined: str) -> tuple[str, ...]:
+    """Splits names of heads that are joined by +: "main+second"."""
+    return tuple(joined.split("+"))
 
 
 def name_decoder(head: str) -> str:
@@ -101,6 +107,7 @@ class Segmenter:
       num_classes: number of classes, C.
       init_size: (height, width) in pixels of the image that `init` derives shapes from.
       parts: (name in the tree of parameters, settings that label its parameters).
+      prediction: heads whose logits are summed to make predictions.
     """
 
     module: nn.Module
@@ -108,6 +115,7 @@ class Segmenter:
     num_classes: int
     init_size: tuple[int, int] = (64, 64)
     parts: tuple[tuple[str, Backbone | Decoder], ...] = ()
+    prediction: tuple[str, ...] = (MAIN,)
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         """Creates (params, model_state) from a typed key; model_state may be empty."""
@@ -146,6 +154,10 @@ class Segmenter:
             rngs=None if key is None else {"dropout": key},
         )
         return self._check(cast(Outputs, outputs)), new_model_state
+
+    def predict(self, outputs: Outputs) -> jax.Array:
+        """Returns the logits [B, h, w, C] that predictions are made of."""
+        return functools.reduce(jnp.add, [outputs.logits[head] for head in self.prediction])
 
     def _check(self, outputs: Outputs) -> Outputs:
         """Refuses outputs of other channels than the parts of the network declare."""

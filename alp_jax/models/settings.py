@@ -41,9 +41,15 @@ class ModelSettings:
     heads: dict[str, Decoder] = blocks(
         DECODERS,
         "DECODER",
-        "Decoders that turn features into logits, by name: main makes the predictions, others are "
-        "used in training only, such as aux on the last stage but one (AdvEnt).",
+        "Decoders that turn features into logits, by name. Those that `prediction` does not list "
+        "are used in training only, such as aux on the last stage but one (AdvEnt).",
         default_kinds={MAIN: "aspp"},
+    )
+    prediction: tuple[str, ...] = setting(
+        (MAIN,),
+        "Heads that make predictions; logits of several are summed (CLAN, MCD).",
+        non_empty=True,
+        of_weights=False,
     )
     input_order: Literal["bgr", "rgb"] = setting(
         "bgr", "Channel order that the weights expect: bgr (Caffe) or rgb."
@@ -71,6 +77,22 @@ class ModelSettings:
             if decoder.stage < -stages:
                 expected = f"at least {-stages}, as the backbone has {stages} stages"
                 refuse(f"{name}.heads.{head_name}.stage", decoder.stage, expected)
+            self._check_shared(name, head_name, decoder)
+        if unknown := [head_name for head_name in self.prediction if head_name not in self.heads]:
+            known = ", ".join(self.head_names)
+            refuse(f"{name}.prediction", unknown[0], f"names of heads of the network: {known}")
+        if len(set(self.prediction)) < len(self.prediction):
+            refuse(f"{name}.prediction", self.prediction, "each head once")
+
+    def _check_shared(self, name: str, head_name: str, decoder: Decoder) -> None:
+        """Refuses a head that uses the decoder of a head without one, or on another stage."""
+        if decoder.shares is None:
+            return
+        other = self.heads.get(decoder.shares)
+        if other is None or other.shares is not None or other.stage != decoder.stage:
+            owners = [key for key, found in self.heads.items() if found.shares is None]
+            expected = f"a head on the same stage with a decoder of its own: {', '.join(owners)}"
+            refuse(f"{name}.heads.{head_name}.of", decoder.shares, expected)
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -87,23 +109,26 @@ def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
     """Creates the segmenter from its settings."""
     dtype = ACTIVATION_DTYPES[settings.activation_dtype]
     decoders = {head_name: settings.heads[head_name] for head_name in settings.head_names}
+    modules = {
+        head_name: decoder.create(num_classes, dtype).clone(name=name_decoder(head_name))
+        for head_name, decoder in decoders.items()
+        if decoder.shares is None
+    }
     network = Network(
         settings.backbone.create(dtype).clone(name=BACKBONE),
-        tuple(
-            decoder.create(num_classes, dtype).clone(name=name_decoder(head_name))
-            for head_name, decoder in decoders.items()
-        ),
+        tuple(modules[decoder.shares or head_name] for head_name, decoder in decoders.items()),
         heads=settings.head_names,
         stages=tuple(decoder.stage for decoder in decoders.values()),
         input_order=settings.input_order,
         input_mean=settings.input_mean,
         input_std=settings.input_std,
     )
-    parts = {name_decoder(head_name): decoder for head_name, decoder in decoders.items()}
+    parts = {name_decoder(head_name): decoders[head_name] for head_name in modules}
     return Segmenter(
         network,
         settings.head_names,
         num_classes,
         settings.backbone.init_size,
         parts=((BACKBONE, settings.backbone), *parts.items()),
+        prediction=settings.prediction,
     )

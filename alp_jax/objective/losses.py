@@ -50,7 +50,9 @@ def cross_entropy(
     return total, jnp.sum(valid, dtype=jnp.int32)
 
 
-def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
+def domain_cross_entropy(
+    domain_logits: jax.Array, domain: int, weights: jax.Array | None = None
+) -> jax.Array:
     """Averages the cross-entropy between the discriminator's outputs and one domain label.
 
     One of the two terms of Eq. (2) of Cicek et al., ACCV 2020.
@@ -58,20 +60,42 @@ def domain_cross_entropy(domain_logits: jax.Array, domain: int) -> jax.Array:
     Args:
       domain_logits: float, any shape, at least one element; logits of the target domain.
       domain: domain label, SOURCE_LABEL or TARGET_LABEL.
+      weights: factors of the outputs' losses, of the shape of `domain_logits` without its last
+        axis; None: 1. The mean is over the number of outputs, not over the sum of weights.
     Returns:
       scalar, nats.
     Raises:
       ValueError: if `domain_logits` is empty (at trace time): the map was too small for the
         discriminator, and the mean would be NaN.
     """
-    if domain_logits.size == 0:
-        raise ValueError(
-            f"The discriminator gave no decision: its output is {domain_logits.shape}."
-        )
-    labels = jnp.full_like(domain_logits, domain)
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(domain_logits, labels))
+    labels = _label(domain_logits, domain)
+    return _average(optax.sigmoid_binary_cross_entropy(domain_logits, labels), weights)
 
 
-def domain_accuracy(domain_logits: jax.Array, domain: int) -> jax.Array:
-    """Computes the fraction of outputs that classify the domain correctly, in [0, 1]."""
-    return jnp.mean((domain_logits > 0) == (domain == TARGET_LABEL), dtype=jnp.float32)
+def domain_squared_error(
+    scores: jax.Array, domain: int, weights: jax.Array | None = None
+) -> jax.Array:
+    """Averages the squared distance of the discriminator's outputs from one domain label.
+
+    Mao et al., ICCV 2017; as AdaptSegNet's option LS uses it. Arguments and errors as in
+    `domain_cross_entropy`.
+    """
+    return _average(jnp.square(scores - _label(scores, domain)), weights)
+
+
+def _label(outputs: jax.Array, domain: int) -> jax.Array:
+    if outputs.size == 0:
+        raise ValueError(f"The discriminator gave no decision: its output is {outputs.shape}.")
+    return jnp.full_like(outputs, domain)
+
+
+def _average(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    return jnp.mean(values if weights is None else weights[..., None] * values)
+
+
+def domain_accuracy(domain_logits: jax.Array, domain: int, threshold: float = 0.0) -> jax.Array:
+    """Computes the fraction of outputs that classify the domain correctly, in [0, 1].
+
+    Outputs above `threshold` mean the target.
+    """
+    return jnp.mean((domain_logits > threshold) == (domain == TARGET_LABEL), dtype=jnp.float32)

@@ -1,4 +1,4 @@
-"""Computes the maps to align: softmax probabilities or weighted self-information.
+"""Computes the maps to align: self-information, softmax probabilities or logits.
 
 Synopsis:
 
@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-MapKind = Literal["softmax", "self_information", "normalized_self_information"]
+MapKind = Literal["softmax", "self_information", "normalized_self_information", "logits"]
 MAP_KINDS: tuple[str, ...] = get_args(MapKind)
 
 
@@ -42,8 +42,8 @@ def compute_map(logits: jax.Array, kind: MapKind) -> jax.Array:
 
     Args:
       logits: [..., K] float, unnormalised.
-      kind: "softmax" (p; AdaptSegNet), "self_information" (-p log p in nats; the paper) or
-        "normalized_self_information" (the same divided by log K; AdvEnt).
+      kind: "softmax" (p; AdaptSegNet), "self_information" (-p log p in nats; the paper),
+        "normalized_self_information" (the same divided by log K; AdvEnt) or "logits" (CyCADA).
     Returns:
       [..., K], the same shape as `logits`.
     Raises:
@@ -54,6 +54,8 @@ def compute_map(logits: jax.Array, kind: MapKind) -> jax.Array:
             return jax.nn.softmax(logits)
         case "self_information":
             return self_information(logits)
+        case "logits":
+            return logits
         case "normalized_self_information":
             return self_information(logits) / jnp.log(logits.shape[-1])
     raise ValueError(f"Unknown map {kind!r}: expected one of {', '.join(MAP_KINDS)}.")

@@ -7,8 +7,9 @@ Synopsis:
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,9 @@ import optax
 
 from alp_jax.models.parts import Group, Part
 from alp_jax.models.segmenter import Segmenter
-from alp_jax.settings.schema import setting
+from alp_jax.objective.optimizer_settings import OptimizerSettings, Preset
 
 PyTree = Any
-SgdPreset = Literal["reference", "clean"]
 
 FROZEN = "frozen"
 # Part of a network -> its groups' name in the optimizer's state, which checkpoints hold; in order.
@@ -27,64 +27,42 @@ _NAMES = {"backbone": "backbone", "decoder": "classifier", "frozen": FROZEN}
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerSettings:
-    """The optimizers: SGD for the segmenter, Adam for what terms own (discriminators)."""
-
-    segmenter_learning_rate: float = setting(
-        2.5e-4, "Initial learning rate of the backbone.", at_least=0
-    )
-    classifier_learning_rate_multiplier: float = setting(
-        10.0, "Learning rate of the decoders as a multiple of the backbone's (AdvEnt).", at_least=0
-    )
-    sgd_preset: SgdPreset = setting(
-        "reference",
-        "How often SGD visits a parameter of the backbone in a step: as often as published code "
-        "lists it in its optimizer, three or four times (reference, AdvEnt; the learning rates, "
-        "which the paper shares, were chosen with that), or once (clean).",
-    )
-    momentum: float = setting(0.9, "Momentum of SGD (AdvEnt).", at_least=0, below=1)
-    weight_decay: float = setting(
-        5e-4,
-        "Weight decay of SGD, which is added to the gradient as in PyTorch (AdvEnt).",
-        at_least=0,
-    )
-    gradient_clip_norm: float = setting(
-        0.0, "Largest global norm of the segmenter's gradient; 0 clips nothing.", at_least=0
-    )
-    discriminator_learning_rate: float = setting(
-        1e-4, "Initial learning rate of Adam, for discriminators.", at_least=0
-    )
-    adam_b1: float = setting(
-        0.9, "Decay of Adam's mean of gradients (AdvEnt).", at_least=0, below=1
-    )
-    adam_b2: float = setting(
-        0.99, "Decay of Adam's mean of squared gradients (AdvEnt).", at_least=0, below=1
-    )
-    adam_eps: float = setting(
-        1e-8, "Added to the root of Adam's mean of squares (AdvEnt).", at_least=0
-    )
-    poly_power: float = setting(
-        0.9,
-        "Power of the schedule of both rates, initial * (1 - step / horizon_steps) ** power "
-        "(AdvEnt).",
-        at_least=0,
-    )
-    horizon_steps: int = setting(
-        250_000, "Steps at which the learning rates reach 0 (AdvEnt).", at_least=1
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """A gradient transformation and the learning rate that it uses at a step (for the log)."""
+    """The gradient transformations of a step's updates.
+
+    Attributes:
+      transform: of the only update, and of the first of several.
+      learning_rate: the learning rate at a step, for the log.
+      later: of the updates after the first; all have the same state.
+    """
 
     transform: optax.GradientTransformation
     learning_rate: optax.Schedule
+    later: tuple[optax.GradientTransformation, ...] = ()
+
+    def of_phase(self, index: int) -> optax.GradientTransformation:
+        """Returns the transformation of a phase of the step, counted from 0."""
+        return (self.transform, *self.later)[index]
 
 
-def poly_schedule(base: float, horizon_steps: int, power: float) -> optax.Schedule:
-    """Creates lr(step) = base * (1 - step / horizon_steps) ** power; 0 from horizon_steps on."""
-    return optax.polynomial_schedule(base, 0.0, power, horizon_steps)
+def create_schedule(settings: OptimizerSettings, base: float) -> optax.Schedule:
+    """Creates the learning rate as a function of the step.
+
+      base * step / warmup_steps                          before warmup_steps
+      base * (1 - step / horizon_steps) ** poly_power     then; 0 from horizon_steps on
+
+    It does not start anew after the warm-up, as in CLAN's code.
+    """
+    poly = optax.polynomial_schedule(base, 0.0, settings.poly_power, settings.horizon_steps)
+
+    def rate(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, float)  # In double precision where that is enabled.
+        if not settings.warmup_steps:
+            return jnp.asarray(poly(step))
+        warm = base * step / settings.warmup_steps
+        return jnp.where(step < settings.warmup_steps, warm, poly(step))
+
+    return rate
 
 
 class RepeatedSgdState(NamedTuple):
@@ -155,46 +133,76 @@ class _SgdGroup:
         return _NAMES[self.part]
 
 
-def _get_sgd_group(group: Group, preset: SgdPreset) -> _SgdGroup:
+def _get_sgd_group(group: Group, preset: Preset) -> _SgdGroup:
     return _SgdGroup(group.part, group.repeats if preset == "reference" else 1)
 
 
-def create_segmenter_optimizer(settings: OptimizerSettings, segmenter: Segmenter) -> Optimizer:
+class Update(NamedTuple):
+    """An update in a step: the parts of the network that it moves, and how often it is made."""
+
+    moves: Collection[Part] = ("backbone", "decoder")
+    repeats: int = 1
+
+
+def create_segmenter_optimizer(
+    settings: OptimizerSettings,
+    segmenter: Segmenter,
+    updates: Sequence[Update] = (Update(),),
+) -> Optimizer:
     """Creates SGD with momentum and coupled weight decay, as PyTorch defines both.
 
     The parameters are in groups, as the network's files label them (`Segmenter.groups`). Decoders
     learn faster than the backbone, by `classifier_learning_rate_multiplier`; frozen parameters get
     no update and no weight decay; `Group.decays` and `Group.depth` change nothing here.
-    """
-    schedule = poly_schedule(
-        settings.segmenter_learning_rate, settings.horizon_steps, settings.poly_power
-    )
 
-    def sgd(group: _SgdGroup) -> optax.GradientTransformation:
+    Args:
+      settings: rates and rules.
+      segmenter: its network labels the parameters.
+      updates: those of a step; a part that an update does not move keeps its velocity, too.
+    """
+    schedule = create_schedule(settings, settings.segmenter_learning_rate)
+
+    def sgd(group: _SgdGroup, moves: Collection[Part]) -> optax.GradientTransformation:
         is_decoder = group.part == "decoder"
         multiplier = settings.classifier_learning_rate_multiplier if is_decoder else 1.0
-        return repeated_sgd(
-            lambda step: multiplier * schedule(step),
+        in_a_step = sum(found.repeats for found in updates if group.part in found.moves)
+        transform = repeated_sgd(
+            lambda count: multiplier * schedule(count if in_a_step == 1 else count // in_a_step),
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             repeats=group.repeats,
         )
+        return transform if group.part in moves else _hold(transform)
 
-    def partition(params: PyTree) -> optax.GradientTransformation:
+    def partition(params: PyTree, moves: Collection[Part]) -> optax.GradientTransformation:
         declared = segmenter.groups(params)
         occurring = {_SgdGroup(group.part, group.repeats) for group in jax.tree.leaves(declared)}
         used = jax.tree.map(lambda group: _get_sgd_group(group, settings.sgd_preset), declared)
         trained = sorted(
             group for group in occurring | set(jax.tree.leaves(used)) if group.part != FROZEN
         )
-        transforms = {group.name: sgd(group) for group in trained}
+        transforms = {group.name: sgd(group, moves) for group in trained}
         labels = jax.tree.map(lambda group: group.name, used)
         return optax.partition({**transforms, FROZEN: optax.set_to_zero()}, labels)
 
-    groups = _create_from_params(partition)
-    if settings.gradient_clip_norm > 0:
-        groups = optax.chain(optax.clip_by_global_norm(settings.gradient_clip_norm), groups)
-    return Optimizer(groups, schedule)
+    def create(update: Update) -> optax.GradientTransformation:
+        groups = _create_from_params(functools.partial(partition, moves=update.moves))
+        if settings.gradient_clip_norm > 0:
+            groups = optax.chain(optax.clip_by_global_norm(settings.gradient_clip_norm), groups)
+        return groups
+
+    first, *later = map(create, updates)
+    return Optimizer(first, schedule, tuple(later))
+
+
+def _hold(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Makes a transformation move nothing and keep its state."""
+
+    def update(grads: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
+        del params
+        return jax.tree.map(jnp.zeros_like, grads), state
+
+    return optax.GradientTransformation(transform.init, update)
 
 
 def _create_from_params(
@@ -209,9 +217,49 @@ def _create_from_params(
 
 
 def create_own_optimizer(settings: OptimizerSettings) -> Optimizer:
-    """Creates Adam on the same schedule, for the parameters that terms own."""
-    schedule = poly_schedule(
-        settings.discriminator_learning_rate, settings.horizon_steps, settings.poly_power
-    )
-    adam = optax.adam(schedule, b1=settings.adam_b1, b2=settings.adam_b2, eps=settings.adam_eps)
+    """Creates Adam, or SGD, on the same schedule, for the parameters that terms own."""
+    schedule = create_schedule(settings, settings.discriminator_learning_rate)
+    if settings.discriminator_optimizer == "sgd":
+        sgd = repeated_sgd(
+            schedule, momentum=settings.momentum, weight_decay=settings.weight_decay, repeats=1
+        )
+        return Optimizer(sgd, schedule)
+    create = early_adam if settings.adam_preset == "reference" else optax.adam
+    adam = create(schedule, b1=settings.adam_b1, b2=settings.adam_b2, eps=settings.adam_eps)
     return Optimizer(adam, schedule)
+
+
+def early_adam(
+    learning_rate: optax.Schedule, *, b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+    """Adam as PyTorch defined it before version 1.3.
+
+    Epsilon is added to the root before the correction for the start, with t counted from 1:
+
+      p -= learning_rate(t - 1) * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps)
+
+    `optax.adam`, PyTorch since 1.3 and the paper (Kingma and Ba, ICLR 2015, algorithm 1) add it
+    after that, which is an epsilon ten times as large in the first step with b2 0.99.
+    """
+
+    def init(params: PyTree) -> optax.ScaleByAdamState:
+        zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(params), zeros(params))
+
+    def update(
+        grads: PyTree, state: optax.ScaleByAdamState, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.ScaleByAdamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        mean = optax.tree.update_moment(grads, state.mu, b1, 1)
+        squares = optax.tree.update_moment_per_elem_norm(grads, state.nu, b2, 2)
+        passed = jnp.asarray(count, float)
+        correction = jnp.sqrt(1 - b2**passed) / (1 - b1**passed)
+
+        def scale(m: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.asarray(correction, m.dtype) * m / (jnp.sqrt(v) + eps)
+
+        return jax.tree.map(scale, mean, squares), optax.ScaleByAdamState(count, mean, squares)
+
+    scale = optax.GradientTransformation(init, update)
+    return optax.chain(scale, optax.scale_by_learning_rate(learning_rate))

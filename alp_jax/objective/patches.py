@@ -76,12 +76,12 @@ def interpolation_matrix(size_in: int, size_out: int, last: float | None = None)
       size_in, size_out: numbers of samples.
       last: source coordinate of the last output; None: the last sample.
     Returns:
-      [size_out, size_in] float32; every row sums to 1.
+      [size_out, size_in] float64; every row sums to 1.
     """
     coordinates = np.linspace(0.0, size_in - 1 if last is None else last, size_out)
     lower = np.minimum(np.floor(coordinates).astype(int), max(size_in - 2, 0))
     fraction = coordinates - lower
-    matrix = np.zeros((size_out, size_in), np.float32)
+    matrix = np.zeros((size_out, size_in))
     rows = np.arange(size_out)
     matrix[rows, lower] = 1.0 - fraction
     if size_in > 1:

@@ -12,12 +12,17 @@ from typing import Any
 
 from alp_jax.errors import UserError
 from alp_jax.objective.checks import check_description
-from alp_jax.objective.types import SOURCE, Objective, Size, Surroundings, Term, View
-from alp_jax.settings.schema import Config, blocks, new_block, refuse
+from alp_jax.objective.objective import Objective
+from alp_jax.objective.phases import Updates
+from alp_jax.objective.types import TARGET, Size, Surroundings, Term, View
+from alp_jax.settings.schema import Config, block, blocks, new_block, refuse
 
 _VIEWS = ("alp_jax.objective.views", "VIEW")
 _TERMS = ("alp_jax.objective.terms", "TERM")
 _PLACEMENTS = ("alp_jax.objective.placements", "PLACEMENT")
+_PIXEL_WEIGHTS = ("alp_jax.objective.pixel_weights", "PIXEL_WEIGHTS")
+_TEACHERS = ("alp_jax.objective.teachers", "TEACHER")
+_UPDATES = ("alp_jax.objective.updates", "UPDATES")
 
 
 def declare_views() -> Any:
@@ -28,6 +33,18 @@ def declare_views() -> Any:
 def declare_terms() -> Any:
     """Declares the field of a settings class that holds terms."""
     return blocks(*_TERMS, "Parts of the loss, by name.")
+
+
+def declare_updates() -> Any:
+    """Declares the field of a settings class that holds the updates of a step."""
+    sentence = "Updates of the segmenter in a step: one of all parameters, or phases (MCD)."
+    return block(*_UPDATES, sentence, default_kind="joint")
+
+
+def declare_teacher() -> Any:
+    """Declares the field of a settings class that holds a teacher."""
+    sentence = "Second set of the network's weights, which makes labels for views: none, or a kind."
+    return block(*_TEACHERS, sentence, default_kind="none")
 
 
 def view(kind: str, **values: Any) -> Config:
@@ -45,17 +62,38 @@ def placement(kind: str, **values: Any) -> Config:
     return new_block(*_PLACEMENTS, kind, **values)
 
 
+def updates(kind: str, **values: Any) -> Config:
+    """Creates the block of the updates of a step for a configuration file."""
+    return new_block(*_UPDATES, kind, **values)
+
+
+def teacher(kind: str, **values: Any) -> Config:
+    """Creates the block of a teacher for a configuration file."""
+    return new_block(*_TEACHERS, kind, **values)
+
+
+def pixel_weights(kind: str, **values: Any) -> Config:
+    """Creates the block of an alignment's weights of pixels for a configuration file."""
+    return new_block(*_PIXEL_WEIGHTS, kind, **values)
+
+
 def create_objective(
-    views: Mapping[str, View], terms: Mapping[str, Term], *, heads: Sequence[str]
+    views: Mapping[str, View],
+    terms: Mapping[str, Term],
+    *,
+    heads: Sequence[str],
+    updates: Updates | None = None,
 ) -> Objective:
     """Creates an objective with its views and terms in a fixed order.
 
     Views: source, target, then the others. Terms: by the head that they read, in the order of
-    `heads`; within a head, terms that own parameters come last.
+    `heads`; within a head, terms that own parameters come last. `updates` None makes one update of
+    all parameters.
     """
     return Objective(
         tuple(sorted(views.values(), key=lambda found: (found.role, found.name))),
         tuple(sorted(terms.values(), key=lambda found: _place(found, heads))),
+        *([] if updates is None else [updates.list_phases(terms)]),
     )
 
 
@@ -86,7 +124,8 @@ def check_objective(
     """
     if not terms:
         refuse(f"{name}.terms", {}, "at least one term, such as cross_entropy")
-    domains = Surroundings(dict(sizes), tuple(heads), frozenset({SOURCE}))
+    labelled = frozenset(sizes) - {TARGET}
+    domains = Surroundings(dict(sizes), tuple(heads), labelled)
     described = {
         view_name: check_description(found.describe(full, domains), full)
         for view_name, found in views.items()

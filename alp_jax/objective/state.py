@@ -6,7 +6,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from alp_jax.objective.types import Setup
+from alp_jax.objective.objective import Setup
+from alp_jax.objective.teacher import TeacherState
 
 PyTree = Any
 
@@ -32,13 +33,14 @@ class DiscriminatorState:
 class TrainState:
     """The state of all players after `step` updates.
 
-    `discriminator` is None if no term owns parameters. Random keys and the position in the data are
-    functions of (seed, step) and are not stored.
+    `discriminator` is None if no term owns parameters, `teacher` if there is none. Random keys and
+    the position in the data are functions of (seed, step) and are not stored.
     """
 
     step: jax.Array
     segmenter: SegmenterState
     discriminator: DiscriminatorState | None
+    teacher: TeacherState | None = None
 
 
 def create_train_state(rng: jax.Array, setup: Setup) -> TrainState:
@@ -57,4 +59,5 @@ def create_train_state(rng: jax.Array, setup: Setup) -> TrainState:
             for index, term in enumerate(setup.objective.owners)
         }
         discriminator = DiscriminatorState(own, setup.own_optimizer.transform.init(own))
-    return TrainState(jnp.zeros((), jnp.int32), segmenter, discriminator)
+    teacher = setup.teacher.create(params, model_state, setup.segmenter.num_classes)
+    return TrainState(jnp.zeros((), jnp.int32), segmenter, discriminator, teacher)

@@ -8,14 +8,15 @@ and terms.
 import abc
 import dataclasses
 import zlib
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from alp_jax.data.samples import Batch, Sample
-from alp_jax.models.segmenter import Outputs, Segmenter
-from alp_jax.objective.optim import Optimizer
+from alp_jax.models.segmenter import Outputs
 from alp_jax.settings.schema import setting
 
 PyTree = Any
@@ -85,6 +86,8 @@ class View(abc.ABC):
       name: name of the view; determines its random key.
       moves_statistics: whether the pass updates the running statistics of batch norm.
       is_random: whether `make` uses its key.
+      uses_teacher: whether `make` gets a teacher, too: make(batch, key, teacher=...), a
+        `alp_jax.objective.teacher.Taught`.
     """
 
     name: str = ""
@@ -92,6 +95,7 @@ class View(abc.ABC):
         True, "Whether the images update the running statistics of batch norm."
     )
     is_random: ClassVar[bool] = False
+    uses_teacher: ClassVar[bool] = False
 
     @property
     def role(self) -> int:
@@ -150,11 +154,17 @@ class Term(abc.ABC):
     Attributes:
       name: name of the term; its scalars are named after it.
       weight: factor of the loss.
+      damping_steps: steps in which the factor falls to 0.
       owns_parameters: whether `create` returns parameters, which `own_loss` trains.
     """
 
     name: str = ""
     weight: float = setting(1.0, "Factor of the loss.", at_least=0)
+    damping_steps: int = setting(
+        0,
+        "Steps in which the factor falls to 0 along a line, as in CLAN; 0: it does not fall.",
+        at_least=0,
+    )
     owns_parameters: ClassVar[bool] = False
 
     @property
@@ -171,6 +181,12 @@ class Term(abc.ABC):
     def loss(self, seen: Seen) -> Contribution:
         """Computes the term's contribution for one view."""
 
+    def factor(self, step: jax.Array) -> jax.Array | float:
+        """Computes the factor of the loss at a step: weight * (1 - step / damping_steps)."""
+        if not self.damping_steps:
+            return self.weight
+        return self.weight * jnp.maximum(1 - jnp.asarray(step, float) / self.damping_steps, 0)
+
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
         """Refuses settings that do not fit the run.
 
@@ -181,6 +197,18 @@ class Term(abc.ABC):
           UserError: naming the field.
         """
         del name, surroundings
+
+    def complete(self, count_pixels: Callable[[], np.ndarray]) -> Self:
+        """Returns the term with its empty `derived` fields filled from the source's labels.
+
+        Called when a run starts, before its step is built.
+
+        Args:
+          count_pixels: returns the [K] pixels of each class in the source dataset, as stored, or
+            raises UserError if it was prepared without them.
+        """
+        del count_pixels
+        return self
 
     @property
     def key(self) -> str:
@@ -216,6 +244,11 @@ class Term(abc.ABC):
 class Placement(abc.ABC):
     """A placement of patches on a prediction (g in the paper)."""
 
+    @property
+    def fixed_places(self) -> int | None:
+        """Number of patches of a map if every map has them at the same places; None otherwise."""
+        return None
+
     @abc.abstractmethod
     def take(self, logits: jax.Array, size: Size, key: jax.Array) -> jax.Array:
         """Upsamples logits to the images' size and extracts the patches.
@@ -239,48 +272,3 @@ class Placement(abc.ABC):
         Raises:
           UserError: if the patches do not fit.
         """
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """The objective of a method.
-
-    Attributes:
-      views: views in the order of their forward passes.
-      terms: terms in the order of summation.
-    """
-
-    views: tuple[View, ...]
-    terms: tuple[Term, ...]
-
-    @property
-    def owners(self) -> tuple[Term, ...]:
-        """Terms that own parameters."""
-        return tuple(term for term in self.terms if term.owns_parameters)
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """Domains that a batch must hold."""
-        read = {domain for view in self.views for domain in view.domains}
-        return tuple(sorted(read))
-
-    def terms_of(self, view: str) -> tuple[Term, ...]:
-        """Returns the terms that read a view."""
-        return tuple(term for term in self.terms if view in term.views)
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """The static parts of a step.
-
-    Attributes:
-      segmenter: the network that is adapted.
-      objective: views and terms.
-      segmenter_optimizer: optimizer of the segmenter's parameters.
-      own_optimizer: optimizer of the parameters that terms own.
-    """
-
-    segmenter: Segmenter
-    objective: Objective
-    segmenter_optimizer: Optimizer
-    own_optimizer: Optimizer

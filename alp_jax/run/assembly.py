@@ -19,16 +19,18 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
+import numpy as np
 
 from alp_jax import models
+from alp_jax.data import statistics
 from alp_jax.data.labels import LabelSet, load_label_set
 from alp_jax.data.samples import Batch
 from alp_jax.devices import mesh
 from alp_jax.errors import UserError
 from alp_jax.models.segmenter import BACKBONE
 from alp_jax.objective import optim, state, step
+from alp_jax.objective.objective import Setup
 from alp_jax.objective.settings import create_objective
-from alp_jax.objective.types import Setup
 from alp_jax.run import own_parameters
 from alp_jax.workdir import checkpoint, config, trained_on
 from alp_jax.workdir.settings import RunSettings
@@ -54,12 +56,36 @@ def create_setup(settings: RunSettings, label_set: LabelSet | None = None) -> Se
     """
     label_set = label_set or load_label_set(settings.data.label_set)
     segmenter = models.create_segmenter(settings.model, label_set.num_classes)
+    objective = create_objective(
+        settings.views, settings.terms, heads=segmenter.heads, updates=settings.updates
+    )
+    updates = [optim.Update(phase.moves, phase.repeats) for phase in objective.phases]
     return Setup(
         segmenter,
-        create_objective(settings.views, settings.terms, heads=segmenter.heads),
-        optim.create_segmenter_optimizer(settings.optimizer, segmenter),
+        objective,
+        optim.create_segmenter_optimizer(settings.optimizer, segmenter, updates),
         optim.create_own_optimizer(settings.optimizer),
+        settings.teacher,
     )
+
+
+def complete_terms(settings: RunSettings, label_set: LabelSet) -> RunSettings:
+    """Fills the empty fields of terms that are derived from the labels of the source.
+
+    Args:
+      settings: of the run.
+      label_set: the classes.
+    Raises:
+      UserError: if a term needs class frequencies and the source was prepared without them.
+    """
+    data = settings.data
+
+    def count_pixels() -> np.ndarray:
+        source = data.data_dir, data.source, data.source_split
+        return statistics.read_class_pixels(*source, label_set).sum(axis=0)
+
+    terms = {name: term.complete(count_pixels) for name, term in settings.terms.items()}
+    return dataclasses.replace(settings, terms=terms)
 
 
 def create_train_state(
@@ -77,6 +103,8 @@ def create_mesh(settings: RunSettings) -> jax.sharding.Mesh:
     """Creates the mesh of a run (`config.mesh`), which divides its batches and image heights."""
     data = settings.data
     heights = {data.source_size[0], data.target_size[0]}
+    if settings.rounds.num_rounds:
+        heights.add(settings.rounds.crop_size[0])
     devices = mesh.create_mesh(settings.mesh, batch_size=data.batch_size, heights=sorted(heights))
     logger.info("Devices: %s.", mesh.describe(devices))
     return devices

@@ -18,8 +18,9 @@ from alp_jax.devices import processes
 from alp_jax.errors import Stopped, UserError
 from alp_jax.evaluation.evaluator import Evaluator
 from alp_jax.objective import state
-from alp_jax.objective.types import Objective
+from alp_jax.objective.objective import Objective
 from alp_jax.run import feeding, guards
+from alp_jax.run.rounds import Rounds
 from alp_jax.workdir import checkpoint, scores, writers
 from alp_jax.workdir.settings import RunSettings
 from alp_jax.workdir.skipped import SkippedRecords
@@ -66,6 +67,7 @@ class TrainLoop:
         train_state: state.TrainState,
         batches: Any,
         start_step: int,
+        rounds: Rounds | None = None,
     ) -> state.TrainState:
         """Runs the steps from `start_step`; saves and evaluates at intervals and at the end.
 
@@ -73,6 +75,14 @@ class TrainLoop:
         is stopped. If an evaluation is due at `start_step` and its scores are missing, it runs
         first.
 
+        Args:
+          train_fn: takes a step.
+          place: places a batch on the devices.
+          train_state: the state after `start_step` updates.
+          batches: batches of all steps; of rounds, those of each are opened when it begins.
+          start_step: number of updates before.
+          rounds: rounds of self-training; each begins once the last state is saved, and no batch
+            is read before.
         Raises:
           NonFiniteError: after a non-finite scalar; that step is not saved.
           Stopped: after a signal; the last step is saved.
@@ -80,22 +90,34 @@ class TrainLoop:
         """
         data = self._config.data
         self._labels = guards.LabelGuard(starts_at_0=start_step == 0)
-        iterator = pipeline.iterate(
-            batches,
-            start_step,
-            num_workers=data.num_workers,
-            prefetch_batches=data.prefetch_batches,
-        )
-        with (
-            self._stop.deferred(),
-            contextlib.closing(iterator),  # Ends the reader processes.
-            feeding.DeviceFeed(iterator, place) as feed,
-            self._bar,
-        ):
+        step = start_step
+        with self._stop.deferred(), self._bar:
             if self._lacks_evaluation(start_step):  # At step 0 this finds faults early.
                 with self._stop.at_once():
                     self._evaluate(start_step, train_state)
-            train_state, step = self._run_steps(train_fn, feed, train_state, start_step)
+            while step < self._config.num_steps and not self._is_stopped:
+                stop_step = self._config.num_steps
+                if rounds is not None:
+                    self._checkpoints.ensure_saved(step)
+                    with self._stop.at_once():
+                        train_state = rounds.enter(step, train_state)
+                    batches, stop_step = rounds.open(step), rounds.find_stop(step)
+                iterator = pipeline.iterate(
+                    batches,
+                    step,
+                    num_workers=data.num_workers,
+                    prefetch_batches=data.prefetch_batches,
+                    stop_step=None if rounds is None else stop_step,
+                )
+                with (
+                    contextlib.closing(iterator),  # Ends the reader processes.
+                    feeding.DeviceFeed(iterator, place) as feed,
+                ):
+                    train_state, step = self._run_steps(
+                        train_fn, feed, train_state, step, stop_step
+                    )
+                if step < stop_step:  # After a signal.
+                    break
         self._checkpoints.ensure_saved(step)
         if step < self._config.num_steps:
             signal = self._stop.signal
@@ -112,8 +134,9 @@ class TrainLoop:
         feed: feeding.DeviceFeed,
         train_state: state.TrainState,
         start_step: int,
+        stop_step: int,
     ) -> tuple[state.TrainState, int]:
-        """Runs steps until the last one or a signal; saves the last.
+        """Runs steps until `stop_step` or a signal; saves the last.
 
         Returns:
           (state, number of its step).
@@ -121,7 +144,7 @@ class TrainLoop:
         config = self._config
         step = saved_step = start_step
         scalars: Scalars = {}
-        while step < config.num_steps and not self._is_stopped:
+        while step < stop_step and not self._is_stopped:
             started = time.monotonic()
             batch = self._take(feed, scalars)
             if batch is None:
@@ -131,7 +154,9 @@ class TrainLoop:
             self._window.append(scalars)
             self._bar.advance(step)
             evaluates = self._is_due(step, config.evaluation.every_steps)
-            saves = evaluates or self._is_due(step, config.checkpoint.every_steps)
+            saves = (
+                evaluates or step == stop_step or self._is_due(step, config.checkpoint.every_steps)
+            )
             if not (saves or self._is_due(step, config.log_every_steps)):
                 self._window_seconds += time.monotonic() - started
                 continue

@@ -1,7 +1,6 @@
 """Trains a run from its configuration, or resumes it from its latest checkpoint."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import pathlib
@@ -12,15 +11,13 @@ import ml_collections
 
 from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
-from alp_jax.data.labels import LabelSet
-from alp_jax.data.samples import Loaded
 from alp_jax.devices import mesh, processes
 from alp_jax.errors import UserError, shorten
-from alp_jax.evaluation.evaluator import Evaluator
-from alp_jax.evaluation.predictor import Predictor
 from alp_jax.objective import state
-from alp_jax.objective.types import Objective, Setup
+from alp_jax.objective.objective import Objective
 from alp_jax.run import assembly, guards, loop, profiling, replay
+from alp_jax.run.parts import Run
+from alp_jax.self_training.settings import list_read
 from alp_jax.workdir import (
     checkpoint,
     classes,
@@ -36,8 +33,7 @@ from alp_jax.workdir.settings import RunSettings, build_settings
 
 logger = logging.getLogger(__name__)
 
-# Roles that are folded into the key of the run's seed.
-_INIT, _STEPS = 0, 1
+_STEPS = 1  # Role that is folded into the key of the run's seed.
 
 
 def train_and_evaluate(
@@ -91,24 +87,17 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:
     processes.from_primary(lambda: config.check_workdir(settings, workdir))
     label_set = classes.load_to_train(workdir, settings.data.label_set)
+    settings = assembly.complete_terms(settings, label_set)
     devices = assembly.create_mesh(settings)
     setup = assembly.create_setup(settings, label_set)
-    domains = setup.objective.domains
+    domains = list_read(setup.objective.domains)
     processes.from_primary(
         lambda: trained_on.check(settings, workdir, domains, accept_changes=accept_changed_data)
     )
-    batches = pipeline.create_train_batches(
-        settings.data,
-        seed=settings.seed,
-        label_set=label_set,
-        domains=domains,
-        images=mesh.local_images(devices, settings.data.batch_size),
-    )
-    predictor = Predictor((setup.segmenter,), settings.data.target_size)
-    evaluator = Evaluator(settings, predictor, label_set, devices)
     with checkpoint.Checkpoints(workdir, keep_last=settings.checkpoint.keep_last) as checkpoints:
-        run = _Run(settings, workdir, label_set, devices, setup, batches, evaluator, checkpoints)
-        train_state, start_step = _start(run)
+        run = Run(settings, workdir, label_set, devices, setup, checkpoints)
+        run.open_data()
+        train_state, start_step = run.start()
         if start_step > settings.num_steps:
             raise UserError(
                 f"The run in {workdir} is at step {start_step}, and config.num_steps is "
@@ -123,35 +112,15 @@ def _train_and_evaluate(
         if scores.lacks_summary(workdir, last_step, settings.evaluation):
             segmenter_state = train_state.segmenter
             variables = ((segmenter_state.params, segmenter_state.model_state),)
-            result = evaluator.evaluate(variables, step=last_step)
+            result = run.evaluator.evaluate(variables, step=last_step)
             if processes.is_primary():
                 result.save(workdir)
     summary = scores.read_summary(workdir, last_step, settings.evaluation)
     return summary or {}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """What a run is made of."""
-
-    settings: RunSettings
-    workdir: pathlib.Path
-    label_set: LabelSet
-    devices: jax.sharding.Mesh
-    setup: Setup
-    batches: Any
-    evaluator: Evaluator
-    checkpoints: checkpoint.Checkpoints
-
-    def place(self, loaded: Loaded) -> Loaded:
-        """Places a batch on the devices; its notes stay on the host."""
-        batch_size = self.settings.data.batch_size
-        batch = mesh.place_batch(loaded.batch, self.devices, batch_size=batch_size)
-        return loaded._replace(batch=batch)
-
-
 def _train(
-    run: _Run,
+    run: Run,
     train_state: state.TrainState,
     start_step: int,
     bar: progress.PartProgress | None,
@@ -171,9 +140,8 @@ def _train(
         workdir,
         f" To watch: tensorboard --logdir={workdir}" if settings.tensorboard else "",
     )
-    first_batch = run.place(run.batches[start_step]).batch
     train_fn = assembly.compile_train_step(
-        run.setup, train_state, first_batch, _steps_rng(settings), run.devices
+        run.setup, train_state, run.example_batch(start_step), _steps_rng(settings), run.devices
     )
     _save_settings(run)  # Only now: a step that does not compile leaves nothing.
     steps_left = settings.num_steps - start_step
@@ -194,18 +162,20 @@ def _train(
             objective=objective,
         )
         try:
-            return training.run(train_fn, run.place, train_state, run.batches, start_step)
+            return training.run(
+                train_fn, run.place, train_state, run.batches, start_step, run.rounds
+            )
         except guards.NonFiniteError as error:
             raise _leave_replay(run, error, train_fn) from None
 
 
-def _save_settings(run: _Run) -> None:
+def _save_settings(run: Run) -> None:
     """Writes the configuration, the user's own classes and code, and the data's fingerprints."""
 
     def save() -> None:
         config.save(run.settings, run.workdir)
         classes.save(run.label_set, run.workdir, run.settings.data.label_set)
-        trained_on.save(run.settings, run.workdir, run.setup.objective.domains)
+        trained_on.save(run.settings, run.workdir, list_read(run.setup.objective.domains))
 
     processes.from_primary(save)
 
@@ -220,33 +190,16 @@ def _create_writer(
     return writers.NoWriter()
 
 
-def _start(run: _Run) -> tuple[state.TrainState, int]:
-    """Returns (state, step) of the last undamaged checkpoint, or of the run's start."""
-    settings, checkpoints = run.settings, run.checkpoints
-    rng = jax.random.fold_in(jax.random.key(settings.seed), _INIT)
-    entry = assembly.create_train_state(run.setup, rng, run.devices)
-    step = processes.from_primary(checkpoints.latest_whole_step)
-    if step is None:
-        return (assembly.init_from(settings, entry) if settings.init_from else entry), 0
-    if step == 0:  # Saved by data_prep.convert_weights; training never saves step 0.
-        raise UserError(
-            f"The workdir {checkpoints.workdir} holds converted weights, not a run: give them as "
-            f"--config.init_from={checkpoints.workdir}, and another --workdir."
-        )
-    logger.info("Resuming %s from step %d.", checkpoints.workdir, step)
-    return checkpoints.restore(step, like=entry), step
-
-
 def _steps_rng(settings: RunSettings) -> jax.Array:
     return jax.random.fold_in(jax.random.key(settings.seed), _STEPS)
 
 
-def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.TrainFn) -> UserError:
+def _leave_replay(run: Run, error: guards.NonFiniteError, train_fn: assembly.TrainFn) -> UserError:
     """Writes the replay file of a non-finite step; returns the error to raise.
 
     The state before that step was donated, so the steps from the last checkpoint run once more.
     """
-    train_state, step = _start(run)
+    train_state, step = run.start()
     cause = _find_cause(run.settings, error, train_state)
     examples = pipeline.name_examples(run.settings.data, error.notes)
     terms = [f"{name} is {value}" for name, value in error.terms.items()]
@@ -255,6 +208,8 @@ def _leave_replay(run: _Run, error: guards.NonFiniteError, train_fn: assembly.Tr
     else:
         look = f"look at that step alone with --mode=replay --workdir={run.workdir}"
         try:
+            if run.rounds is not None:
+                train_state = run.rounds.enter(step, train_state)
             for before in range(step, error.step - 1):
                 train_state, _ = train_fn(train_state, run.place(run.batches[before]).batch)
             batch = run.batches[error.step - 1].batch

@@ -52,7 +52,11 @@ def as_flag(name: str, value: Any) -> str:
 
 
 def list_fields(
-    settings: Any, *, operational: bool | None = None, of_weights: bool | None = None
+    settings: Any,
+    *,
+    operational: bool | None = None,
+    of_weights: bool | None = None,
+    derived: bool | None = None,
 ) -> list[str]:
     """Lists the fields of a settings object, or those with the given marks.
 
@@ -65,24 +69,32 @@ def list_fields(
         others; None lists both.
       of_weights: True lists only fields that weights depend on, False only the others; None lists
         both.
+      derived: True lists only fields that a run fills from its data, False only the others; None
+        lists both.
     """
-    marks = _Marks(operational=False, of_weights=True)
+    marks = _Marks(operational=False, of_weights=True, derived=False)
     return [
         name
         for name, found in _walk_marks(settings, "", marks)
-        if operational in (None, found.operational) and of_weights in (None, found.of_weights)
+        if operational in (None, found.operational)
+        and of_weights in (None, found.of_weights)
+        and derived in (None, found.derived)
     ]
 
 
 class _Marks(NamedTuple):
     operational: bool
     of_weights: bool
+    derived: bool
 
-    def change(self, operational: bool | None, of_weights: bool | None) -> "_Marks":
+    def change(
+        self, operational: bool | None, of_weights: bool | None, *, derived: bool = False
+    ) -> "_Marks":
         """Returns marks in which each argument that is not None replaces the old value."""
         return _Marks(
             self.operational if operational is None else operational,
             self.of_weights if of_weights is None else of_weights,
+            derived,
         )
 
 
@@ -91,7 +103,7 @@ def _walk_marks(settings: Any, prefix: str, outer: _Marks) -> Iterator[tuple[str
     outer = outer.change(getattr(cls, "OPERATIONAL", None), getattr(cls, "OF_WEIGHTS", None))
     for key, field in schema.get_fields(cls).items():
         declared, value, name = field.declared, getattr(settings, key), f"{prefix}{key}"
-        marks = outer.change(declared.operational, declared.of_weights)
+        marks = outer.change(declared.operational, declared.of_weights, derived=declared.derived)
         if field.item:
             yield name, marks
             continue

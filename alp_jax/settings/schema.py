@@ -60,6 +60,7 @@ class Setting:
       non_empty: whether a list needs at least one item.
       operational: whether a run may continue with another value; None: as its class declares.
       of_weights: whether weights depend on the field; None: as its class declares.
+      derived: whether an empty value is filled from the data when a run starts.
       package, attribute: package with a file for each kind of a block, and name of the class in
         each file.
       named: whether the field holds any number of blocks by name.
@@ -74,6 +75,7 @@ class Setting:
     non_empty: bool = False
     operational: bool | None = None
     of_weights: bool | None = None
+    derived: bool = False
     package: str = ""
     attribute: str = ""
     named: bool = False

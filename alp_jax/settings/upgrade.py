@@ -5,13 +5,30 @@ Format 1 (versions before views and terms) has the flat blocks `objective`, `dis
 holds the number of the format; format 1 lacks it.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 Fields = dict[str, Any]
 
 FORMAT = 2
-# Fields that earlier versions of this format lack -> the value that does what they did.
-_ADDED = {"init_heads": "same", "init_terms": "new"}
+# Fields that earlier versions of this format lack -> the value that does what they did. A star is
+# any name; [KIND] is a block of that kind alone.
+_ADDED: dict[str, Any] = {
+    "init_heads": "same",
+    "init_terms": "new",
+    "updates": {"kind": "joint"},
+    "teacher": {"kind": "none"},
+    "model.prediction": ["main"],
+    "model.heads.*[aspp].dropout_rate": 0.0,
+    "optimizer.adam_preset": "clean",
+    "optimizer.discriminator_optimizer": "adam",
+    "optimizer.warmup_steps": 0,
+    "terms.*.damping_steps": 0,
+    "terms.*[alignment].halved": True,
+    "terms.*[alignment].pixel_weights": {"kind": "none"},
+    "terms.*[alignment].discriminators": "shared",
+}
 _OF_RESNET = (
     *("stem", "stem_widths", "block", "stride_in", "depths", "widths", "strides", "dilations"),
     *("batch_norm_mode", "batch_norm_train_affine", "kernel_init", "scan_blocks", "rematerialise"),
@@ -34,7 +51,9 @@ def upgrade_model(model: Fields) -> Fields:
     if "classifier_dilations" in rest:
         dilations = {"dilations": rest.pop("classifier_dilations")}
     heads = {head: {"kind": "aspp", "stage": at, **dilations} for head, at in stages.items()}
-    return {"backbone": backbone, "heads": heads, **rest}
+    upgraded = {"backbone": backbone, "heads": heads, **rest}
+    _add_fields({"model": upgraded})
+    return upgraded
 
 
 def upgrade(config: Fields) -> Fields:
@@ -52,7 +71,26 @@ def upgrade(config: Fields) -> Fields:
     written = fields.pop("format", 1)
     if written not in (1, FORMAT):
         raise ValueError(f"its format is {written!r}, and this version reads 1 to {FORMAT}")
-    return {**_ADDED, **(fields if written == FORMAT else _upgrade_from_1(fields))}
+    current = copy.deepcopy(fields if written == FORMAT else _upgrade_from_1(fields))
+    _add_fields(current)
+    return current
+
+
+def _add_fields(config: Fields) -> None:
+    for path, value in _ADDED.items():
+        _add(config, path.split("."), value)
+
+
+def _add(block: Fields, path: Sequence[str], value: Any) -> None:
+    """Sets a field that a block lacks; blocks that do not exist are left to the schema."""
+    name, *below = path
+    if not below:
+        block.setdefault(name, copy.deepcopy(value))
+        return
+    name, _, kind = name.removesuffix("]").partition("[")
+    for inner in list(block.values()) if name == "*" else [block.get(name)]:
+        if isinstance(inner, dict) and kind in ("", inner.get("kind")):
+            _add(inner, below, value)
 
 
 def _upgrade_from_1(config: Fields) -> Fields:

@@ -19,7 +19,7 @@ reported are of another split.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from alp_jax.command import shipped
@@ -27,8 +27,7 @@ from alp_jax.errors import UserError, describe_near
 from alp_jax.settings import kinds
 
 _PACKAGE = "configs.experiments"
-# The addition of each role: METHOD+whole, METHOD+alp.
-_ALIGNMENT = "terms.alignment.weight"
+_TITLES = {"whole": "whole maps", "patches": "ALP"}
 
 Fields = Mapping[str, Any]
 Role = Literal["method", "whole", "patches"]
@@ -118,26 +117,21 @@ def with_alignment(entry: Entry, *weights: float) -> tuple[Entry, Entry, Entry]:
       entry: the method.
       weights: candidates of the weight of the alignment.
     """
+    return entry, _add(entry, "agp", "whole", weights), _add(entry, "alp", "patches", weights)
+
+
+def _add(entry: Entry, addition: str, role: Role, weights: Sequence[float]) -> Entry:
+    """Creates the entry of a method with an addition of configs/additions."""
     base = entry.name or _usual_name(entry.variant)
-    title = entry.title or base
-    candidates = over(_ALIGNMENT, *weights)
-    whole = Entry(
-        f"{entry.variant}+whole",
-        candidates,
-        name=f"{base}+whole",
-        title=f"{title} + whole maps",
+    return Entry(
+        f"{entry.variant}+{addition}",
+        over(f"terms.adversarial_{addition}.weight", *weights),
+        name=f"{base}+{addition}",
+        title=f"{entry.title or base} + {_TITLES[role]}",
         fields=entry.fields,
         base=base,
-        role="whole",
+        role=role,
     )
-    patches = dataclasses.replace(
-        whole,
-        variant=f"{entry.variant}+alp",
-        name=f"{base}+alp",
-        title=f"{title} + ALP",
-        role="patches",
-    )
-    return entry, whole, patches
 
 
 def load(path: str) -> Experiment:

@@ -83,7 +83,7 @@ def collect(
 
 
 def _publish(entry: Entry) -> dict[int, PublishedRow]:
-    variant = {"source_only+whole": "agp_gi", "source_only+alp": "alp_gi"}.get(
+    variant = {"source_only+agp": "agp_gi", "source_only+alp": "alp_gi"}.get(
         entry.variant, entry.variant
     )
     found = {}

@@ -131,19 +131,13 @@ def _place_ensembles(
     return tuple(reported), tuple(run for run in trained if run.method not in named)
 
 
-def _name(method: str) -> str:
-    # A path may hold a "+", which else stands before an addition.
-    parts = [method] if pathlib.Path(method).is_file() else method.split("+")
-    return "+".join(pathlib.Path(part).stem if part.endswith(".py") else part for part in parts)
-
-
 def name_methods(methods: Iterable[str]) -> dict[str, str]:
     """Names methods in tables and folders: a user's own file without its folder and ending.
 
     Raises:
       UserError: if two files have the same name.
     """
-    names = {method: _name(method) for method in methods}
+    names = {method: "+".join(map(_name_file, method.split("+"))) for method in methods}
     for method, name in names.items():
         same = [other for other in names if names[other] == name]
         if len(same) > 1:
@@ -152,6 +146,10 @@ def name_methods(methods: Iterable[str]) -> dict[str, str]:
                 f"{method}."
             )
     return names
+
+
+def _name_file(part: str) -> str:
+    return pathlib.Path(part).stem if part.endswith(".py") else part
 
 
 def check_overrides(overrides: Sequence[str], fields_of: Mapping[str, Collection[str]]) -> None:

@@ -18,7 +18,8 @@ from alp_jax.command import configuration
 from alp_jax.data.labels import load_label_set
 from alp_jax.errors import UserError
 from alp_jax.models.segmenter import name_decoder
-from alp_jax.settings.compare import as_flag, differences, list_fields
+from alp_jax.self_training.settings import RoundsSettings
+from alp_jax.settings.compare import as_flag, differences, flatten, list_fields
 from alp_jax.settings.schema import to_config
 from alp_jax.settings.upgrade import FORMAT, upgrade
 from alp_jax.workdir import checkpoint, classes, files, manifest, outputs, own_files
@@ -41,10 +42,12 @@ def is_unmarked_run(folder: pathlib.Path) -> bool:
 
 
 RUN = outputs.Kind("a run", flag="workdir", is_earlier=is_unmarked_run, may_hold_links=True)
+# The block that earlier versions lack.
+_NO_ROUNDS = {"rounds": to_config(RoundsSettings()).to_dict()}
 # Fields that only training reads.
 _OF_TRAINING = re.compile(
     r"(seed|num_steps|init_from|init_terms|start_variant|log_every_steps|tensorboard)$|"
-    r"(views|terms|optimizer|checkpoint)\.|"
+    r"(views|terms|updates|teacher|rounds|optimizer|checkpoint)\.|"
     r"data\.(source|source_split|source_size|target|target_split|flip_probability|batch_size"
     r"|num_workers|max_bad_records)$|"
     r"evaluation\.(reported_split|every_steps)$"
@@ -60,7 +63,7 @@ def load(workdir: pathlib.Path) -> RunSettings:
     """
     path = workdir / FILE_NAME
     try:
-        fields = upgrade(json.loads(path.read_text()))
+        fields = _NO_ROUNDS | upgrade(json.loads(path.read_text()))
     except FileNotFoundError:
         raise UserError(
             f"No run in {workdir}: expected {path}; give the --workdir of a run that was trained."
@@ -136,10 +139,15 @@ def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
 def check_same_run(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
     """Refuses settings that differ from a saved run in a field that is not operational.
 
+    An empty field that the run fills from its data agrees with any value.
+
     Raises:
       UserError: naming the first field that differs and both values.
     """
-    _check_same(settings, saved, workdir, may_differ=_list_both(settings, saved, operational=True))
+    ours = flatten(to_config(settings))
+    unfilled = {name for name in list_fields(settings, derived=True) if not ours[name]}
+    operational = _list_both(settings, saved, operational=True)
+    _check_same(settings, saved, workdir, may_differ=operational | unfilled)
 
 
 def check_same_evaluation(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:

@@ -8,11 +8,14 @@ Synopsis:
   saver.close()
 """
 
+import collections
 import concurrent.futures
+import dataclasses
 import logging
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import orbax.checkpoint as ocp
 
@@ -30,6 +33,14 @@ UNFINISHED = ".unfinished"
 def create_checkpointer() -> ocp.AsyncCheckpointer:
     """Creates Orbax's checkpointer, which reads and writes one state per folder."""
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+
+
+def _leave_out_no_teacher(state: Any) -> Any:
+    """Returns a state without a teacher as earlier versions saved it, in their order of fields."""
+    if not isinstance(state, TrainState) or state.teacher is not None:
+        return state
+    names = [field.name for field in dataclasses.fields(state) if field.name != "teacher"]
+    return collections.OrderedDict((name, getattr(state, name)) for name in names)
 
 
 class Saver:
@@ -59,7 +70,9 @@ class Saver:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._checkpointer.save(
-                self._folder / f"{step}{UNFINISHED}", args=ocp.args.PyTreeSave(state), force=True
+                self._folder / f"{step}{UNFINISHED}",
+                args=ocp.args.PyTreeSave(_leave_out_no_teacher(state)),
+                force=True,
             )
         except Exception as error:  # Orbax and TensorStore raise many types for a full disk.
             self._report_failure(step, error)

@@ -12,9 +12,19 @@ import ml_collections
 
 from alp_jax.data.settings import DataSettings
 from alp_jax.devices.mesh import MeshSettings
+from alp_jax.errors import UserError
 from alp_jax.models.settings import ModelSettings
-from alp_jax.objective.optim import OptimizerSettings
-from alp_jax.objective.settings import check_objective, declare_terms, declare_views
+from alp_jax.objective.optimizer_settings import OptimizerSettings
+from alp_jax.objective.phases import Updates
+from alp_jax.objective.settings import (
+    check_objective,
+    declare_teacher,
+    declare_terms,
+    declare_updates,
+    declare_views,
+)
+from alp_jax.objective.teacher import Teacher
+from alp_jax.self_training.settings import SELF_TRAINING, RoundsSettings
 from alp_jax.settings.schema import build, refuse, setting
 from alp_jax.workdir.checkpoint import CheckpointSettings
 from alp_jax.workdir.scores import EvaluationSettings
@@ -59,6 +69,9 @@ class RunSettings:
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     views: dict[str, Any] = declare_views()
     terms: dict[str, Any] = declare_terms()
+    updates: Updates = declare_updates()
+    teacher: Teacher = declare_teacher()
+    rounds: RoundsSettings = dataclasses.field(default_factory=RoundsSettings)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
     checkpoint: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
@@ -72,14 +85,47 @@ class RunSettings:
                 self.optimizer.horizon_steps,
                 f"at least num_steps ({self.num_steps}), or the learning rate is 0 before the end",
             )
+        sizes = {"source": self.data.source_size, "target": self.data.target_size}
+        self._check_teacher(name)
+        if self.rounds.num_rounds:
+            sizes[SELF_TRAINING] = self.rounds.crop_size
+            self._check_rounds(name)
         check_objective(
             self.views,
             self.terms,
             name,
-            sizes={"source": self.data.source_size, "target": self.data.target_size},
+            sizes=sizes,
             heads=self.model.head_names,
             has_statistics=self.model.moves_statistics,
         )
+        self.updates.check_fit(f"{name}.updates", self.terms)
+
+    def _check_teacher(self, name: str) -> None:
+        """Refuses a view without the teacher that it needs, and a teacher that learns nothing."""
+        if self.teacher.needs_rounds and not self.rounds.num_rounds:
+            expected = "above 0 with that teacher, which learns at the beginning of rounds"
+            refuse(f"{name}.rounds.num_rounds", self.rounds.num_rounds, expected)
+        for view_name, view in self.views.items():
+            if view.uses_teacher and not self.teacher.is_present:
+                raise UserError(
+                    f"{name}.views.{view_name} needs a teacher, and {name}.teacher is none: "
+                    "expected a teacher such as round_start."
+                )
+
+    def _check_rounds(self, name: str) -> None:
+        """Refuses rounds that end before the run does, or that nothing is trained on."""
+        if self.num_steps > self.rounds.num_steps:
+            refuse(
+                f"{name}.num_steps",
+                self.num_steps,
+                f"at most num_rounds * steps_per_round of {name}.rounds ({self.rounds.num_steps})",
+            )
+        if not any(SELF_TRAINING in view.domains for view in self.views.values()):
+            refuse(
+                f"{name}.rounds.num_rounds",
+                self.rounds.num_rounds,
+                f"0, as no view of {name}.views reads the domain {SELF_TRAINING}",
+            )
 
 
 def build_settings(run_config: ml_collections.ConfigDict) -> RunSettings:

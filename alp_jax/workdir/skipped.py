@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 
 from alp_jax.data import sources
-from alp_jax.data.samples import Notes
+from alp_jax.data.samples import Notes, split_mixed
 from alp_jax.data.settings import DataSettings
 from alp_jax.errors import UserError, describe
 from alp_jax.workdir import files
@@ -57,7 +57,7 @@ class SkippedRecords:
         Raises:
           UserError: if there are more than `config.max_bad_records` in all.
         """
-        for domain, noted in notes.items():
+        for domain, noted in split_mixed(notes).items():
             for index in noted.skipped.tolist():
                 if index >= 0 and (domain, index) not in self._seen:
                     self._seen.add((domain, index))

@@ -1,1 +1,4 @@
-"""Additions to a method, METHOD+ADDITION: one file each, whose `apply(config)` adds terms."""
+"""Additions to methods: one file each, whose `apply(config)` adds a term to any method.
+
+A variant such as minent+alp is the method minent with the addition alp.
+"""

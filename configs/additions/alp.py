@@ -1,7 +1,7 @@
-"""Adds the paper's alignment of local predictions to any method: METHOD+alp.
+"""Local alignment as a term of its own: aligns randomly placed patches of the prediction.
 
-Cicek et al., ACCV 2020, Eq. (4), with a discriminator of its own, on randomly placed patches of the
-prediction. source_only+alp is ALP-GI.
+The term is that of `alp_gi` (Cicek et al., ACCV 2020, Eqs. (2) to (4)). The paper calls its idea
+"orthogonal to most of the methods" that it compares itself with.
 """
 
 import ml_collections
@@ -10,8 +10,9 @@ from alp_jax.objective.settings import term, view
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
-    """Adds the term `alignment`, and the views that it reads where the method lacks them."""
+    """Adds the term, and the views of both domains where a method lacks them."""
     for domain in ("source", "target"):
         if domain not in config.views:
             config.views[domain] = view("images", domain=domain)
-    config.terms.alignment = term("alignment")
+    head = "+".join(config.model.prediction)
+    config.terms.adversarial_alp = term("alignment", head=head)

@@ -26,3 +26,4 @@ def apply(config: ml_collections.ConfigDict) -> None:
     config.terms.adversarial_aux = term("alignment", aligned_map=_MAP, head="aux", weight=0.0002)
     for name in ("adversarial", "adversarial_aux"):
         config.terms[name].patches = placement("whole")
+    config.num_steps = 120_000  # Of a schedule of 250,000.

@@ -118,7 +118,9 @@ def run(text: str) -> str:
     """
     python, flag, module, *arguments = shlex.split(text, comments=True)
     assert (pathlib.Path(python).name, flag) == ("python", "-m"), text
-    short = _SHORT.get(module, ())
+    # A study is also compared and reported, where nothing is trained.
+    trains = not any(flag.startswith(("--mode=", "--studies=")) for flag in arguments)
+    short = _SHORT.get(module, ()) if trains else ()
     shortened = {flag.partition("=")[0] for flag in short}  # A list that is given twice is longer.
     kept = [each for each in arguments if each.partition("=")[0] not in shortened]
     done = commands.call(module, *kept, *short)

@@ -83,6 +83,8 @@ def test_every_field_of_format_1_finds_its_place():
         assert fields.pop(f"heads.{head}.kind") == "aspp"
         assert fields.pop(f"heads.{head}.stage") == stage
         assert fields.pop(f"heads.{head}.dilations") == other["classifier_dilations"]
+        assert fields.pop(f"heads.{head}.dropout_rate") == 0.0
+    assert fields.pop("prediction") == ["main"]
     assert fields.pop("backbone.kind") == "resnet"
     del other["aux_classifier"], other["classifier_dilations"]
     assert {name.removeprefix("backbone."): value for name, value in fields.items()} == other
@@ -124,6 +126,17 @@ def test_upgrading_neither_loses_an_unknown_field_nor_invents_a_missing_one():
             "m.heads.main.stage is -5: expected at least -4, as the backbone has 4 stages",
         ),
         ({"heads__main__stage": 0}, "m.heads.main.stage is 0: expected at most -1"),
+        (
+            {"prediction": ["main", "second"]},
+            "m.prediction is 'second': expected names of heads of the network: main",
+        ),
+        ({"prediction": ["main", "main"]}, "m.prediction is .*: expected each head once"),
+        ({"prediction": []}, "m.prediction is .*: expected a non-empty list of texts"),
+        (
+            {"heads__second": {"kind": "shared", "of": "third", "stage": -1}},
+            "m.heads.second.of is 'third': expected a head on the same stage with a decoder of its "
+            "own: main",
+        ),
         ({"heads__main__dilations": [0]}, "a non-empty list of whole numbers above 0"),
         (
             {"backbone__kind": "resnot"},
@@ -144,6 +157,8 @@ def test_weights_depend_on_all_but_how_they_are_used():
         "backbone.kernel_init",
         "backbone.scan_blocks",
         "backbone.rematerialise",
+        "heads.main.dropout_rate",
+        "prediction",
         "activation_dtype",
     ]
 

@@ -14,7 +14,8 @@ import pytest
 from alp_jax import models
 from alp_jax.models.parts import Backbone, Decoder, Group
 from alp_jax.models.settings import BACKBONES, DECODERS, ModelSettings
-from alp_jax.objective.optim import OptimizerSettings, create_segmenter_optimizer
+from alp_jax.objective.optim import create_segmenter_optimizer
+from alp_jax.objective.optimizer_settings import OptimizerSettings
 from alp_jax.settings import kinds
 from alp_jax.settings.schema import build, to_config
 
@@ -32,6 +33,7 @@ TINY: dict[str, dict[str, Any]] = {
         "kernel_init": "he_normal",
     },
     "aspp": {"dilations": (1, 2)},
+    "shared": {},
 }
 PAIRS = [(b, d) for b in kinds.names(BACKBONES) for d in kinds.names(DECODERS)]
 every_network = pytest.mark.parametrize(("backbone", "decoder"), PAIRS)
@@ -45,7 +47,7 @@ def get_tiny_fields(kind: str, cls: type) -> dict[str, Any]:
             "images of half its init_size: write them as VARIANTS = {'tiny': {...}} in that file, "
             "or as a line of TINY here."
         )
-    return TINY.get(kind) or variants["tiny"]
+    return TINY[kind] if kind in TINY else variants["tiny"]
 
 
 @functools.cache
@@ -57,7 +59,10 @@ def create_settings(backbone: str, decoder: str, dtype: str = "float32") -> Mode
     features = backbone_cls(**get_tiny_fields(backbone, backbone_cls))
     head = decoder_cls(**get_tiny_fields(decoder, decoder_cls))
     heads = {"main": head}
-    if len(features.stage_channels) > 1:
+    if head.shares is not None:
+        owner = kinds.load(DECODERS, "aspp", "DECODER")
+        heads = {"main": owner(**TINY["aspp"], dropout_rate=0.5), "second": head}
+    elif len(features.stage_channels) > 1:
         heads["aux"] = dataclasses.replace(head, stage=-2)
     return ModelSettings(features, heads, input_std=(60.0, 60.0, 60.0), activation_dtype=dtype)
 
@@ -175,3 +180,11 @@ def test_bfloat16_keeps_parameters_and_logits_in_single_precision(backbone, deco
     for head, logits in half.evaluated.logits.items():
         expected = single.evaluated.logits[head]
         np.testing.assert_allclose(logits, expected, rtol=0, atol=0.1 * np.abs(expected).max())
+
+
+def test_a_shared_decoder_drops_other_channels_in_its_second_call():
+    found = compute("resnet", "shared")
+    assert found.params.keys() == {"backbone", "classifier"}
+    trained, evaluated = found.trained.logits, found.evaluated.logits
+    assert np.any(trained["main"] != trained["second"])
+    np.testing.assert_array_equal(evaluated["main"], evaluated["second"])

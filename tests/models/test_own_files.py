@@ -15,9 +15,10 @@ from alp_jax.data.samples import Sample
 from alp_jax.errors import UserError
 from alp_jax.models.settings import ModelSettings
 from alp_jax.objective import optim, step
+from alp_jax.objective.objective import Setup
+from alp_jax.objective.optimizer_settings import OptimizerSettings
 from alp_jax.objective.settings import create_objective
 from alp_jax.objective.terms.cross_entropy import CrossEntropy
-from alp_jax.objective.types import Setup
 from alp_jax.objective.views.images import Images
 from alp_jax.run import assembly
 from alp_jax.settings.schema import build, to_config
@@ -101,7 +102,7 @@ def create_setup(model: ModelSettings) -> Setup:
     views = {"source": Images(name="source")}
     terms = {"cross_entropy": CrossEntropy(name="cross_entropy")}
     objective = create_objective(views, terms, heads=segmenter.heads)
-    settings = optim.OptimizerSettings(segmenter_learning_rate=1e-4)
+    settings = OptimizerSettings(segmenter_learning_rate=1e-4)
     optimizer = optim.create_segmenter_optimizer(settings, segmenter)
     return Setup(segmenter, objective, optimizer, optim.create_own_optimizer(settings))
 

@@ -11,12 +11,13 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
 from alp_jax.data.samples import Batch
 from alp_jax.objective import step
+from alp_jax.objective.objective import Objective, Setup
 from alp_jax.objective.state import TrainState
-from alp_jax.objective.types import Objective, Setup
 from alp_jax.run import assembly
 from alp_jax.workdir.settings import RunSettings, build_settings
 from configs import default
@@ -28,8 +29,8 @@ NUM_STEPS = 3
 Scalars = dict[str, float]
 
 
-def create_settings(method: str) -> RunSettings:
-    """Creates the paper's settings of a method, but for sizes and rates.
+def create_config(method: str) -> ml_collections.ConfigDict:
+    """Creates the paper's configuration of a method, but for sizes and rates.
 
     The gradient is clipped, and the optimizer the published one, which visits parameters often.
     """
@@ -48,8 +49,14 @@ def create_settings(method: str) -> RunSettings:
             discriminator_learning_rate=1e-3,
             gradient_clip_norm=0.5,
             horizon_steps=10,
+            warmup_steps=0,
         )
-    return build_settings(config)
+    return config
+
+
+def create_settings(method: str) -> RunSettings:
+    """Builds the settings of `create_config`."""
+    return build_settings(create_config(method))
 
 
 class Run(NamedTuple):
@@ -145,7 +152,8 @@ def compile_part(method: CompiledMethod, num_terms: int) -> CompiledMethod:
     objective = method.setup.objective
     part = Objective(objective.views, objective.terms[:num_terms])
     for found in (*map(compile_method, default.list_methods()), *_PARTS):
-        if found.setup.objective == part and found.settings.model == method.settings.model:
+        ours, theirs = ((m.settings.model, m.settings.optimizer) for m in (method, found))
+        if found.setup.objective == part and ours == theirs:
             return found
     setup = dataclasses.replace(method.setup, objective=part)
     _PARTS.append(CompiledMethod(method.settings, setup))

@@ -87,8 +87,8 @@ def test_labels_of_the_target_are_never_read(method):
 
 def test_a_weight_of_0_is_as_if_the_term_was_not_there(method):
     terms = method.setup.objective.terms
-    if len(terms) == 1:
-        return
+    if len(terms) == 1 or len(method.setup.objective.phases) > 1:
+        return  # Every phase is an update, whatever its terms weigh.
     part = methods.compile_part(method, 1)
     assert part.setup.objective.terms == terms[:1]
     without, _ = part.step(method.start.replace(discriminator=None))
@@ -109,9 +109,13 @@ def test_a_run_that_is_saved_and_restored_goes_on_with_the_same_bits(method, tmp
 
 
 def test_without_a_single_label_all_numbers_are_finite(method):
-    source = method.batch["source"]
-    ignored = source._replace(labels=np.full_like(source.labels, 255))
-    state, scalars = method.step(method.start, {**method.batch, "source": ignored})
+    ignored = {
+        domain: sample._replace(labels=np.full_like(sample.labels, 255))
+        for domain, sample in method.batch.items()
+        if sample.labels is not None
+    }
+    assert ignored
+    state, scalars = method.step(method.start, {**method.batch, **ignored})
     assert all(math.isfinite(value) for value in scalars.values()), scalars
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         assert np.isfinite(leaf).all(), methods.name_path(path)

@@ -14,6 +14,7 @@ from alp_jax.errors import UserError
 from alp_jax.models import MAIN
 from alp_jax.objective import losses, patches
 from alp_jax.objective.settings import check_objective
+from alp_jax.objective.terms.alignment import Aligned
 from alp_jax.objective.types import Surroundings
 from tests import reference
 from tests.objective import parts
@@ -156,7 +157,9 @@ def test_a_view_or_head_that_is_not_there_is_named(variant):
     with pytest.raises(UserError, match=rf"^config.terms.{term.name} reads the view \w+, which"):
         check(term, views={})
     if term.heads:
-        with pytest.raises(UserError, match=rf"^config.terms.{term.name}.head is 'main': expected"):
+        with pytest.raises(
+            UserError, match=rf"^(config.terms.{term.name}.head|A .*) is 'main': expec"
+        ):
             check(term, heads=("other",))
 
 
@@ -212,48 +215,95 @@ def test_cross_entropy_on_a_view_without_labels_is_refused():
 # Alignment ---------------------------------------------------------------------------------------
 
 
+def find_corners(placement, key) -> np.ndarray:
+    """Finds the top-left corners of patches: [B, P, 2]."""
+    if hasattr(placement, "patch_size"):
+        return np.asarray(
+            patches.sample_offsets(
+                key, parts.BATCH_SIZE, parts.SIZE, placement.patch_size, placement.num_patches
+            )
+        )
+    rows, columns = getattr(placement, "rows", 1), getattr(placement, "columns", 1)
+    height, width = parts.SIZE
+    corners = [
+        (height * row // rows, width * column // columns)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return np.array([corners] * parts.BATCH_SIZE)
+
+
 def expect_game(term, views) -> dict[str, float]:
     """Computes both players' losses in numpy."""
     compute_map = {
+        "logits": lambda logits: logits,
         "softmax": reference.softmax,
         "self_information": reference.self_information,
         "normalized_self_information": lambda x: (
             reference.self_information(x) / np.log(parts.NUM_CLASSES)
         ),
     }[term.aligned_map]
-    decisions = {}
+    decisions, weights = {}, None
     for view, seen in views.items():
-        logits = np.asarray(seen.outputs.logits[MAIN], np.float64)
-        maps = compute_map(reference.upsample(logits, parts.SIZE))
-        if hasattr(term.patches, "patch_size"):
-            height, width = term.patches.patch_size
-            offsets = patches.sample_offsets(
-                seen.key, parts.BATCH_SIZE, parts.SIZE, (height, width), term.patches.num_patches
-            )
-            maps = np.stack(
-                [
-                    maps[image, y : y + height, x : x + width]
-                    for image, corners in enumerate(np.asarray(offsets))
-                    for y, x in corners
-                ]
-            )
-        decided = reference.discriminate(jax.device_get(seen.own), maps)
-        decisions[view] = decided.mean(axis=(1, 2)) if term.decision == "patch" else decided
+        taken = [_take(term, seen, head) for head in term.heads]
+        maps = compute_map(sum(taken))
+        if view == "target" and len(taken) == 2:
+            first, second = map(reference.softmax, taken)
+            lengths = np.sqrt((first**2).sum(-1)) * np.sqrt((second**2).sum(-1))
+            weights = 0.4 + 40 * (1 - (first * second).sum(-1) / lengths)[..., None]
+        decided = _decide(term, jax.device_get(seen.own), maps)
+        if term.decision == "patch":
+            decided = decided.mean(axis=(1, 2))
+        if term.decision == "pixel":
+            decided = reference.upsample(decided, maps.shape[1:3])
+        decisions[view] = decided
     source, target = decisions.values()
-    bce = reference.binary_cross_entropy
-    if term.game == "non_saturating":
-        played, weight = bce(target, losses.SOURCE_LABEL), 0.5
+    score, threshold = reference.binary_cross_entropy, 0.0
+    if term.game == "least_squares":
+        score, threshold = lambda found, domain: (found - domain) ** 2, 0.5
+    weights = 1.0 if weights is None else weights
+    source_loss = np.mean(score(source, losses.SOURCE_LABEL))
+    target_loss = np.mean(weights * score(target, losses.TARGET_LABEL))
+    if term.game == "minimax":
+        played, share = -source_loss - target_loss, 1.0
     else:
-        played, weight = -bce(source, losses.SOURCE_LABEL) - bce(target, losses.TARGET_LABEL), 1.0
-    source_loss, target_loss = bce(source, losses.SOURCE_LABEL), bce(target, losses.TARGET_LABEL)
+        played, share = np.mean(weights * score(target, losses.SOURCE_LABEL)), 0.5
     return {
         "loss/alignment": played,
-        "loss/discriminator_alignment": weight * (source_loss + target_loss),
+        "loss/discriminator_alignment": share * (source_loss + target_loss),
         "loss/discriminator_source_alignment": source_loss,
         "loss/discriminator_target_alignment": target_loss,
-        "discriminator_accuracy/source_alignment": np.mean(source <= 0),
-        "discriminator_accuracy/target_alignment": np.mean(target > 0),
+        "discriminator_accuracy/source_alignment": np.mean(source <= threshold),
+        "discriminator_accuracy/target_alignment": np.mean(target > threshold),
     }
+
+
+def _take(term, seen, head: str) -> np.ndarray:
+    """Upsamples a head's logits and cuts the term's patches out of them."""
+    whole = reference.upsample(np.asarray(seen.outputs.logits[head], np.float64), parts.SIZE)
+    height, width = term.patches.get_patch_size("patches", seen.view, parts.SIZE)
+    return np.stack(
+        [
+            whole[image, y : y + height, x : x + width]
+            for image, corners in enumerate(find_corners(term.patches, seen.key))
+            for y, x in corners
+        ]
+    )
+
+
+def _decide(term, own, maps: np.ndarray) -> np.ndarray:
+    """Asks the discriminator, or that of each patch's place."""
+    if term.discriminators == "shared":
+        return reference.discriminate(own, maps)
+    places = len(maps) // parts.BATCH_SIZE
+    return np.concatenate(
+        [
+            reference.discriminate(
+                jax.tree.map(lambda leaf, place=i % places: leaf[place], own), patch[None]
+            )
+            for i, patch in enumerate(maps)
+        ]
+    )
 
 
 @pytest.mark.parametrize("variant", [v for v in TERMS if v.kind == "alignment"], ids=str)
@@ -278,7 +328,8 @@ def test_both_players_share_what_the_discriminator_says_of_the_target():
     """In one program the target's decisions are computed once, for two gradients."""
     term = parts.build(Variant("terms", "alignment", "patches", "whole"))
     seen = parts.make_seen(term, "target")
-    source = jax.ShapeDtypeStruct((parts.BATCH_SIZE, *parts.SIZE, parts.NUM_CLASSES), jnp.float32)
+    shape = (parts.BATCH_SIZE, *parts.SIZE, parts.NUM_CLASSES)
+    source = Aligned(jax.ShapeDtypeStruct(shape, jnp.float32), None)
 
     def look(own, outputs):
         return term.loss(seen._replace(own=own, outputs=outputs))
@@ -323,25 +374,26 @@ def test_a_map_too_small_for_the_discriminator_is_an_error_and_not_a_nan(decisio
 def test_a_view_takes_images_labels_and_weights_from_the_same_places(variant):
     view = parts.build(variant)
     batch = {}
-    for domain in ("source", "target"):
+    for domain in parts.DOMAINS:
         sample = parts.make_sample(domain)
         place = parts.encode_place(sample.images)
         batch[domain] = sample._replace(labels=place % 251, weights=place / 7)
-    found = view.make(batch, jax.random.key(0))
+    found = parts.make_view(view, batch, jax.random.key(0))
     place = parts.encode_place(found.images)
     np.testing.assert_array_equal(found.labels, place % 251)
     np.testing.assert_allclose(found.weights, place / 7, rtol=1e-6)
-    surroundings = Surroundings(
-        dict.fromkeys(("source", "target"), parts.SIZE), (MAIN,), frozenset({"source"})
-    )
+    labelled = frozenset(parts.DOMAINS) - {"target"}
+    surroundings = Surroundings(dict.fromkeys(parts.DOMAINS, parts.SIZE), (MAIN,), labelled)
     size, is_labelled = view.describe("config.views.x", surroundings)
     assert found.images.shape[1:] == (*size, 3)
-    assert is_labelled == (view.domains == ("source",))
+    assert is_labelled == bool(labelled & set(view.domains))
 
 
 @pytest.mark.parametrize("variant", VIEWS, ids=str)
 def test_a_view_of_images_without_labels_has_none(variant):
     view = parts.build(variant)
+    if parts.SELF_TRAINING in view.domains:  # Its images always have labels.
+        return
     batch = {domain: parts.make_sample(domain, labels=False) for domain in ("source", "target")}
     found = view.make(batch, jax.random.key(0))
     assert found.labels is None
@@ -351,9 +403,10 @@ def test_a_view_of_images_without_labels_has_none(variant):
 @pytest.mark.parametrize("variant", VIEWS, ids=str)
 def test_a_view_depends_on_its_key_only_if_it_says_so(variant):
     view = parts.build(variant)
-    batch = {domain: parts.make_sample(domain) for domain in ("source", "target")}
+    batch = {domain: parts.make_sample(domain) for domain in parts.DOMAINS}
     found, again, *others = (
-        np.asarray(view.make(batch, jax.random.key(seed)).images) for seed in (0, 0, 1, 2)
+        np.asarray(parts.make_view(view, batch, jax.random.key(seed)).images)
+        for seed in (0, 0, 1, 2)
     )
     np.testing.assert_array_equal(found, again)
     assert any(not np.array_equal(found, other) for other in others) == view.is_random

@@ -26,11 +26,18 @@ class AsppSettings(Decoder):
         above=0,
         non_empty=True,
     )
+    dropout_rate: float = setting(
+        0.0,
+        "Share of the features' channels that training sets to 0, drawn for each image (ADR: 0.1).",
+        at_least=0,
+        below=1,
+        of_weights=False,
+    )
     published_modules: ClassVar[tuple[str, ...]] = ("conv2d_list",)
 
     def create(self, num_classes: int, dtype: jnp.dtype | None) -> "Aspp":
         """Creates the network."""
-        return Aspp(num_classes, self.dilations, dtype)
+        return Aspp(num_classes, self.dilations, dtype, self.dropout_rate)
 
     def group(self, path: Path) -> Group | None:
         """Labels a parameter; all have the same group."""
@@ -66,11 +73,17 @@ class Aspp(nn.Module):
     num_classes: int
     dilations: tuple[int, ...]
     dtype: jnp.dtype | None
+    dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(self, stages: tuple[jax.Array, ...], *, train: bool) -> jax.Array:
         """Computes logits [B, h, w, num_classes], at least in single precision."""
-        del train
+        features = stages[-1]
+        if self.dropout_rate > 0 and train:
+            whole_channels = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2))
+            # A key of this module, so that a second call draws other channels.
+            key = self.make_rng("dropout")
+            features = whole_channels(features, deterministic=False, rng=key)
         branches = [
             layers.Conv(
                 self.num_classes,
@@ -81,7 +94,7 @@ class Aspp(nn.Module):
                 kernel_init=nn.initializers.normal(0.01),
                 dtype=self.dtype,
                 name=f"branch{i}",
-            )(stages[-1])
+            )(features)
             for i, dilation in enumerate(self.dilations)
         ]
         precise = [layers.at_least_single(branch) for branch in branches]

@@ -12,6 +12,11 @@ from alp_jax.objective.types import Placement, Size
 class Whole(Placement):
     """Takes the whole map as the only patch."""
 
+    @property
+    def fixed_places(self) -> int:
+        """One place."""
+        return 1
+
     def take(self, logits: jax.Array, size: Size, key: jax.Array) -> jax.Array:
         """Upsamples the logits; `key` is not used."""
         del key

@@ -5,16 +5,19 @@ is AGP-GI, AdvEnt and AdaptSegNet.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from alp_jax.models.discriminator import DomainDiscriminator, min_input_size
 from alp_jax.models.layers import ActivationDtype
-from alp_jax.models.segmenter import MAIN
-from alp_jax.objective import checks, losses, maps
+from alp_jax.models.segmenter import MAIN, split_heads
+from alp_jax.objective import checks, losses, maps, patches
+from alp_jax.objective.discriminator_watch import DiscriminatorWatch
+from alp_jax.objective.pixel_weighting import PixelWeights
 from alp_jax.objective.types import (
     SOURCE,
     TARGET,
@@ -42,13 +45,17 @@ class Alignment(Term):
     """
 
     weight: float = setting(0.001, "Factor of the loss; lambda of Eq. (4).", at_least=0)
-    head: str = setting(MAIN, "Head whose prediction is aligned.")
+    head: str = setting(
+        MAIN,
+        "Head whose prediction is aligned, or several joined by +, whose logits are summed (CLAN).",
+    )
     source_view: str = setting(SOURCE, "View with the role of the source.")
     target_view: str = setting(TARGET, "View with the role of the target.")
     aligned_map: maps.MapKind = setting(
         "self_information",
         "Input of the discriminator: -p log p in nats (self_information, the paper), the same "
-        "divided by log K (normalized_self_information, AdvEnt), or p (softmax, AdaptSegNet).",
+        "divided by log K (normalized_self_information, AdvEnt), p (softmax, AdaptSegNet), or the "
+        "scores themselves (logits, CyCADA).",
     )
     patches: Any = block(
         "alp_jax.objective.placements",
@@ -56,16 +63,34 @@ class Alignment(Term):
         "Patches of the map that are aligned: random ones (ALP-GI) or the whole map (AGP-GI).",
         default_kind="random",
     )
-    decision: Literal["cell", "patch"] = setting(
+    decision: Literal["cell", "patch", "pixel"] = setting(
         "cell",
-        "One score for each cell of the discriminator's output (cell, AdvEnt's code), or for each "
-        "patch, the mean of its cells (patch, the paper's text).",
+        "One score for each cell of the discriminator's output (cell, AdvEnt's code), for each "
+        "patch, the mean of its cells (patch, the paper's text), or for each pixel, to which the "
+        "cells are upsampled (pixel, CLAN).",
     )
-    game: Literal["non_saturating", "minimax"] = setting(
+    game: Literal["non_saturating", "least_squares", "minimax"] = setting(
         "non_saturating",
         "Losses of the two players. non_saturating: the segmenter raises the source score of "
-        "target maps only, and the discriminator's loss is halved (AdvEnt's code). minimax: Eq. "
-        "(4) to the letter.",
+        "target maps only, and the discriminator's loss is halved (AdvEnt's code). least_squares: "
+        "the same with squared errors of the scores (AdaptSegNet's option). minimax: Eq. (4) to "
+        "the letter.",
+    )
+    halved: bool = setting(
+        True,
+        "Whether the discriminator's loss is halved: True in AdvEnt, False in CLAN; minimax never "
+        "halves it.",
+    )
+    pixel_weights: PixelWeights = block(
+        "alp_jax.objective.pixel_weights",
+        "PIXEL_WEIGHTS",
+        "Weights of the target's pixels in the losses of both players.",
+        default_kind="none",
+    )
+    discriminators: Literal["shared", "per_patch"] = setting(
+        "shared",
+        "One discriminator for all patches (shared), or one for each place of a grid (per_patch, "
+        "ROAD).",
     )
     widths: tuple[int, ...] = setting(
         (64, 128, 256, 512),
@@ -99,8 +124,8 @@ class Alignment(Term):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The head whose prediction is aligned."""
-        return (self.head,)
+        """The heads whose prediction is aligned."""
+        return split_heads(self.head)
 
     @property
     def key(self) -> str:
@@ -149,111 +174,111 @@ class Alignment(Term):
             size = checks.check_patch_size(found, place)
             if min(size) < smallest:
                 refuse(f"{name}: the size of a patch of the view {view}", size, enough)
+        self.pixel_weights.check_fit(f"{name}.pixel_weights", self.heads, self.decision)
+        if self.discriminators == "per_patch" and self.patches.fixed_places is None:
+            places = "shared, as these patches have no fixed places"
+            refuse(f"{name}.discriminators", self.discriminators, places)
 
     def watch(self) -> Watch:
         """Creates a watch on the discriminator's accuracy."""
         return DiscriminatorWatch(self)
 
     def create(self, key: jax.Array, num_classes: int) -> PyTree:
-        """Creates the discriminator's parameters."""
-        return self._discriminator.init(key, num_classes)
+        """Creates the discriminator's parameters; with one for each patch, along a first axis."""
+        if self.discriminators == "shared":
+            return self._discriminator.init(key, num_classes)
+        keys = jax.random.split(key, self.patches.fixed_places)
+        return jax.vmap(lambda one: self._discriminator.init(one, num_classes))(keys)
 
     def loss(self, seen: Seen) -> Contribution:
         """Computes the segmenter's adversarial loss on one view's maps."""
-        aligned = self._compute_maps(seen)
-        domain = losses.SOURCE_LABEL if seen.view == self.source_view else losses.TARGET_LABEL
-        if domain == losses.SOURCE_LABEL and self.game == "non_saturating":
+        is_source = seen.view == self.source_view
+        aligned = self._compute_maps(seen, is_source=is_source)
+        if is_source and self.game != "minimax":
             return Contribution(kept=aligned)
-        domain_logits = self._decide(seen.own, aligned)
-        if self.game == "non_saturating":
-            value = losses.domain_cross_entropy(domain_logits, losses.SOURCE_LABEL)
+        domain_logits = self._decide(seen.own, aligned.maps)
+        if self.game == "minimax":
+            domain = losses.SOURCE_LABEL if is_source else losses.TARGET_LABEL
+            value = -losses.domain_cross_entropy(domain_logits, domain, aligned.weights)
         else:
-            value = -losses.domain_cross_entropy(domain_logits, domain)
+            value = self._score(domain_logits, losses.SOURCE_LABEL, aligned.weights)
         return Contribution(value, {f"loss/{self.name}": value}, aligned)
 
     def own_loss(self, own: PyTree, kept: Mapping[str, PyTree]) -> tuple[jax.Array, Scalars]:
         """Computes the discriminator's loss on the kept maps of both views."""
-        source_logits = self._decide(own, kept[self.source_view])
-        target_logits = self._decide(own, kept[self.target_view])
-        source_loss = losses.domain_cross_entropy(source_logits, losses.SOURCE_LABEL)
-        target_loss = losses.domain_cross_entropy(target_logits, losses.TARGET_LABEL)
-        loss = (0.5 if self.game == "non_saturating" else 1.0) * (source_loss + target_loss)
+        source, target = kept[self.source_view], kept[self.target_view]
+        source_logits = self._decide(own, source.maps)
+        target_logits = self._decide(own, target.maps)
+        source_loss = self._score(source_logits, losses.SOURCE_LABEL, source.weights)
+        target_loss = self._score(target_logits, losses.TARGET_LABEL, target.weights)
+        is_halved = self.halved and self.game != "minimax"
+        loss = (0.5 if is_halved else 1.0) * (source_loss + target_loss)
         scalars = {
             "loss/discriminator": loss,
             "loss/discriminator_source": source_loss,
             "loss/discriminator_target": target_loss,
             "discriminator_accuracy/source": losses.domain_accuracy(
-                source_logits, losses.SOURCE_LABEL
+                source_logits, losses.SOURCE_LABEL, self._threshold
             ),
             "discriminator_accuracy/target": losses.domain_accuracy(
-                target_logits, losses.TARGET_LABEL
+                target_logits, losses.TARGET_LABEL, self._threshold
             ),
         }
         return loss, {name + self.suffix: value for name, value in scalars.items()}
 
-    def _compute_maps(self, seen: Seen) -> jax.Array:
-        """Computes g(h(f(x))): maps at the images' size, whole or as random patches."""
-        logits = seen.outputs.logits[self.head]
+    @property
+    def _threshold(self) -> float:
+        """Score above which a map counts as the target's: a logit of 0, or 1/2 between 0 and 1."""
+        return 0.5 if self.game == "least_squares" else 0.0
+
+    def _score(self, domain_logits: jax.Array, domain: int, weights: jax.Array | None) -> jax.Array:
+        """Computes a player's loss on scores for the domain that it wants."""
+        if self.game == "least_squares":
+            return losses.domain_squared_error(domain_logits, domain, weights)
+        return losses.domain_cross_entropy(domain_logits, domain, weights)
+
+    def _compute_maps(self, seen: Seen, *, is_source: bool) -> "Aligned":
+        """Computes g(h(f(x))): maps at the images' size, whole or as patches, and their weights."""
+        taken = [self._take(seen, head) for head in self.heads]
+        summed = functools.reduce(jnp.add, taken)
+        weights = None if is_source else self.pixel_weights.compute(taken, seen.step)
+        return Aligned(maps.compute_map(summed, self.aligned_map), weights)
+
+    def _take(self, seen: Seen, head: str) -> jax.Array:
+        logits = seen.outputs.logits[head]
         height, width = seen.sample.images.shape[1:3]
-        taken = checks.check_patches(
+        return checks.check_patches(
             self.patches,
             self.patches.take(logits, (height, width), seen.key),
             logits,
             (height, width),
             f"config.terms.{self.name}.patches",
         )
-        return maps.compute_map(taken, self.aligned_map)
 
     def _decide(self, own: PyTree, aligned: jax.Array) -> jax.Array:
-        """Computes domain logits: one per cell, or the mean over each patch."""
-        domain_logits = self._discriminator.apply(own, aligned)
-        if self.decision == "patch" and domain_logits.size > 0:
-            domain_logits = jnp.mean(domain_logits, axis=(1, 2))
+        """Computes domain logits of each cell, of each pixel, or the mean over each patch."""
+        if self.discriminators == "per_patch":
+            places = self.patches.fixed_places
+            by_place = aligned.reshape(-1, places, *aligned.shape[1:])
+            apply = jax.vmap(self._discriminator.apply, in_axes=(0, 1), out_axes=1)
+            found = apply(own, by_place)
+            domain_logits = found.reshape(-1, *found.shape[2:])
+        else:
+            domain_logits = self._discriminator.apply(own, aligned)
+        if domain_logits.size == 0:  # The loss refuses it.
+            return domain_logits
+        if self.decision == "patch":
+            return jnp.mean(domain_logits, axis=(1, 2))
+        if self.decision == "pixel":
+            return patches.upsample(domain_logits, (aligned.shape[1], aligned.shape[2]))
         return domain_logits
 
 
-class DiscriminatorWatch(Watch):
-    """Warns when the discriminator has won, or collapsed, in several consecutive reports.
+class Aligned(NamedTuple):
+    """Maps to align [B * P, h, w, K], and the weights [B * P, h, w] of their pixels, or None."""
 
-    The accuracy is the mean over both domains. At 1 the discriminator separates them without
-    effort, and the segmenter hardly gets a gradient. At 1/2 it cannot tell them apart, and the
-    segmenter has nothing to learn from.
-    """
+    maps: jax.Array
+    weights: jax.Array | None
 
-    def __init__(self, term: Alignment):
-        """Creates the watch of a term, with all counts at 0."""
-        self._term = term
-        self._count = dict.fromkeys(_WARNINGS, 0)
-
-    def update(self, step: int, averages: Mapping[str, float]) -> str | None:
-        """Returns a warning once for each series of reports with the accuracy at 1 or 1/2."""
-        names = self._term.accuracies
-        if self._term.watch_patience == 0 or not all(name in averages for name in names):
-            return None
-        accuracy = sum(averages[name] for name in names) / len(names)
-        warning = None
-        for pinned in self._count:
-            is_there = abs(accuracy - pinned) <= self._term.watch_tolerance
-            self._count[pinned] = self._count[pinned] + 1 if is_there else 0
-            if self._count[pinned] == self._term.watch_patience:
-                block_name = f"config.terms.{self._term.name}"
-                reports = f"the last {self._term.watch_patience} reports to step {step}"
-                warning = _WARNINGS[pinned].format(term=block_name, reports=reports)
-        return warning
-
-
-# Accuracy -> warning for a series of reports with that accuracy.
-_WARNINGS = {
-    1.0: (
-        "The discriminator has won: its accuracy was 1.0 in {reports}, so that the segmenter "
-        "learns little from it; try smaller patches ({term}.patches), fewer {term}.widths, a lower "
-        "config.optimizer.discriminator_learning_rate, or an earlier checkpoint."
-    ),
-    0.5: (
-        "The discriminator has collapsed: its accuracy was 0.5 in {reports}, so that there is "
-        "nothing to align by; try a higher config.optimizer.discriminator_learning_rate, larger "
-        "patches ({term}.patches), or a lower {term}.weight."
-    ),
-}
 
 TERM = Alignment

@@ -1,0 +1,73 @@
+"""Keeps two classifiers apart by their weights: CLAN of Luo et al., CVPR 2019."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+
+from alp_jax.models.segmenter import MAIN, name_decoder
+from alp_jax.objective.types import SOURCE, Contribution, Curve, Seen, Surroundings, Term
+from alp_jax.settings.schema import refuse, setting
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightCosine(Term):
+    """Minimises cos(w_1, w_2) + 1, w_i all kernels and biases of a head's decoder.
+
+    Code: RoyalVane/CLAN, CLAN_train.py, which multiplies it by 0.01 and by 2, and by a factor that
+    falls linearly to 0 during training.
+    """
+
+    weight: float = setting(0.02, "Factor of the loss; 0.01 * 2 in CLAN's code.", at_least=0)
+    head: str = setting(MAIN, "The first head.")
+    other_head: str = setting("second", "The second head, of the same structure.")
+    view: str = setting(
+        SOURCE, "View with whose losses the term is added; its images are not read."
+    )
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The view with whose losses the term is added."""
+        return (self.view,)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Both heads."""
+        return self.head, self.other_head
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The curve of the loss."""
+        title = f"cosine of the weights of {self.head} and {self.other_head}, plus 1"
+        return (Curve(title, (f"loss/{self.name}",), short=self.name),)
+
+    def check_fit(self, name: str, surroundings: Surroundings) -> None:
+        """Refuses one head for both."""
+        if self.head == self.other_head:
+            others = [head for head in surroundings.heads if head != self.head]
+            expected = f"another head than {name}.head: {', '.join(others) or 'none'}"
+            refuse(f"{name}.other_head", self.other_head, expected)
+
+    def loss(self, seen: Seen) -> Contribution:
+        """Computes the cosine of the heads' weights, plus 1: in [0, 2]."""
+        first, second = (seen.params[name_decoder(head)] for head in self.heads)
+        if _get_shapes(first) != _get_shapes(second):
+            refuse(
+                f"config.terms.{self.name}.other_head",
+                self.other_head,
+                f"a head whose parameters have the shapes of those of {self.head}: the same "
+                "decoder on the same stage",
+            )
+        norms = optax.tree.norm(first) * optax.tree.norm(second)
+        value = optax.tree.vdot(first, second) / norms + 1
+        return Contribution(value, {f"loss/{self.name}": value})
+
+
+def _get_shapes(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.shape, params)
+
+
+TERM = WeightCosine

@@ -1,0 +1,1 @@
+"""Self-training in rounds (CBST, CRST): thresholds, pseudo-labels, and the examples of a round."""
