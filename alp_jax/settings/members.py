@@ -27,6 +27,7 @@ class EnsembleError(UserError):
     """Refusal to configure a training of an ensemble, which has none.
 
     Attributes:
+      method: name of the ensemble, or path of its file.
       members: method -> weight, as the file gives them.
     """
 
@@ -40,7 +41,7 @@ class EnsembleError(UserError):
             "averages them; or train each by itself, and give --mode=evaluate "
             f"--workdir=RUN_OF_{first.upper()} --ensemble={runs} --ensemble_weights={weights}."
         )
-        self.members = dict(members)
+        self.method, self.members = method, dict(members)
 
 
 def read_members(module: ModuleType) -> dict[str, float] | None:

@@ -3,14 +3,16 @@
 python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/study --seeds=5
 python -m alp_jax.study --config=configs/toy_cities.py --workdir=runs/lambda \\
     --methods=agp_gi,alp_gi --sweep=adversarial.weight:0.001,0.003,0.01,0.03,0.1
+python -m alp_jax.study --experiment=methods --workdir=runs/methods
 python -m alp_jax.study --mode=report --workdir=runs/study
 python -m alp_jax.study --mode=compare --workdir=runs/compared --studies=runs/study,runs/other
 
 Tables 3 and 4 of Cicek et al., ACCV 2020, and Figure 8a with --sweep; --mode=report adds Figures 4
-to 7. The same command continues a study: finished runs are not repeated, interrupted ones continue
-from their checkpoints. More methods, seeds, values or steps extend it; a command whose tables would
-lose runs, or that asks for fewer steps than runs have, is refused. The exit status is as for
-alp_jax.main.
+to 7. An experiment is a file that lists many methods: each first chooses its weights from as many
+candidates as any other, and the table is in the layout of Tables 1 and 2. The same command
+continues a study: finished runs are not repeated, interrupted ones continue from their checkpoints.
+More methods, seeds, values or steps extend it; a command whose tables would lose runs, or that asks
+for fewer steps than runs have, is refused. The exit status is as for alp_jax.main.
 """
 
 import logging
@@ -55,6 +57,12 @@ _SWEEP = flags.DEFINE_string(
     "FIELD:VALUE,VALUE,...: a field to vary, such as patch_size:32,48,64 or "
     "adversarial.weight:0.001,0.01. A method that lacks it is trained once for each seed.",
 )
+_EXPERIMENT = flags.DEFINE_string(
+    "experiment",
+    None,
+    "Python file with EXPERIMENT, or the name of one in configs/experiments: it lists the methods, "
+    "what each chooses from, and the seeds, in place of --config, --methods, --seeds and --sweep.",
+)
 _STARTS = flags.DEFINE_string(
     "starts",
     None,
@@ -66,7 +74,7 @@ _STUDIES = flags.DEFINE_list(
 )
 # Flag -> the modes that read it; flags that are not listed are read by all.
 _MODES = {
-    **dict.fromkeys(("config", "methods", "seeds", "sweep", "starts"), ("run",)),
+    **dict.fromkeys(("config", "methods", "seeds", "sweep", "starts", "experiment"), ("run",)),
     "studies": ("compare",),
 }
 
@@ -79,7 +87,8 @@ def main() -> None:
         )
     cli.check_flags_of_mode(_MODE.value, _MODES)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    {"run": _run, "report": _report, "compare": _compare}[_MODE.value](workdir)
+    run = _run if _EXPERIMENT.value is None else _run_experiment
+    {"run": run, "report": _report, "compare": _compare}[_MODE.value](workdir)
 
 
 def _run(workdir: pathlib.Path) -> None:
@@ -121,6 +130,36 @@ def _run(workdir: pathlib.Path) -> None:
         "Finished in %.0f s. Tables: %s and files beside it; for pictures give --mode=report.",
         time.monotonic() - started,
         workdir / "study.md",
+    )
+
+
+def _run_experiment(workdir: pathlib.Path) -> None:
+    given = [name for name in ("config", "methods", "seeds", "sweep") if flags.FLAGS[name].present]
+    if given:
+        raise UserError(
+            f"--{given[0]} is given with --experiment, whose file says it: change a copy of that "
+            "file, or leave one of both out."
+        )
+    from alp_jax.devices.summary import summarise_devices
+    from alp_jax.study import experiment, outputs, scores, tuning
+    from alp_jax.workdir import locks
+    from alp_jax.workdir import outputs as workdir_outputs
+
+    started = time.monotonic()
+    starts = _STARTS.value and pathlib.Path(_STARTS.value).expanduser()
+    loaded = experiment.load(_EXPERIMENT.value)
+    tuner = tuning.Tuner(loaded, workdir, starts)
+    logger.info(summarise_devices())
+    print(tuner.describe(_EXPERIMENT.value))
+    workdir_outputs.check(workdir, scores.STUDY)
+    with locks.hold(workdir):
+        study = outputs.run_experiment(tuner, _command())
+    outputs.print_scores(study)
+    logger.info(
+        "Finished in %.0f s. Tables and picture: %s and files beside it; for pages of single runs "
+        "give --mode=report.",
+        time.monotonic() - started,
+        workdir / "methods.md",
     )
 
 

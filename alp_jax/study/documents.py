@@ -100,7 +100,7 @@ def to_markdown(study: Study) -> str:
     if published_rows:
         table = markup.markdown_table(published_heads, published_rows)
         parts += ["## Published", "As the paper prints them.", table]
-    return "\n\n".join([*parts, *_footer(study)]) + "\n"
+    return "\n\n".join([*parts, *footer(study)]) + "\n"
 
 
 def _describe_averaged(study: Study) -> str:
@@ -112,7 +112,8 @@ def _describe_averaged(study: Study) -> str:
     return f"{few} evaluations" if few == many else f"{few} to {many} evaluations"
 
 
-def _footer(study: Study) -> list[str]:
+def footer(study: Study) -> list[str]:
+    """Says how a study was run: command, seeds and versions."""
     about = study.about
     versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
     seeds = ", ".join(map(str, about.seeds))

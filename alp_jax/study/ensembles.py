@@ -25,7 +25,8 @@ def find(config_path: str, methods: Iterable[str]) -> dict[str, dict[str, float]
     """Finds the ensembles among methods: method -> its members, with their weights.
 
     Raises:
-      UserError: for an unknown method, or if a member is an ensemble itself.
+      UserError: for an unknown method, an addition to an ensemble, or if a member is an ensemble
+        itself.
     """
     found = {method: _read(config_path, method) for method in methods}
     ensembles = {method: members for method, members in found.items() if members}
@@ -43,6 +44,11 @@ def _read(config_path: str, method: str) -> dict[str, float] | None:
     try:
         configuration.read_config(config_path, method, [])
     except EnsembleError as error:
+        if error.method != method:
+            raise UserError(
+                f"{method} adds to the ensemble {error.method}, which is not trained: expected "
+                f"additions to its members, {', '.join(error.members)}."
+            ) from error
         return error.members
     return None
 

@@ -5,7 +5,7 @@ Synopsis:
   markdown_table(["method", "mIoU"], [["alp_gi", "35.1 ± 0.4"]])
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 Rows = Sequence[Sequence[str]]
 
@@ -20,24 +20,36 @@ def markdown_table(heads: Sequence[str], rows: Rows) -> str:
     return "\n".join([line(heads), line(rule), *(line(row) for row in rows)])
 
 
-def latex_table(heads: Sequence[str], rows: Rows, last_row: Sequence[str] | None) -> str:
+def latex_table(
+    heads: Sequence[str],
+    rows: Rows,
+    last_row: Sequence[str] | None,
+    *,
+    texts: Collection[str] = (),
+    new_groups: Collection[int] = (),
+) -> str:
     """Formats a booktabs table, with the highest mean of each column in bold.
 
     Args:
       heads: heads of the columns: a name, a count, and numbers.
       rows: numbers are "mean" or "mean ± std", or "-".
       last_row: row below a rule, without bold numbers; or None.
+      texts: heads of columns that are texts, or numbers of others: as they are, never bold.
+      new_groups: indices of rows that have a rule above.
     """
-    best = [None, None, *(_best_row(rows, column) for column in range(2, len(heads)))]
+    plain = [index < 2 or head in texts for index, head in enumerate(heads)]
+    best = [None if is_plain else _best_row(rows, i) for i, is_plain in enumerate(plain)]
     lines = [
         f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         "\\toprule",
         " & ".join(_escape_latex(head) for head in heads) + r" \\",
         "\\midrule",
-        *(_latex_row(row, [index == winner for winner in best]) for index, row in enumerate(rows)),
     ]
+    for index, row in enumerate(rows):
+        lines += ["\\midrule"] if index in new_groups else []
+        lines.append(_latex_row(row, [index == winner for winner in best], plain))
     if last_row:
-        lines += ["\\midrule", _latex_row(last_row, [False] * len(heads))]
+        lines += ["\\midrule", _latex_row(last_row, [False] * len(heads), plain)]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
@@ -47,9 +59,12 @@ def _best_row(rows: Rows, column: int) -> int | None:
     return max(means, key=lambda index: means[index]) if means else None
 
 
-def _latex_row(row: Sequence[str], bold: Sequence[bool]) -> str:
-    numbers = [_latex_number(*pair) for pair in zip(row[2:], bold[2:], strict=True)]
-    return " & ".join([_escape_latex(row[0]), row[1], *numbers]) + r" \\"
+def _latex_row(row: Sequence[str], bold: Sequence[bool], plain: Sequence[bool]) -> str:
+    cells = [
+        _escape_latex(cell) if is_plain else _latex_number(cell, is_bold)
+        for cell, is_bold, is_plain in zip(row, bold, plain, strict=True)
+    ]
+    return " & ".join(cells) + r" \\"
 
 
 def _latex_number(cell: str, bold: bool) -> str:

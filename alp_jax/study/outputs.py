@@ -17,9 +17,11 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
 from alp_jax.report import writing
 from alp_jax.report.page import Figure, Paragraph, Section, Table
-from alp_jax.study import documents, scores, statistics, sweep, tables
+from alp_jax.settings.compare import as_flag
+from alp_jax.study import documents, method_documents, scores, statistics, sweep, tables
 from alp_jax.study.plan import Plan
-from alp_jax.study.scores import About, Study
+from alp_jax.study.scores import About, RunScores, Study
+from alp_jax.study.tuning import Tuner
 from alp_jax.workdir import classes
 
 REPORT_FOLDER = "report"
@@ -56,6 +58,30 @@ def save(study: Study, workdir: pathlib.Path) -> None:
     documents.save(study, workdir)
     if study.about.sweep_field:
         sweep.save_sweep(study, workdir)
+
+
+def run_experiment(tuner: Tuner, command: str) -> Study:
+    """Runs an experiment, and writes its tables after every reported run.
+
+    Args:
+      tuner: the experiment.
+      command: the command line, for the tables.
+    Raises:
+      UserError: as `Tuner.run`; or if the tables would lose a run.
+    """
+    experiment, workdir = tuner.experiment, tuner.workdir
+    tuner.check_earlier_study()
+    found: list[Study] = []
+
+    def save_finished(plan: Plan, finished: tuple[RunScores, ...]) -> None:
+        overrides = [as_flag(name, value) for name, value in experiment.fields.items()]
+        about = describe(plan, experiment.config, overrides, command)
+        found[:] = [Study(about, finished)]
+        scores.save(found[0], workdir)
+        method_documents.save(experiment, tuner.choices, found[0], workdir)
+
+    tuner.run(save_finished)
+    return found[0]
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:

@@ -153,7 +153,14 @@ def _name_file(part: str) -> str:
 
 
 def check_overrides(overrides: Sequence[str], fields_of: Mapping[str, Collection[str]]) -> None:
-    """Refuses a flag whose field no method has."""
+    """Refuses a flag whose field no method has.
+
+    Args:
+      overrides: flags --config.FIELD=VALUE.
+      fields_of: method -> its fields.
+    Raises:
+      UserError: naming the flag.
+    """
     for flag in overrides:
         if not any(field_of(flag) in fields for fields in fields_of.values()):
             known = {name for fields in fields_of.values() for name in fields}

@@ -20,6 +20,7 @@ _TASKS = {
     "gta5": ("cityscapes_19", "gta5_to_cityscapes"),
     "synthia_rand_cityscapes": ("cityscapes_16", "synthia_to_cityscapes"),
 }
+TASKS = tuple(task for _, task in _TASKS.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,12 @@ def published_rows(task: str | None) -> tuple[PublishedRow, ...]:
         text = (folder / f"table_{table}.csv").read_text(encoding="utf-8")
         rows += [_parse(row) for row in csv.DictReader(text.splitlines())]
     return tuple(row for row in rows if row.task == task)
+
+
+def find_row(variant: str, table: int) -> PublishedRow | None:
+    """Finds a table's row of a variant; None if the table has none."""
+    rows = (row for task in TASKS for row in published_rows(task))
+    return next((row for row in rows if (row.variant, row.table) == (variant, table)), None)
 
 
 def _parse(row: dict[str, str]) -> PublishedRow:

@@ -10,6 +10,7 @@ Synopsis:
 import dataclasses
 import logging
 import pathlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,11 +20,13 @@ from alp_jax.command import progress
 from alp_jax.errors import UserError, shorten
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
+from alp_jax.study import timing
 from alp_jax.study.plan import Plan
 from alp_jax.study.runs import Run
 from alp_jax.study.scores import FILE_NAME, STUDY, About, RunScores, Study, Summary, load
 from alp_jax.workdir import checkpoint, classes, config, files, outputs
 from alp_jax.workdir import scores as saved_scores
+from alp_jax.workdir.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,22 +42,40 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
       about: description of the study, for its result.
       save: called with the finished part of the study, after every run.
     Raises:
+      UserError: as `complete`; or, before anything is trained or written, if the tables would lose
+        a run.
+    """
+    _check_lengths(plan)
+    _check_earlier_study(plan)
+    study = Study(about, complete(plan, lambda scores: save(Study(about, scores))))
+    save(study)
+    return study
+
+
+def complete(
+    plan: Plan, save: Callable[[tuple[RunScores, ...]], object] = lambda _: None
+) -> tuple[RunScores, ...]:
+    """Trains and scores the unfinished runs of a plan; returns the scores of `plan.runs`.
+
+    Args:
+      plan: the runs.
+      save: called with the scores of the finished ones of `plan.runs`, after each of them.
+    Raises:
       UserError: as `train.train_and_evaluate`; or, before anything is trained or written, if a run
-        differs from the plan or is further than it, or if the tables would lose a run.
+        differs from the plan or is further than it.
     """
     runs = plan.in_order
     _check_lengths(plan)
-    _check_earlier_study(plan)
-    finished = {planned.workdir: _read_scores(planned) for planned in runs}
-    waiting = _find_waiting(plan, finished)
+    finished = {planned.workdir: read_scores(planned) for planned in runs}
+    waiting = find_waiting(plan, finished)
     total_steps = sum(planned.train_steps for planned in runs)
     done_steps = total_steps - sum(planned.train_steps for planned in waiting)
     if len(waiting) < len(runs):
         logger.info("%d of %d runs are finished already.", len(runs) - len(waiting), len(runs))
 
-    def study() -> Study:
+    def reported() -> tuple[RunScores, ...]:
         scores = (finished[planned.workdir] for planned in plan.runs)
-        return Study(about, tuple(found for found in scores if found is not None))
+        return tuple(found for found in scores if found is not None)
 
     outputs.mark(plan.runs[0].root, STUDY)
     steps = sorted({planned.config.num_steps for planned in waiting if planned in plan.starts})
@@ -75,12 +96,11 @@ def run(plan: Plan, about: About, save: Callable[[Study], object]) -> Study:
             done_steps += planned.train_steps
             jax.clear_caches()  # Frees the compiled programs of finished runs.
             if planned in plan.runs:
-                save(study())
-    save(study())
-    return study()
+                save(reported())
+    return reported()
 
 
-def _find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) -> list[Run]:
+def find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) -> list[Run]:
     """Finds the runs to train or score, in their order.
 
     A finished run needs no checkpoint, so that a study may be copied without them. A start, or a
@@ -149,6 +169,9 @@ def _check_earlier_study(plan: Plan) -> None:
 
 def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     folder = planned.workdir
+    if (moved := _as_saved(planned)) != planned.settings:
+        config.replace(planned.settings, moved, folder)
+    started, steps_before = time.monotonic(), _last_step(planned)
     train.train_and_evaluate(planned.config, folder, bar=bar)
     last = _evaluate(planned, "latest")
     best_step = _best_step(planned)
@@ -168,6 +191,7 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
             )
         ),
     )
+    timing.save(folder, time.monotonic() - started, planned.train_steps - steps_before)
     files.write_json(folder / SCORES_FILE, dataclasses.asdict(scores))
     return scores
 
@@ -226,13 +250,13 @@ def _evaluate(planned: Run, checkpoint_name: str, *, split: str | None = None) -
     return result.summary
 
 
-def _read_scores(planned: Run) -> RunScores | None:
+def read_scores(planned: Run) -> RunScores | None:
     """Reads the scores of a run if it was finished with this configuration.
 
     Raises:
       UserError: if the folder holds a run of another configuration, or damaged scores.
     """
-    config.check_workdir(planned.settings, planned.workdir)  # An ensemble's holds no run.
+    config.check_workdir(_as_saved(planned), planned.workdir)  # An ensemble's holds no run.
     path = planned.workdir / SCORES_FILE
     if not path.exists():
         return None
@@ -249,3 +273,16 @@ def _read_scores(planned: Run) -> RunScores | None:
     asked = (planned.config.num_steps, evaluation.dataset, planned.reported_split, members)
     found = (*(scores.last[name] for name in ("step", "dataset", "split")), scores.members)
     return scores if found == asked else None
+
+
+def _as_saved(planned: Run) -> RunSettings:
+    """Returns a run's settings, with the start's place as the run in its folder has it.
+
+    The place differs where a study was copied or moved with its starts.
+    """
+    settings, path = planned.settings, planned.workdir / config.FILE_NAME
+    if not settings.start_variant or not path.exists():
+        return settings
+    saved = config.load(planned.workdir).init_from
+    ours, theirs = (pathlib.Path(place).parts[-2:] for place in (settings.init_from, saved))
+    return dataclasses.replace(settings, init_from=saved) if ours == theirs else settings

@@ -113,11 +113,8 @@ class Planner:
         Raises:
           UserError: if a flag is wrong, or the run would not use it.
         """
-        if method not in self._fields:
-            alone = configuration.read_config(self._config_path, method, [])
-            self._fields[method] = flatten(alone).keys()
         flags = [*flags, f"--config.seed={seed}"]
-        used = select_flags(flags, self._fields[method])
+        used = select_flags(flags, self.list_fields(method))
         run_config = configuration.read_config(self._config_path, method, used)
         found = flatten(run_config)
         setting = {field: found[field] for field in varied if found.get(field) is not None}
@@ -131,6 +128,13 @@ class Planner:
         value = setting.get(varied[0]) if has_value else None
         folder = _folder(name, setting, seed)
         return Run(name, value, seed, self._workdir, folder, run_config)
+
+    def list_fields(self, method: str) -> Collection[str]:
+        """Lists the fields of a method's configuration."""
+        if method not in self._fields:
+            alone = configuration.read_config(self._config_path, method, [])
+            self._fields[method] = flatten(alone).keys()
+        return self._fields[method]
 
     def _create_start(
         self,

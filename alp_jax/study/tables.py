@@ -19,7 +19,7 @@ LAST_EVALUATIONS = 10
 
 Rows = list[list[str]]
 
-_DIFFERENCE_HEADS = [
+DIFFERENCE_HEADS = [
     "difference in mIoU",
     "mean ± std",
     "95 % bootstrap",
@@ -48,7 +48,7 @@ def to_csv(study: Study) -> str:
     """
     about = study.about
     names = about.classes
-    means = _means(study)
+    means = list_means(study)
     head = ["method", about.sweep_field or "value", "seed", "kind", "split", "step"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -71,7 +71,7 @@ def to_csv(study: Study) -> str:
     return text.getvalue()
 
 
-def _means(study: Study) -> dict[str, str]:
+def list_means(study: Study) -> dict[str, str]:
     """Names the mean IoU and the means over some of the classes: key -> head of a column."""
     shown = (MEAN_IOU, *study.about.reports)
     named = name_means(key for key in study.runs[0].last if key in shown)
@@ -121,8 +121,8 @@ def score_table(
     Returns:
       (heads, rows) of text: mean ± standard deviation over seeds, in percent.
     """
-    names, means = study.about.classes, _means(study)
-    heads = ["method", "seeds", *means.values(), *_class_heads(study)]
+    names, means = study.about.classes, list_means(study)
+    heads = ["method", "seeds", *means.values(), *class_heads(study)]
     rows = []
     for setting, runs in study.by_setting().items():
         summaries = [summary for run in runs if (summary := pick(run)) is not None]
@@ -159,7 +159,7 @@ def relative_row(study: Study) -> list[str] | None:
     pairs = [(run.last, theirs[run.seed]) for run in settings[last] if run.seed in theirs]
     if not pairs:
         return None
-    names, means = study.about.classes, _means(study)
+    names, means = study.about.classes, list_means(study)
     columns = [[_subtract(ours[m], other[m]) for ours, other in pairs] for m in means]
     columns += [
         [_subtract(ours["iou_per_class"][n], other["iou_per_class"][n]) for ours, other in pairs]
@@ -173,7 +173,7 @@ def _subtract(ours: float | None, other: float | None) -> float | None:
     return None if ours is None or other is None else ours - other
 
 
-def _class_heads(study: Study) -> list[str]:
+def class_heads(study: Study) -> list[str]:
     """Names the columns of the classes: as in the paper, or as the user's label set does."""
     names = study.about.classes
     if study.about.label_set in list_label_sets() and set(names) <= set(CITYSCAPES_ID_BY_NAME):
@@ -184,7 +184,7 @@ def _class_heads(study: Study) -> list[str]:
 def difference_table(study: Study) -> tuple[list[str], Rows]:
     """Creates the table of paired differences in mean IoU of every two settings, in points."""
     found = statistics.paired_differences(study)
-    return _DIFFERENCE_HEADS, [_difference_row(difference) for difference in found]
+    return DIFFERENCE_HEADS, [difference_row(difference) for difference in found]
 
 
 def choice_tables(study: Study) -> tuple[tuple[list[str], Rows], tuple[list[str], Rows]]:
@@ -206,15 +206,16 @@ def choice_tables(study: Study) -> tuple[tuple[list[str], Rows], tuple[list[str]
                 cells = [statistics.format_percent(column) for column in (validation, scores)]
                 rows.append([_rule_name(rule), choice.method, describe_value(choice.value), *cells])
         for difference in selection.compare_choices(choices):
-            differences.append([_rule_name(rule), *_difference_row(difference)])
-    return (heads, rows), (["chosen by", *_DIFFERENCE_HEADS], differences)
+            differences.append([_rule_name(rule), *difference_row(difference)])
+    return (heads, rows), (["chosen by", *DIFFERENCE_HEADS], differences)
 
 
 def _rule_name(rule: str) -> str:
     return "mean IoU (target labels)" if rule == selection.LABELS else rule.replace("_", " ")
 
 
-def _difference_row(found: statistics.PairedDifference) -> list[str]:
+def difference_row(found: statistics.PairedDifference) -> list[str]:
+    """Formats a paired difference under DIFFERENCE_HEADS, in points."""
     above = sum(difference > 0 for difference in found.differences)
     return [
         f"{found.first} minus {found.second}",
@@ -256,4 +257,4 @@ def published_table(study: Study) -> tuple[list[str], Rows]:
         numbers = [row.mean_iou, row.mean_iou_13, *(row.iou_per_class[name] for name in names)]
         cells = ["-" if number is None else f"{number:g}" for number in numbers]
         rows.append([str(row.table), row.method, *cells])
-    return ["table", "method", "mIoU", "mIoU-13", *_class_heads(study)], rows
+    return ["table", "method", "mIoU", "mIoU-13", *class_heads(study)], rows

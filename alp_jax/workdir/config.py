@@ -104,6 +104,25 @@ def save(settings: RunSettings, workdir: pathlib.Path) -> None:
         raise outputs.cannot_write(workdir, RUN, error) from error
 
 
+def replace(settings: RunSettings, saved: RunSettings, workdir: pathlib.Path) -> None:
+    """Replaces the configuration of a run that was moved, which is the same but for its start.
+
+    Args:
+      settings: the settings to write.
+      saved: the settings that the workdir must hold.
+      workdir: folder of the run.
+    Raises:
+      UserError: if the workdir holds another run, or cannot be written to.
+    """
+    check_workdir(saved, workdir)
+    try:
+        files.write_json(
+            workdir / FILE_NAME, {"format": FORMAT, **to_config(settings).to_dict()}, indent=2
+        )
+    except OSError as error:
+        raise outputs.cannot_write(workdir, RUN, error) from error
+
+
 def check_workdir(settings: RunSettings, workdir: pathlib.Path) -> None:
     """Refuses settings that differ from those of the run that the workdir holds, if any.
 

@@ -176,6 +176,7 @@ def _work_replaced() -> Iterator[None]:
         "alp_jax.study.comparison.compare_studies": stop,
         "alp_jax.domain_shift.experiment.run_experiment": check_shift,
         "alp_jax.devices.processes.join": stop,
+        "alp_jax.study.outputs.run_experiment": stop,
         "data_prep.convert_weights.importing.import_weights": stop,
         "data_prep.convert_weights.exporting.export_weights": stop,
         "data_prep.convert_weights.exporting.export_discriminator": stop,

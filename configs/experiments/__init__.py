@@ -1,0 +1,1 @@
+"""Experiments of many methods: one file each, whose EXPERIMENT is a plan of alp_jax.study."""
