@@ -162,8 +162,9 @@ def test_a_moved_study_continues(fake, config_file, tmp_path):
     (tmp_path / "begun").rename(tmp_path / "moved")
     fake.kill_every = 0
     assert run(experiment, tmp_path / "moved") == study
-    for path in (tmp_path / "moved").rglob("seed_1/config.json"):
-        assert "begun" not in path.read_text()
+    # The run that was begun has its start where it is now; a finished one stays as it is.
+    assert "begun" not in (tmp_path / "moved/alp_gi/seed_1/config.json").read_text()
+    assert "begun" in (tmp_path / "moved/source_only/seed_0/config.json").read_text()
 
 
 def test_the_plan_says_how_long_it_takes(fake, config_file, tmp_path):
