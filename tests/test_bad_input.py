@@ -238,7 +238,7 @@ def own_term(text: str) -> Prepare:
 OWN_CASES = {
     "a method there is not": Case(
         lambda place: place.train(method="/nowhere/my_method.py"),
-        "The method is '/nowhere/my_method.py': no such file; expected one of adaptsegnet,",
+        "The method is '/nowhere/my_method.py': no such file; expected one of a_plus_e, adaptsegnet,",
     ),
     "a method without apply": Case(own_method("x = 1"), "my_method.py has no function apply"),
     "a method that is not Python": Case(

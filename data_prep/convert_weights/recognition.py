@@ -148,7 +148,13 @@ class PublishedFile:
         """
         backbone = {"kind": layout.kind, **to_config(self._read_backbone(layout)).to_dict()}
         fields = {**to_config(ModelSettings()).to_dict(), **layout.model_fields()}
-        return build(ModelSettings, {**fields, "backbone": backbone}, name="config.model")
+        # A decoder has more fields than a layout decides.
+        heads: Mapping[str, Mapping[str, object]] = {
+            name: {**to_config(load_decoder(head.kind)()).to_dict(), **fields["heads"][name]}
+            for name, head in layout.heads.items()
+        } or fields["heads"]
+        fields |= {"backbone": backbone, "heads": heads}
+        return build(ModelSettings, fields, name="config.model")
 
     def find_label_set(self, layout: Layout) -> str:
         """Finds the label set of the file, for a layout with classifiers.
