@@ -238,7 +238,7 @@ def own_term(text: str) -> Prepare:
 OWN_CASES = {
     "a method there is not": Case(
         lambda place: place.train(method="/nowhere/my_method.py"),
-        "The method is '/nowhere/my_method.py': no such file; expected one of a_plus_e, adaptsegnet,",
+        "The method is '/nowhere/my_method.py': no such file; expected one of a_plus_e, ",
     ),
     "a method without apply": Case(own_method("x = 1"), "my_method.py has no function apply"),
     "a method that is not Python": Case(
@@ -262,7 +262,7 @@ OWN_CASES = {
     ),
     "a typo in a term's argument": Case(
         method_with("config.terms.mine = term('cross_entropy', wieght=2.0)"),
-        "line 7: Unknown field cross_entropy.wieght (did you mean weight?): cross_entropy has head",
+        "line 7: Unknown field cross_entropy.wieght (did you mean weight?): cross_entropy has damp",
     ),
     "a wrong value of a term's field": Case(
         method_with("config.terms.cross_entropy.weight = 'much'"),
@@ -303,9 +303,28 @@ OWN_CASES = {
         method_with("config.terms.mine = term('weight_cosine', other_head='main')"),
         "config.terms.mine.other_head is 'main': expected another head than config.terms.mine.head",
     ),
-    "cells of which one is not there": Case(
-        lambda place: place.train(f"{PATCHES}.cells=0,9", method="road"),
-        "config.terms.adversarial.patches.cells is [0, 9]: expected each cell once, numbered from",
+    "a grid finer than the map": Case(
+        lambda place: place.train(f"{PATCHES}.rows=900", method="road"),
+        "config.terms.adversarial.patches.rows is 900: expected at most ",
+    ),
+    "a discriminator for each random patch": Case(
+        lambda place: place.train("--config.terms.adversarial.discriminators=per_patch"),
+        "config.terms.adversarial.discriminators is 'per_patch': expected shared, as these patches",
+    ),
+    "pixel weights without two heads": Case(
+        method_with(
+            "from alp_jax.objective.settings import pixel_weights as w; "
+            "config.terms.mine = term('alignment', target_view='source'); "
+            "config.terms.mine.pixel_weights = w('disagreement')"
+        ),
+        "config.terms.mine.pixel_weights.kind is 'disagreement': expected two heads joined by +",
+    ),
+    "a discrepancy that is no term": Case(
+        method_with(
+            "from alp_jax.objective.settings import updates; "
+            "config.updates = updates('maximum_discrepancy')"
+        ),
+        "config.updates.discrepancy is 'discrepancy': expected the name of one of at least two te",
     ),
     "a term file there is not": Case(
         method_with("config.terms.mine = term('/nowhere/my_term.py')"),

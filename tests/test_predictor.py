@@ -17,7 +17,7 @@ def test_eval_step_counts_masked_images_not_at_all():
     settings = build_settings(tiny.get_config(pathlib.Path("unused"), "source_only"))
     segmenter = assembly.create_setup(settings).segmenter
     params, model_state = jax.jit(segmenter.init)(jax.random.key(0))
-    images, labels, _ = tiny.make_batch()["source"]
+    images, labels, *_ = tiny.make_batch()["source"]
     predictor = Predictor((segmenter,), settings.data.target_size)
     compute = jax.jit(functools.partial(eval_step, predictor=predictor, num_classes=16))
     outputs = compute([(params, model_state)], images, labels, np.array([True, False]))

@@ -263,7 +263,7 @@ def test_members_of_an_ensemble_are_entries(tmp_path):
 
 def test_our_experiment_holds_together(tmp_path):
     loaded = experiments.load("methods")
-    assert {entry.name for entry in loaded.entries} >= {"source_only", "source_only+alp"}
+    assert {entry.name for entry in loaded.entries} >= {"source_only", "minent", "minent+alp"}
     assert len(loaded.entries) == len(methods.EXPERIMENT.entries)
     assert not set(loaded.tuning_seeds) & set(loaded.seeds)
     assert "Finished: 0 runs." in Tuner(loaded, tmp_path).describe("methods")

@@ -7,6 +7,7 @@ Synopsis:
 """
 
 import contextlib
+import html
 import importlib
 import pathlib
 import re
@@ -132,7 +133,13 @@ def find_saved(folder: pathlib.Path) -> list[str]:
     """Finds the commands in the files of a folder."""
     kinds = (".md", ".html", ".json", ".py", ".tex")
     files = [p for p in folder.rglob("*") if p.suffix in kinds and p.is_file()]
-    return [text for path in files for text in find_printed(path.read_text())]
+    texts = [
+        html.unescape(re.sub("<[^<>]+>", "\n", path.read_text()))
+        if path.suffix == ".html"
+        else path.read_text()
+        for path in files
+    ]
+    return [found for text in texts for found in find_printed(text)]
 
 
 def find_printed(text: str) -> list[str]:

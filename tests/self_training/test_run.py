@@ -29,7 +29,7 @@ def get_config(data_dir, method="cbst", **fields):
         config.evaluation.every_steps = 6
         config.checkpoint.every_steps = 1
         config.checkpoint.keep_last = 9
-        config.rounds.source_portion = 0.25
+        config.rounds.update(source_portion=0.25, prediction_flip=True, prediction_scales=(0.9,))
         config.rounds.update(fields)
     return config
 
@@ -81,9 +81,9 @@ def predict_target(config, workdir, number):
     """Probabilities of all target images, by the checkpoint of a step."""
     setup = assembly.create_setup(build_settings(config))
     state = read_state(config, workdir, number).segmenter
-    size = (tiny.HEIGHT, tiny.WIDTH)
-    predictor = Predictor((setup.segmenter,), size, Recipe(flip=True, scales=(0.9,)))
-    settings = build_settings(config)
+    settings, size = build_settings(config), (tiny.HEIGHT, tiny.WIDTH)
+    recipe = Recipe(flip=True, scales=(0.9,))  # As published.
+    predictor = Predictor((setup.segmenter,), size, recipe)
     label_set = load_label_set(settings.data.label_set)
     target = pipeline.open_domain(settings.data, "target", label_set)
     images = np.stack([target[index]["image"] for index in range(NUM_TARGET)])
