@@ -10,7 +10,7 @@ import pytest
 
 from alp_jax.data.labels import load_label_set
 from alp_jax.run import train
-from alp_jax.study import outputs, runner, scores
+from alp_jax.study import outputs, runner, scores, scoring
 from alp_jax.study.plan import create_plan
 from alp_jax.workdir import checkpoint, config
 from alp_jax.workdir.scores import summary_path
@@ -37,7 +37,7 @@ class FakeTraining:
         """Takes the place of training and evaluation."""
         training = cls()
         monkeypatch.setattr(train, "train_and_evaluate", training.train)
-        monkeypatch.setattr(runner.evaluator, "evaluate_checkpoint", training.evaluate)
+        monkeypatch.setattr(scoring.evaluator, "evaluate_checkpoint", training.evaluate)
         return training
 
     def train(self, run_config: Any, workdir: pathlib.Path, *, bar: Any) -> None:

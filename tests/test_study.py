@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from alp_jax.errors import UserError
-from alp_jax.study import outputs, runner, scores
+from alp_jax.study import outputs, scores, scoring
 from alp_jax.study.plan import Plan, create_plan
 from alp_jax.workdir import checkpoint
 from tests.commands import call, read_error
@@ -258,7 +258,7 @@ def test_the_log_says_that_starts_have_steps_of_their_own(fake, config_file, tmp
 
 def test_damaged_scores_are_named(fake, config_file, tmp_path):
     study = run_tiny(config_file, tmp_path)
-    path = tmp_path / "source_only" / "seed_0" / runner.SCORES_FILE
+    path = tmp_path / "source_only" / "seed_0" / scoring.SCORES_FILE
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="remove that file, and the run is scored again"):
         run_tiny(config_file, tmp_path)

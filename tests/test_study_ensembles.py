@@ -12,7 +12,7 @@ from alp_jax.data import pipeline
 from alp_jax.data.labels import IGNORE_LABEL
 from alp_jax.errors import UserError
 from alp_jax.evaluation.segmenter import load_segmenter
-from alp_jax.study import criteria, outputs, runner, scores
+from alp_jax.study import criteria, outputs, scores, scoring
 from alp_jax.study.plan import create_plan
 from alp_jax.workdir import config as run_config
 from configs import default
@@ -92,9 +92,9 @@ def test_an_ensemble_is_scored_once_its_members_are(fake, config_file, ensemble,
     fake.averaged.clear()
     assert run_tiny(config_file, workdir, methods=methods) == study
     assert (fake.trained, fake.averaged) == ([], [])
-    scored = json.loads((workdir / "mean/seed_0" / runner.SCORES_FILE).read_text())
+    scored = json.loads((workdir / "mean/seed_0" / scoring.SCORES_FILE).read_text())
     scored["members"]["agp_gi/seed_0"] = 0.5
-    (workdir / "mean/seed_0" / runner.SCORES_FILE).write_text(json.dumps(scored))
+    (workdir / "mean/seed_0" / scoring.SCORES_FILE).write_text(json.dumps(scored))
     assert run_tiny(config_file, workdir, methods=methods) == study
     assert fake.trained == []
     assert {weight for members in fake.averaged for weight in members.values()} == {0.25, 0.75}
@@ -123,7 +123,7 @@ def test_a_finished_study_needs_no_checkpoint(fake, config_file, ensemble, tmp_p
     assert run_tiny(config_file, workdir, methods=methods) == study
     assert fake.trained == []
     # What another run needs is trained again: its start, and the members of the ensemble.
-    (workdir / "mean/seed_1" / runner.SCORES_FILE).unlink()
+    (workdir / "mean/seed_1" / scoring.SCORES_FILE).unlink()
     assert run_tiny(config_file, workdir, methods=methods) == study
     assert [str(path.relative_to(workdir)) for path in fake.trained] == [
         *("starts/warmup/seed_1", "agp_gi/seed_1", "source_only/seed_1"),

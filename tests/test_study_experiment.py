@@ -11,7 +11,7 @@ import pytest
 
 from alp_jax.errors import UserError
 from alp_jax.study import experiment as experiments
-from alp_jax.study import method_documents, outputs, runner, scores, timing
+from alp_jax.study import method_documents, outputs, scores, scoring, timing
 from alp_jax.study.experiment import Entry, Experiment, over, with_alignment
 from alp_jax.study.tuning import Tuner
 from configs.experiments import methods
@@ -95,7 +95,7 @@ def test_methods_choose_before_their_seeds_are_trained(fake, config_file, tmp_pa
         used = study.by_setting()[name]
         assert [run.workdir for run in used] == [f"{name}-{field}-{value}/seed_{s}" for s in (0, 1)]
         # The scores are those of the last step on the evaluation split, of the seed to choose by.
-        path = workdir / f"{name}-{field}-{value}" / "seed_5" / runner.SCORES_FILE
+        path = workdir / f"{name}-{field}-{value}" / "seed_5" / scoring.SCORES_FILE
         assert (
             json.loads(path.read_text())["evaluations"][-1]["mean_iou"]
             == found[choice["chosen"]][0]

@@ -119,3 +119,16 @@ class PartProgress:
         del seconds_left
         done = self._first_step + step
         self._bar.report(done, scalars, self._bar.seconds_left(done), self._label)
+
+
+class NoProgress(PartProgress):
+    """Shows nothing, for a run in a process beside the one that shows the progress."""
+
+    def __init__(self) -> None:
+        """Creates no display."""
+
+    def advance(self, step: int) -> None:
+        """Does nothing."""
+
+    def report(self, step: int, scalars: Mapping[str, float], seconds_left: float) -> None:
+        """Does nothing."""

@@ -69,12 +69,20 @@ _STARTS = flags.DEFINE_string(
     "Folder of the runs that methods start from; several studies may share it. Default: "
     "WORKDIR/starts.",
 )
+_JOBS = flags.DEFINE_integer(
+    "jobs",
+    1,
+    "Runs to train at the same time, each with its share of the cores: a small network is hardly "
+    "faster on two cores than on one.",
+    lower_bound=1,
+)
 _STUDIES = flags.DEFINE_list(
     "studies", [], "With --mode=compare: folders of studies; all are compared with the first."
 )
 # Flag -> the modes that read it; flags that are not listed are read by all.
 _MODES = {
     **dict.fromkeys(("config", "methods", "seeds", "sweep", "starts", "experiment"), ("run",)),
+    "jobs": ("run",),
     "studies": ("compare",),
 }
 
@@ -104,7 +112,7 @@ def _run(workdir: pathlib.Path) -> None:
     # Imported here so that --help and wrong flags answer at once.
     from alp_jax.devices.summary import summarise_devices
     from alp_jax.settings.compare import as_flag
-    from alp_jax.study import outputs, plan, runner, scores
+    from alp_jax.study import jobs, outputs, plan, runner, scores
     from alp_jax.workdir import locks
     from alp_jax.workdir import outputs as workdir_outputs
 
@@ -123,8 +131,11 @@ def _run(workdir: pathlib.Path) -> None:
     logger.info(summarise_devices())
     workdir_outputs.check(workdir, scores.STUDY)
     about = outputs.describe(planned, config_path, overrides, _command())
+    jobs.check(_JOBS.value)
     with locks.hold(workdir):
-        study = runner.run(planned, about, save=lambda found: outputs.save(found, workdir))
+        study = runner.run(
+            planned, about, save=lambda found: outputs.save(found, workdir), jobs=_JOBS.value
+        )
     outputs.print_scores(study)
     logger.info(
         "Finished in %.0f s. Tables: %s and files beside it; for pictures give --mode=report.",
@@ -141,14 +152,15 @@ def _run_experiment(workdir: pathlib.Path) -> None:
             "file, or leave one of both out."
         )
     from alp_jax.devices.summary import summarise_devices
-    from alp_jax.study import experiment, outputs, scores, tuning
+    from alp_jax.study import experiment, jobs, outputs, scores, tuning
     from alp_jax.workdir import locks
     from alp_jax.workdir import outputs as workdir_outputs
 
     started = time.monotonic()
     starts = _STARTS.value and pathlib.Path(_STARTS.value).expanduser()
     loaded = experiment.load(_EXPERIMENT.value)
-    tuner = tuning.Tuner(loaded, workdir, starts)
+    jobs.check(_JOBS.value)
+    tuner = tuning.Tuner(loaded, workdir, starts, jobs=_JOBS.value)
     logger.info(summarise_devices())
     print(tuner.describe(_EXPERIMENT.value))
     workdir_outputs.check(workdir, scores.STUDY)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from alp_jax.errors import UserError, shorten
 from alp_jax.settings.compare import as_flag
-from alp_jax.study import choices, ensembles, runner, timing
+from alp_jax.study import choices, ensembles, runner, scoring, timing
 from alp_jax.study.choices import Choice
 from alp_jax.study.experiment import Entry, Experiment, Fields
 from alp_jax.study.plan import Plan, check_overrides
@@ -41,6 +41,8 @@ class Tuner:
         experiment: Experiment,
         workdir: pathlib.Path,
         starts_dir: pathlib.Path | None = None,
+        *,
+        jobs: int = 1,
     ):
         """Reads the configurations, and the choices that finished runs allow.
 
@@ -48,11 +50,12 @@ class Tuner:
           experiment: the plan.
           workdir: folder of the study.
           starts_dir: folder of the starts, as for `create_plan`.
+          jobs: number of runs to train at the same time.
         Raises:
           UserError: for an unknown variant or field, a member of an ensemble that is no entry, or a
             choice by the split that is reported.
         """
-        self.experiment, self.workdir = experiment, workdir
+        self.experiment, self.workdir, self._jobs = experiment, workdir, jobs
         self._planner = Planner(workdir, experiment.config, starts_dir)
         variants = [entry.variant for entry in experiment.entries]
         self._members = ensembles.find(experiment.config, variants)
@@ -124,7 +127,7 @@ class Tuner:
             if not entry.candidates:
                 self.choices[entry.name] = Choice(self._base_fields(entry))
                 continue
-            found = [[runner.read_scores(run) for run in row] for row in self._plan_choice(entry)]
+            found = [[scoring.read_scores(run) for run in row] for row in self._plan_choice(entry)]
             finished = [[scores for scores in row if scores is not None] for row in found]
             if list(map(len, finished)) == list(map(len, found)):
                 candidates = self._list_candidates(entry)
@@ -145,7 +148,7 @@ class Tuner:
             f"{', '.join(map(str, experiment.seeds))}; a run is in both where its seed is."
         ]
         plan, unknown = self._survey()
-        finished = {run.workdir: runner.read_scores(run) for run in plan.in_order}
+        finished = {run.workdir: scoring.read_scores(run) for run in plan.in_order}
         waiting = runner.find_waiting(plan, finished)
         done = [run for run in plan.in_order if run not in waiting]
         estimate = timing.Estimate(timing.read_all(done), experiment.seconds_per_step)
@@ -153,7 +156,8 @@ class Tuner:
         steps = sum(count for _, count in left)
         lines.append(
             f"Finished: {len(done)} runs. Left: {len(left)} runs, {steps:,} steps, about "
-            f"{timing.describe(estimate.seconds(left))} ({estimate.describe_source(file)})."
+            f"{timing.describe(estimate.seconds(left) / self._jobs)} "
+            f"({estimate.describe_source(file)})."
         )
         return "\n".join(lines)
 
@@ -181,7 +185,7 @@ class Tuner:
         others = [start for start in self._planner.starts.values() if start not in plan.starts]
         if unknown:
             unknown += [(start.method, start.train_steps) for start in others
-                        if runner.read_scores(start) is None]  # fmt: skip
+                        if scoring.read_scores(start) is None]  # fmt: skip
         return plan, unknown
 
     # Running.
@@ -219,11 +223,11 @@ class Tuner:
             waiting = [entry for entry in stage if entry.name not in self.choices]
             runs = [run for e in waiting for row in self._plan_choice(e) for run in row]
             if runs:
-                runner.complete(self._as_plan(runs))
+                runner.complete(self._as_plan(runs), jobs=self._jobs)
             self._choose_finished()
             self.save_choices()
         plan = self.plan_reported()
-        save(plan, runner.complete(plan, lambda scores: save(plan, scores)))
+        save(plan, runner.complete(plan, lambda scores: save(plan, scores), jobs=self._jobs))
 
     def _as_plan(self, runs: Iterable[Run]) -> Plan:
         found = tuple({run.workdir: run for run in runs}.values())

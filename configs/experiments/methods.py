@@ -1,7 +1,7 @@
 """Compares the methods of the paper's Tables 1 and 2 on the built-in cities, and alignment on top.
 
   python -m data_prep.toy_cities --data_dir=datasets
-  python -m alp_jax.study --experiment=methods --workdir=runs/methods
+  python -m alp_jax.study --experiment=methods --workdir=runs/methods --jobs=2
 
 Every method chooses from three candidates, by mean IoU on the target's validation split (so with
 target labels) with a seed that is not reported; the scores are of its test split, of five seeds.
