@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -54,6 +55,15 @@ _OF_TRAINING = re.compile(
 )
 
 
+def upgrade_run(fields: Any) -> dict[str, Any]:
+    """Converts the configuration of a run, as read from JSON, to the current format.
+
+    Raises:
+      ValueError, KeyError, TypeError: as `alp_jax.settings.upgrade.upgrade`.
+    """
+    return _NO_ROUNDS | upgrade(fields)
+
+
 def load(workdir: pathlib.Path) -> RunSettings:
     """Reads the settings of a run; earlier formats are upgraded in memory.
 
@@ -63,7 +73,7 @@ def load(workdir: pathlib.Path) -> RunSettings:
     """
     path = workdir / FILE_NAME
     try:
-        fields = _NO_ROUNDS | upgrade(json.loads(path.read_text()))
+        fields = upgrade_run(json.loads(path.read_text()))
     except FileNotFoundError:
         raise UserError(
             f"No run in {workdir}: expected {path}; give the --workdir of a run that was trained."

@@ -49,10 +49,10 @@ def build(case: dict[str, Any]) -> Built:
     from alp_jax.data.samples import Sample
     from alp_jax.objective import state, step
     from alp_jax.run import assembly
-    from alp_jax.settings.upgrade import upgrade
+    from alp_jax.workdir.config import upgrade_run
     from alp_jax.workdir.settings import build_settings
 
-    settings = build_settings(upgrade(make_format_1(case)))
+    settings = build_settings(upgrade_run(make_format_1(case)))
     setup = assembly.create_setup(settings)
     data, num_classes = settings.data, setup.segmenter.num_classes
     arrays = make_batch(data.batch_size, data.source_size, data.target_size, num_classes)
