@@ -111,6 +111,13 @@ def check_variant(variant: str, others: Collection[str] = ()) -> None:
         )
 
 
+def add_domains(config: ml_collections.ConfigDict) -> None:
+    """Adds the views of the images of both domains where a method lacks them."""
+    for domain in ("source", "target"):
+        if domain not in config.views:
+            config.views[domain] = view("images", domain=domain)
+
+
 def set_everywhere(blocks: ml_collections.ConfigDict, **values: Any) -> None:
     """Sets fields in every block, at any depth, that has them.
 

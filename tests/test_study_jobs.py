@@ -76,9 +76,9 @@ def test_a_run_waits_for_those_that_it_needs(config_file, tmp_path):
     of_start = [run for run in plan.runs if run.config.init_from == str(start.workdir)]
     assert len(of_start) == 2
     for run in of_start:
-        assert jobs.find_needed(run) == {start.workdir}
+        assert run.needed == {start.workdir}
     ensemble = dataclasses.replace(of_start[0], members=tuple((run, 0.5) for run in of_start))
-    assert jobs.find_needed(ensemble) >= {run.workdir for run in of_start}
+    assert ensemble.needed >= {run.workdir for run in of_start}
     everything = [*plan.starts, *plan.runs]
     open_folders = {run.workdir for run in everything}
     assert jobs.find_ready(everything, open_folders) == start

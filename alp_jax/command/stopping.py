@@ -12,6 +12,7 @@ Synopsis:
 """
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -83,3 +84,19 @@ class StopRequest:
     def _raise_if_stopped(self) -> None:
         if self.signal is not None:
             raise Stopped(f"Stopped by {self.signal.name}; the same command continues.")
+
+
+def follow_main_process(*_: int) -> None:
+    """Makes a worker process ignore Ctrl-C, and end when the main process ends in any way.
+
+    Ctrl-C reaches all processes of a terminal, but the main process finishes its step first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+
+    def end() -> None:
+        main_process.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -10,10 +10,6 @@ Batches are numpy: images [B, H, W, 3] uint8 RGB (four times fewer bytes to the 
 the network scales them), labels [B, H, W] uint8 train ids.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +18,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from alp_jax.command.stopping import follow_main_process
 from alp_jax.data import sources
 from alp_jax.data.labels import IGNORE_LABEL, LabelSet
 from alp_jax.data.samples import Loaded, Notes, Sample, split_mixed
@@ -250,7 +247,7 @@ def iterate(
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers, prefetch_batches),
-            worker_init_fn=_follow_main_process,
+            worker_init_fn=follow_main_process,
         ).map(_copy_arrays)
     return iter(dataset)
 
@@ -269,22 +266,6 @@ def _copy_arrays(node: Any) -> Any:
         parts = [_copy_arrays(part) for part in node]
         return type(node)(*parts) if hasattr(node, "_fields") else tuple(parts)
     return node
-
-
-def _follow_main_process(*_: int) -> None:
-    """Makes a worker process ignore Ctrl-C, and end when the main process ends in any way.
-
-    Ctrl-C reaches all processes of a terminal, but the main process finishes its step first.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    main_process = multiprocessing.parent_process()
-    assert main_process is not None
-
-    def end() -> None:
-        main_process.join()
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()
 
 
 def create_eval_batches(

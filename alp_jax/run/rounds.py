@@ -12,7 +12,6 @@ many updates, which is saved before; so a run that is stopped anywhere continues
 """
 
 import dataclasses
-import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -31,8 +30,6 @@ from alp_jax.self_training.examples import BlankExamples, RoundExamples, RoundPl
 from alp_jax.self_training.settings import SELF_TRAINING
 from alp_jax.workdir import rounds
 from alp_jax.workdir.settings import RunSettings
-
-logger = logging.getLogger(__name__)
 
 # Returns the state after a number of updates, or None if it is not kept.
 Restore = Callable[[int], TrainState | None]

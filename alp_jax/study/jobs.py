@@ -15,8 +15,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pathlib
-import signal
-import threading
 import traceback
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -58,17 +56,11 @@ def list_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def find_needed(planned: "Run") -> set[pathlib.Path]:
-    """Finds the folders of the runs that a run starts from, or that an ensemble averages."""
-    members = {member.workdir for member, _ in planned.members}
-    return members | {pathlib.Path(planned.config.init_from)}
-
-
 def train_all(waiting: Sequence["Run"], jobs: int) -> Iterator[tuple["Run", "RunScores"]]:
     """Trains and scores runs in several processes; yields each with its scores as it finishes.
 
     Args:
-      waiting: the runs, a run after those that it needs.
+      waiting: the runs, in an order in which each run follows the runs that it needs.
       jobs: number of processes.
     Raises:
       UserError: for a run that is refused; the others are stopped and saved.
@@ -99,7 +91,7 @@ def train_all(waiting: Sequence["Run"], jobs: int) -> Iterator[tuple["Run", "Run
 
 def find_ready(left: Sequence["Run"], open_folders: Collection[pathlib.Path]) -> "Run | None":
     """Finds the first run that needs no run which is not finished."""
-    ready = (planned for planned in left if not find_needed(planned) & set(open_folders))
+    ready = (planned for planned in left if not planned.needed & set(open_folders))
     return next(ready, None)
 
 
@@ -160,12 +152,11 @@ class _Worker:
 
 def _serve(connection: Any, cores: Sequence[int]) -> None:
     """Trains the runs that a connection sends, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.follow_main_process()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in a terminal reaches the main process alone, which then stops us.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    threading.Thread(target=_follow_main_process, daemon=True).start()
     cli.set_environment()
     from alp_jax.study import scoring
 
@@ -186,11 +177,3 @@ def _serve(connection: Any, cores: Sequence[int]) -> None:
         connection.send(outcome)
         if outcome[0] == _STOPPED:
             return
-
-
-def _follow_main_process() -> None:
-    """Ends this process when the main process has ended in any way."""
-    main_process = multiprocessing.parent_process()
-    assert main_process is not None
-    main_process.join()
-    os._exit(1)

@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def in_order(self) -> tuple[Run, ...]:
-        """All runs, each after those that it needs: starts, then seed by seed."""
+        """All runs, each after the runs that it needs: starts, then seed by seed."""
         others = (*self.members, *self.runs)
         return (*self.starts, *sorted(others, key=lambda run: (run.seed, bool(run.members))))
 

@@ -130,8 +130,7 @@ def find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) 
         is_missing = folder in needed and not has_checkpoint
         if is_missing or (finished[folder] is None and folder in reported | needed):
             waiting.append(planned)
-            needed |= {member.workdir for member, _ in planned.members}
-            needed.add(pathlib.Path(planned.config.init_from))
+            needed |= planned.needed
     return waiting[::-1]
 
 

@@ -50,6 +50,12 @@ class Run:
         return self.root / self.folder
 
     @property
+    def needed(self) -> set[pathlib.Path]:
+        """Folders of the runs that this one starts from, or averages."""
+        members = {member.workdir for member, _ in self.members}
+        return members | {pathlib.Path(self.config.init_from)}
+
+    @property
     def settings(self) -> RunSettings:
         """Settings of the configuration."""
         return build_settings(self.config)
@@ -70,7 +76,7 @@ class Planner:
     """Creates runs, and collects their starts.
 
     Attributes:
-      starts: folder -> run to train before those that begin from its last checkpoint.
+      starts: folder -> run to train before the runs that begin from its last checkpoint.
     """
 
     def __init__(

@@ -7,7 +7,6 @@ Synopsis:
 """
 
 import dataclasses
-import logging
 import pathlib
 import time
 from typing import Any
@@ -24,8 +23,6 @@ from alp_jax.study.scores import RunScores, Summary
 from alp_jax.workdir import checkpoint, classes, config, files
 from alp_jax.workdir import scores as saved_scores
 from alp_jax.workdir.settings import RunSettings
-
-logger = logging.getLogger(__name__)
 
 # File in the workdir of a run; it is written last, so it marks the run as finished.
 SCORES_FILE = "scores.json"

@@ -5,14 +5,13 @@ The control of `alp`: the same term on whole maps in place of patches, as in `ag
 
 import ml_collections
 
-from alp_jax.objective.settings import placement, term, view
+from alp_jax.objective.settings import placement, term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
     """Adds the term, and the views of both domains where a method lacks them."""
-    for domain in ("source", "target"):
-        if domain not in config.views:
-            config.views[domain] = view("images", domain=domain)
+    default.add_domains(config)
     head = "+".join(config.model.prediction)
     config.terms.adversarial_agp = term("alignment", head=head)
     config.terms.adversarial_agp.patches = placement("whole")

@@ -6,13 +6,12 @@ The term is that of `alp_gi` (Cicek et al., ACCV 2020, Eqs. (2) to (4)). The pap
 
 import ml_collections
 
-from alp_jax.objective.settings import term, view
+from alp_jax.objective.settings import term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
     """Adds the term, and the views of both domains where a method lacks them."""
-    for domain in ("source", "target"):
-        if domain not in config.views:
-            config.views[domain] = view("images", domain=domain)
+    default.add_domains(config)
     head = "+".join(config.model.prediction)
     config.terms.adversarial_alp = term("alignment", head=head)

@@ -13,13 +13,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Self, TypeVar
 
 import cv2
 
+from alp_jax.command.stopping import follow_main_process
 from alp_jax.data import opening
 from alp_jax.errors import UserError
 
@@ -98,12 +98,4 @@ def _start_worker(pixel_limit: int) -> None:
     """Sets a worker up: one OpenCV thread, Ctrl-C ignored, and an end with its parent process."""
     opening.limiting_pixels(pixel_limit).__enter__()  # For the life of the process.
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    follow_main_process()
