@@ -1,22 +1,26 @@
 """Measures every method's full-size train step, compiled for a TPU or run on this machine.
 
   PYTHONPATH=libtpu python -m benchmarks.methods --topology=v5e:1x1 --output=methods_v5e.json
-  python -m benchmarks.methods --steps=20 --output=methods_gpu.json
+  python -m benchmarks.methods --steps=20 --jobs=8 --written_out --output=methods_gpu.json
 
 With --topology nothing is run: the compiler reports what the step needs (benchmarks.tpu). With
---steps, steps of random images are run and timed on the machine's own device. Steps that are the
-same program, such as those of ST and CBST, are measured once. Rows that --output holds already, of
-the same versions, are kept, so that the command can be stopped and continued.
+--steps, steps of random images are run and timed on the machine's own device. With --jobs, several
+steps are compiled at the same time, each in a process; then their steps are timed in turn. Steps
+that are the same program, such as those of ST and CBST, are measured once. Rows that --output holds
+already, of the same versions, are kept, so that the command can be stopped and continued.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
+import multiprocessing
+import os
 import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_collections
@@ -26,7 +30,12 @@ from benchmarks import results
 if TYPE_CHECKING:  # JAX must not be imported before its environment is set.
     from alp_jax.workdir.settings import RunSettings
 
+_COMPILED: dict[str, Any] = {}
 EXPERIMENTS = ("gta5_to_cityscapes", "synthia_to_cityscapes")
+
+
+# Compiles a step; returns a function that measures it.
+Prepare = Callable[["RunSettings"], Callable[[], dict[str, Any]]]
 
 
 class Step(NamedTuple):
@@ -44,29 +53,102 @@ def main(arguments: Sequence[str]) -> int:
         from benchmarks import tpu
 
         tpu.look_for_no_tpu()
-        measure = functools.partial(tpu.measure, topology=flags.topology)
+        prepare: Prepare = functools.partial(_compile_for_tpu, topology=flags.topology)
     else:
-        measure = functools.partial(_run, num_steps=flags.steps)
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # Processes share the memory.
+        prepare = functools.partial(_compile, num_steps=flags.steps)
     rows = _read(flags.output)
+    waiting: list[tuple[dict[str, Any], RunSettings]] = []
     for step in list_steps(flags.experiments, flags.methods, flags.dtype):
         key = {
             "experiment": step.experiment,
             "methods": list(step.methods),
             "dtype": flags.dtype,
             "batch_size": step.settings.data.batch_size,
+            "written_out": flags.written_out,
         }
-        if any(row.items() >= key.items() for row in rows):
-            continue
-        try:
-            rows.append(key | measure(step.settings))
-        except Exception as error:  # Out of memory has no type of its own.
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            rows.append(key | {"does_not_fit": str(error).splitlines()[0]})
+        if not any(row.items() >= key.items() for row in rows):
+            waiting.append((key, _write_out(step.settings) if flags.written_out else step.settings))
+    for key, found in _measure_all(prepare, waiting, flags.jobs):
+        rows.append(key | found)
         print(_describe(rows[-1]), flush=True)
         if flags.output:
             results.save(flags.output, "methods", arguments, {"rows": rows})
     return 0
+
+
+def _measure_all(
+    prepare: Prepare, waiting: Sequence[tuple[dict[str, Any], "RunSettings"]], jobs: int
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Measures steps, `jobs` of them at a time; yields each key with what was found.
+
+    Args:
+      prepare: compiles a step and returns what measures it.
+      waiting: (key, settings) of each step.
+      jobs: number of processes; 1 is this one.
+    """
+    if jobs == 1:
+        for key, settings in waiting:
+            (*_, found) = _measure(prepare, settings)
+            yield key, found
+        return
+    alone = []
+    for first in range(0, len(waiting), jobs):
+        group = waiting[first : first + jobs]
+        for (key, settings), found in zip(group, _measure_group(prepare, group), strict=True):
+            if found is None or "does_not_fit" in found:
+                alone.append((key, settings))
+            else:
+                yield key, found
+    for key, settings in alone:  # Now with all of the memory.
+        (found,) = _measure_group(prepare, [(key, settings)])
+        if found is None:
+            raise RuntimeError(f"The process that measured {key} died.")
+        yield key, found
+
+
+def _measure_group(
+    prepare: Prepare, group: Sequence[tuple[dict[str, Any], "RunSettings"]]
+) -> Iterator[dict[str, Any] | None]:
+    """Measures steps, each in a process of its own; yields None for one that died."""
+    context = multiprocessing.get_context("spawn")
+    ends = [context.Pipe() for _ in group]
+    for (_, settings), (_, theirs) in zip(group, ends, strict=True):
+        context.Process(target=_serve, args=(theirs, prepare, settings), daemon=True).start()
+        theirs.close()
+    early = [_receive(ours) for ours, _ in ends]  # Now nothing compiles any more.
+    for (ours, _), found in zip(ends, early, strict=True):
+        if found == _COMPILED:
+            ours.send("measure")
+            found = _receive(ours)
+        yield found
+
+
+def _receive(connection: Any) -> dict[str, Any] | None:
+    try:
+        return connection.recv()
+    except EOFError:
+        return None
+
+
+def _serve(connection: Any, prepare: Prepare, settings: "RunSettings") -> None:
+    """Measures a step in a process of its own, when the others have compiled theirs."""
+    for found in _measure(prepare, settings):
+        connection.send(found)
+        if found == _COMPILED:
+            connection.recv()
+
+
+def _measure(prepare: Prepare, settings: "RunSettings") -> Iterator[dict[str, Any]]:
+    """Yields _COMPILED, then what was found; that at once if the step does not fit."""
+    try:
+        measure = prepare(settings)
+        yield _COMPILED
+        yield measure()
+    except Exception as error:  # Out of memory has no type of its own.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        yield {"does_not_fit": str(error).splitlines()[0]}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -74,6 +156,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--topology", default="", help="compile for it: v5e:1x1; empty: run steps")
     parser.add_argument("--steps", type=int, default=20, help="steps to run")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--jobs", type=int, default=1, help="steps that are compiled together")
+    parser.add_argument(
+        "--written_out", action="store_true", help="write the blocks out, instead of a loop"
+    )
     parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
     parser.add_argument("--methods", nargs="+", help="all by default")
     return parser.parse_args(arguments)
@@ -86,6 +172,12 @@ def _read(path: pathlib.Path | None) -> list[dict[str, Any]]:
         return []
     content = json.loads(path.read_text())
     return content["rows"] if content["versions"] == versions.describe() else []
+
+
+def _write_out(settings: "RunSettings") -> "RunSettings":
+    backbone = dataclasses.replace(settings.model.backbone, scan_blocks=False)
+    model = dataclasses.replace(settings.model, backbone=backbone)
+    return dataclasses.replace(settings, model=model)
 
 
 def list_steps(
@@ -135,33 +227,48 @@ def _step_of(settings: "RunSettings") -> dict[str, Any]:
     }
 
 
-def _run(settings: "RunSettings", num_steps: int) -> dict[str, Any]:
-    """Runs steps of one random batch; returns median seconds, and bytes of the device's memory."""
+def _compile_for_tpu(settings: "RunSettings", topology: str) -> Callable[[], dict[str, Any]]:
+    from benchmarks import tpu
+
+    found = tpu.measure(settings, topology)
+    return lambda: found
+
+
+def _compile(settings: "RunSettings", num_steps: int) -> Callable[[], dict[str, Any]]:
+    """Compiles a step for this machine; the function returned runs steps of one random batch."""
     import jax
 
     from alp_jax.run import assembly
     from benchmarks import paper_step
 
-    setup = assembly.create_setup(settings)
-    state = assembly.create_train_state(setup, jax.random.key(0))
+    state = jax.device_put(paper_step.draw_state(settings))
     batch = jax.device_put(paper_step.draw_batch(settings))
+    key = jax.random.key(1)
+    step, _ = paper_step.describe(settings)
     started = time.monotonic()
-    step = assembly.compile_train_step(setup, state, batch, jax.random.key(1))
+    options = assembly.COMPILER_OPTIONS.get(jax.default_backend())
+    program = step.lower(state, batch, key).compile(options)
     compiled = time.monotonic() - started
-    seconds = []
-    for _ in range(num_steps + 1):
-        started = time.monotonic()
-        state, scalars = step(state, batch)
+
+    def advance() -> None:
+        nonlocal state
+        state, scalars = program(state, batch, key)
         jax.block_until_ready((state, scalars))
-        seconds.append(time.monotonic() - started)
-    device = jax.local_devices()[0]
-    held = device.memory_stats() or {}
-    return {
-        "device": device.device_kind,
-        "compile_seconds": compiled,
-        "seconds": statistics.median(seconds[1:]),
-        "peak_bytes": held.get("peak_bytes_in_use"),
-    }
+
+    def measure() -> dict[str, Any]:
+        seconds = results.time_calls(advance, num_steps)
+        memory, device = program.memory_analysis(), jax.local_devices()[0]
+        return {
+            "device": device.device_kind,
+            "compile_seconds": compiled,
+            "seconds": statistics.median(seconds),
+            "least_seconds": min(seconds),
+            "temporary_bytes": memory.temp_size_in_bytes,
+            "argument_bytes": memory.argument_size_in_bytes,
+            "peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+        }
+
+    return measure
 
 
 def _describe(row: dict[str, Any]) -> str:
@@ -169,16 +276,15 @@ def _describe(row: dict[str, Any]) -> str:
     name = f"{row['experiment']:22} {', '.join(row['methods']):30}"
     if "does_not_fit" in row:
         return f"{name} does not fit: {row['does_not_fit']}"
-    if "seconds" in row:
-        peak = row["peak_bytes"]
-        memory = "" if peak is None else f" {peak / 1e9:6.2f} GB"
-        return f"{name} {row['seconds']:8.4f} s{memory}  compiled in {row['compile_seconds']:.0f} s"
     memory = (row["temporary_bytes"] + row["argument_bytes"]) / 1e9
-    return (
-        f"{name} {memory:6.2f} GB  {row['bytes_of_memory'] / 1e9:6.1f} GB moved  "
-        f"{row['flop'] / 1e12:6.2f} TFLOP  roofline {row['roofline_seconds']:.3f} s  "
-        f"compiled in {row['compile_seconds']:.0f} s"
-    )
+    if "seconds" in row:
+        cost = f"{row['seconds']:8.4f} s"
+    else:
+        cost = (
+            f"{row['bytes_of_memory'] / 1e9:6.1f} GB moved  {row['flop'] / 1e12:6.2f} TFLOP  "
+            f"roofline {row['roofline_seconds']:.3f} s"
+        )
+    return f"{name} {memory:6.2f} GB  {cost}  compiled in {row['compile_seconds']:.0f} s"
 
 
 if __name__ == "__main__":

@@ -93,6 +93,21 @@ def draw_batch(settings: RunSettings) -> Batch:
     return {domain: draw(sample) for domain, sample in shapes.items()}
 
 
+def draw_state(settings: RunSettings) -> Any:
+    """Draws weights; scales and variances are 1, all else 0. The real start takes a minute."""
+    rng = np.random.default_rng(0)
+    _, (shapes, _, _) = describe(settings)
+
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if "opt_state" not in name and leaf.ndim > 1:
+            return 0.01 * rng.standard_normal(leaf.shape, leaf.dtype)
+        ones = "opt_state" not in name and name.endswith(("/scale", "/var"))
+        return np.full(leaf.shape, ones, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
 def count_flop(settings: RunSettings) -> float:
     """Counts the floating-point operations of a step with direct convolutions.
 

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -123,9 +124,13 @@ def test_both_sides_take_steps_and_their_memory_and_arithmetic_are_told(
     assert f"{tiny.HEIGHT}x{tiny.WIDTH}" in capsys.readouterr().out
 
 
-def test_a_drawn_batch_fits_the_step():
+def test_a_drawn_state_and_batch_fit_the_step():
     settings = paper_step.create_settings(scale=4)
-    _, (_, shapes, _) = paper_step.describe(settings)
+    _, (state, shapes, _) = paper_step.describe(settings)
+    drawn = paper_step.draw_state(settings)
+    assert jax.tree.map(np.shape, drawn) == jax.tree.map(lambda leaf: leaf.shape, state)
+    statistics = jax.tree.leaves_with_path(drawn.segmenter.model_state)
+    assert all((leaf == ("var" in str(path[-1]))).all() for path, leaf in statistics)
     batch = paper_step.draw_batch(settings)
     assert jax.tree.map(np.shape, batch) == jax.tree.map(lambda leaf: leaf.shape, shapes)
     assert batch["source"].labels.max() < load_label_set(settings.data.label_set).num_classes
@@ -136,14 +141,32 @@ def test_options_of_the_paper_step_are_fields_of_its_network():
     assert (model.backbone.scan_blocks, model.backbone.rematerialise) == (False, True)
 
 
+def compile_small(settings):
+    if settings.data.batch_size == 2:
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore")
+    return functools.partial(dict, batch_size=settings.data.batch_size)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_does_not_fit_says_so_and_the_others_are_measured(jobs):
+    steps = list(methods.list_steps(["gta5_to_cityscapes"], ["cbst", "minent_cp"], "float32"))
+    waiting = [({"methods": step.methods}, step.settings) for step in steps]
+    found = methods._measure_all(compile_small, waiting, jobs)
+    assert sorted(found, key=lambda row: row[0]["methods"]) == [
+        ({"methods": ("cbst",)}, {"does_not_fit": "RESOURCE_EXHAUSTED: out of memory"}),
+        ({"methods": ("minent_cp",)}, {"batch_size": 1}),
+    ]
+
+
 def test_every_step_of_a_method_is_measured_once(monkeypatch, tmp_path, capsys):
     seen = []
 
-    def run(settings, num_steps):
+    def compile_step(settings, num_steps):
         seen.append(settings)
-        return {"seconds": 1.0, "peak_bytes": None, "compile_seconds": 2.0}
+        found = {"seconds": 1.0, "temporary_bytes": 1, "argument_bytes": 1, "compile_seconds": 2.0}
+        return lambda: found
 
-    monkeypatch.setattr(methods, "_run", run)
+    monkeypatch.setattr(methods, "_compile", compile_step)
     output = tmp_path / "methods.json"
     arguments = ["--methods", "cbst", "st", "mrkld", "minent_cp", f"--output={output}"]
     assert methods.main(arguments) == 0
