@@ -6,6 +6,7 @@ is AGP-GI, AdvEnt and AdaptSegNet.
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -259,10 +260,12 @@ class Alignment(Term):
         """Computes domain logits of each cell, of each pixel, or the mean over each patch."""
         if self.discriminators == "per_patch":
             places = self.patches.fixed_places
-            by_place = aligned.reshape(-1, places, *aligned.shape[1:])
-            apply = jax.vmap(self._discriminator.apply, in_axes=(0, 1), out_axes=1)
-            found = apply(own, by_place)
-            domain_logits = found.reshape(-1, *found.shape[2:])
+            # One after the other: under vmap these are grouped convolutions, slow on the CPU.
+            found = [
+                self._discriminator.apply(params, aligned[place::places])
+                for place, params in enumerate(_unstack(own, places))
+            ]
+            domain_logits = jnp.stack(found, axis=1).reshape(-1, *found[0].shape[1:])
         else:
             domain_logits = self._discriminator.apply(own, aligned)
         if domain_logits.size == 0:  # The loss refuses it.
@@ -272,6 +275,10 @@ class Alignment(Term):
         if self.decision == "pixel":
             return patches.upsample(domain_logits, (aligned.shape[1], aligned.shape[2]))
         return domain_logits
+
+
+def _unstack(params: PyTree, count: int) -> list[PyTree]:
+    return [jax.tree.map(operator.itemgetter(place), params) for place in range(count)]
 
 
 class Aligned(NamedTuple):
