@@ -133,6 +133,11 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     # largest of 1e-4, 5e-4 and 1e-3, for every method.
     config.optimizer.discriminator_learning_rate = 1e-3
     config.optimizer.segmenter_learning_rate = 2e-3
+    if config.optimizer.discriminator_optimizer == "sgd":
+        # CyCADA's players have one rate, and a momentum of 0.99, with which steps add up to ten
+        # times those of 0.9.
+        config.optimizer.segmenter_learning_rate = 2e-4
+        config.optimizer.discriminator_learning_rate = 2e-4
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.gradient_clip_norm = 5.0
     config.optimizer.horizon_steps = 500
