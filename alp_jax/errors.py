@@ -14,6 +14,10 @@ class UserError(ValueError):
     """
 
 
+class Diverged(UserError):
+    """Training whose losses are no longer finite."""
+
+
 class Stopped(KeyboardInterrupt):
     """Orderly end after SIGTERM or SIGINT; the message says how to continue.
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import pytest
 
 from alp_jax.data.labels import load_label_set
+from alp_jax.errors import Diverged
 from alp_jax.run import train
 from alp_jax.study import outputs, runner, scores, scoring
 from alp_jax.study.plan import create_plan
@@ -25,12 +26,14 @@ class FakeTraining:
       trained: the workdirs, in order.
       averaged: the members' workdirs with their weights, of every evaluation of an ensemble.
       kill_every: raises in every so-manieth training, after it has begun; 0: never.
+      diverges: ends of the folders of trainings that diverge.
     """
 
     def __init__(self) -> None:
         self.trained: list[pathlib.Path] = []
         self.averaged: list[dict[str, float]] = []
         self.kill_every = 0
+        self.diverges: tuple[str, ...] = ()
 
     @classmethod
     def replace_training(cls, monkeypatch: pytest.MonkeyPatch) -> Self:
@@ -49,6 +52,8 @@ class FakeTraining:
         config.save(settings, workdir)
         if self.kill_every and len(self.trained) % self.kill_every == 0:
             raise KeyboardInterrupt
+        if str(workdir).endswith(self.diverges or "\0"):
+            raise Diverged("loss/adversarial is inf at step 4.")
         with checkpoint.Checkpoints(workdir, keep_last=9) as checkpoints:
             for step in (0, 3, 6):
                 path = summary_path(workdir, step)

@@ -107,6 +107,28 @@ def test_methods_choose_before_their_seeds_are_trained(fake, config_file, tmp_pa
     }
 
 
+def test_a_candidate_that_diverges_is_not_chosen(fake, config_file, tmp_path):
+    workdir, experiment = tmp_path / "study", create(config_file, tmp_path)
+    best = "alp_gi-terms.adversarial.weight-0.01/seed_5", "alp_gi-terms.adversarial.weight-0.02"
+    fake.diverges = (best[0],)
+    run(experiment, workdir)
+    chosen = json.loads((workdir / "tuning.json").read_text())["methods"]["alp_gi"]
+    assert chosen["candidates"][0]["mean_iou"] == ["diverged"]
+    assert chosen["chosen"] == 1
+    assert "diverged" in (workdir / "methods.md").read_text()
+    trained = len(fake.trained)
+    run(experiment, workdir)
+    assert len(fake.trained) == trained
+    # A run to report has no number then.
+    fake.diverges = (f"{best[1]}/seed_1",)
+    shutil.rmtree(workdir / best[1] / "seed_1")
+    with pytest.raises(UserError, match="loss/adversarial is inf at step 4"):
+        run(experiment, workdir)
+    fake.diverges = ("0.01/seed_5", "0.02/seed_5")
+    with pytest.raises(UserError, match=r"All candidates of alp_gi diverged: .* is inf at step 4"):
+        run(experiment, tmp_path / "other")
+
+
 def test_an_addition_begins_with_what_its_base_chose(fake, config_file, tmp_path):
     entries = with_alignment(Entry("agp_gi", over(WEIGHT, 0.01, 0.02)), 0.1, 0.2)
     study = run(create(config_file, tmp_path, entries=entries), tmp_path / "study")

@@ -12,7 +12,7 @@ import ml_collections
 from alp_jax.command import progress, stopping
 from alp_jax.data import pipeline
 from alp_jax.devices import mesh, processes
-from alp_jax.errors import UserError, shorten
+from alp_jax.errors import Diverged, UserError, shorten
 from alp_jax.objective import state
 from alp_jax.objective.objective import Objective
 from alp_jax.run import assembly, guards, loop, profiling, replay
@@ -218,7 +218,8 @@ def _leave_replay(run: Run, error: guards.NonFiniteError, train_fn: assembly.Tra
         except UserError as fault:
             look = f"there is no replay file, as writing it failed ({fault})"
     kept = f"the checkpoint of step {step} is kept" if step else "no checkpoint was due before"
-    return UserError(
+    kind = UserError if error.is_of_the_start else Diverged
+    return kind(
         f"{shorten(terms, 3)} at step {error.step} ({'; '.join(examples)}): expected "
         f"finite numbers; {cause}, and {look}; {kept}."
     )

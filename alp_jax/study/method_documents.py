@@ -7,6 +7,7 @@ Synopsis:
 
 import csv
 import io
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,9 +92,10 @@ def choice_table(rows: Sequence[MethodRow]) -> tuple[list[str], list[list[str]]]
         ):
             setting = ", ".join(f"{name} {value}" for name, value in fields.items())
             chosen = "chosen" if index == choice.chosen else ""
-            formatted.append(
-                [row.entry.title, setting, statistics.format_percent(scores, 2), chosen]
+            found = (
+                "diverged" if any(map(math.isnan, scores)) else statistics.format_percent(scores, 2)
             )
+            formatted.append([row.entry.title, setting, found, chosen])
     return ["method", "candidate", "mIoU (target labels)", ""], formatted
 
 

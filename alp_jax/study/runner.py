@@ -63,6 +63,7 @@ def complete(
     runs = plan.in_order
     _check_lengths(plan)
     finished = {planned.workdir: scoring.read_scores(planned) for planned in runs}
+    _check_diverged(runs, finished)
     waiting = find_waiting(plan, finished)
     total_steps = sum(planned.train_steps for planned in runs)
     done_steps = total_steps - sum(planned.train_steps for planned in waiting)
@@ -113,6 +114,14 @@ def _train_at_once(
         rate = (time.monotonic() - started) / max(done_steps - first, 1)
         left = timing.describe(rate * (total_steps - done_steps))
         logger.info("Finished %d of %d: %s; %s left", number, len(waiting), planned.workdir, left)
+
+
+def _check_diverged(runs: Sequence[Run], finished: Mapping[pathlib.Path, RunScores | None]) -> None:
+    """Refuses a run without scores where these are reported, or where other runs start from it."""
+    for planned in runs:
+        scores = finished[planned.workdir]
+        if scores is not None and scores.diverged and not planned.may_diverge:
+            raise UserError(f"{planned.workdir} diverged, so it has no scores: {scores.diverged}")
 
 
 def find_waiting(plan: Plan, finished: Mapping[pathlib.Path, RunScores | None]) -> list[Run]:

@@ -34,6 +34,7 @@ class Run:
       config: the whole configuration; of an ensemble, its first member's.
       members: runs whose predictions an ensemble averages, with their weights, whose sum is 1;
         empty for a training.
+      may_diverge: whether a run that diverges is finished; otherwise that is an error.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Run:
     folder: str
     config: ml_collections.ConfigDict
     members: tuple[tuple["Run", float], ...] = ()
+    may_diverge: bool = False
 
     @property
     def workdir(self) -> pathlib.Path:

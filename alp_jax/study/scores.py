@@ -53,6 +53,8 @@ class RunScores:
         only that of the last step.
       members: of an ensemble, the folder of each member, relative to the study's -> its weight in
         the mean; empty for a training.
+      diverged: how the training failed, if its losses became infinite; it then has no scores, and
+        `last` only says what should have been scored.
     """
 
     method: str
@@ -63,6 +65,7 @@ class RunScores:
     best: Summary | None
     evaluations: tuple[Summary, ...]
     members: dict[str, float] = dataclasses.field(default_factory=dict)
+    diverged: str = ""
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "RunScores":

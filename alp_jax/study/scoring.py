@@ -7,6 +7,7 @@ Synopsis:
 """
 
 import dataclasses
+import logging
 import pathlib
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 
 from alp_jax.command import progress
-from alp_jax.errors import UserError
+from alp_jax.errors import Diverged, UserError
 from alp_jax.evaluation import evaluator
 from alp_jax.run import train
 from alp_jax.study import timing
@@ -23,6 +24,8 @@ from alp_jax.study.scores import RunScores, Summary
 from alp_jax.workdir import checkpoint, classes, config, files
 from alp_jax.workdir import scores as saved_scores
 from alp_jax.workdir.settings import RunSettings
+
+logger = logging.getLogger(__name__)
 
 # File in the workdir of a run; it is written last, so it marks the run as finished.
 SCORES_FILE = "scores.json"
@@ -53,7 +56,12 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     if (moved := _as_saved(planned)) != planned.settings:
         config.replace(planned.settings, moved, folder)
     started, steps_before = time.monotonic(), last_step(planned)
-    train.train_and_evaluate(planned.config, folder, bar=bar)
+    try:
+        train.train_and_evaluate(planned.config, folder, bar=bar)
+    except Diverged as error:
+        if not planned.may_diverge:
+            raise
+        return _save_diverged(planned, str(error))
     last = _evaluate(planned, "latest")
     best_step = _best_step(planned)
     best = None
@@ -74,6 +82,28 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     )
     timing.save(folder, time.monotonic() - started, planned.train_steps - steps_before)
     files.write_json(folder / SCORES_FILE, dataclasses.asdict(scores))
+    return scores
+
+
+def _save_diverged(planned: Run, error: str) -> RunScores:
+    """Saves that a run diverged, so that it is not trained again."""
+    logger.warning("%s diverged, and is not chosen: %s", planned.workdir, error)
+    last = {
+        "step": planned.settings.num_steps,
+        "dataset": planned.settings.evaluation.dataset,
+        "split": planned.reported_split,
+    }
+    scores = RunScores(
+        method=planned.method,
+        value=planned.value,
+        seed=planned.seed,
+        workdir=planned.folder,
+        last=last,
+        best=None,
+        evaluations=(),
+        diverged=error,
+    )
+    files.write_json(planned.workdir / SCORES_FILE, dataclasses.asdict(scores))
     return scores
 
 

@@ -10,6 +10,7 @@ A candidate is chosen by mean IoU on the evaluation split, so with target labels
 step, averaged over the tuning seeds. An entry with a base begins with the base's chosen fields.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 
@@ -115,7 +116,10 @@ class Tuner:
         """Plans the runs to choose by: a list for each candidate, by seed."""
         seeds = self.experiment.tuning_seeds
         return [
-            [self._create(entry, fields, seed) for seed in seeds]
+            [
+                dataclasses.replace(self._create(entry, fields, seed), may_diverge=True)
+                for seed in seeds
+            ]
             for fields in self._list_candidates(entry)
         ]
 
