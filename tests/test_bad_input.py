@@ -183,7 +183,7 @@ CONFIG_CASES = {
     ),
     "a label set there is not": Case(
         flags("--config.data.label_set=cityscapes_18"),
-        "config.data.label_set is 'cityscapes_18': expected one of cityscapes_13",
+        "config.data.label_set is 'cityscapes_18': expected one of camvid_11, cityscapes_13",
     ),
     "a label set file there is not": Case(
         flags("--config.data.label_set=nowhere.yaml"), "There is no label set file nowhere.yaml"

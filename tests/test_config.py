@@ -175,8 +175,8 @@ def test_an_unknown_variant_lists_those_there_are(module):
     [
         (
             {"data.label_set": "cityscapes_17"},
-            "data.label_set is 'cityscapes_17': expected one of cityscapes_13, cityscapes_16, "
-            r"cityscapes_19, or the path of a \.yaml file",
+            "data.label_set is 'cityscapes_17': expected one of camvid_11, cityscapes_13, "
+            r"cityscapes_16, cityscapes_19, idd_lite_7, street_7, or the path of a \.yaml file",
         ),
         ({"data.image_resize": "cubic"}, "'cubic': expected one of bicubic, bilinear"),
         ({"data.batch_size": 0}, "data.batch_size is 0: expected at least 1"),

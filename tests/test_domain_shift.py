@@ -409,7 +409,7 @@ def test_summaries_average_the_last_validations(config):
         ("momentum", 1.0, r"config\.momentum is 1\.0: expected at least 0 and below 1"),
         ("num_validation", 12, r"tiny/source:train has 12 label maps: expected at least 13"),
         ("num_validation", 8, r"tiny/target:validation has 7 label maps: expected at least 8"),
-        ("data.label_set", "cityscapes_17", r"expected one of cityscapes_13, cityscapes_16"),
+        ("data.label_set", "cityscapes_17", r"expected one of camvid_11, cityscapes_13"),
         ("data.target", "tiny/target_unlabelled", r"has no labels, only the features image, name"),
         ("data.target", "tiny/source", r"are both tiny/source:train: expected two domains"),
         ("data.target_validation_split", "train[:5]", r"may hold maps of config\.data\.target"),

@@ -268,7 +268,7 @@ def load_label_set(name_or_path: str | os.PathLike[str]) -> LabelSet:
     """Loads a label set, reading an unchanged file only once.
 
     Args:
-      name_or_path: "cityscapes_19", "cityscapes_16", "cityscapes_13", or the path of a YAML file,
+      name_or_path: one of `list_label_sets`, such as "cityscapes_19", or the path of a YAML file,
         which may be relative to the working directory.
     Raises:
       UserError: if it does not exist or its file is faulty; the message names the fault.

@@ -48,16 +48,17 @@ def check_shared(title: str, table: LabelTable, label_set: LabelSet) -> None:
 def describe_unmatched(title: str, table: LabelTable, label_set: LabelSet) -> list[str]:
     """Lists classes that only one side has: a line for the dataset, one for the label set.
 
-    Cityscapes label ids with a label set of the package give no lines. With any other label set,
-    ids that the Cityscapes benchmark does not evaluate are not listed, because every dataset
-    without its own table has them.
+    Cityscapes label ids with a label set of the package that has only Cityscapes' classes give no
+    lines. With any other label set, ids that the Cityscapes benchmark does not evaluate are not
+    listed, because every dataset without its own table has them.
 
     Args:
       title: name of the dataset in messages.
       table: label table of the dataset.
       label_set: label set of the run.
     """
-    if table == CITYSCAPES_TABLE and label_set.name in list_label_sets():
+    of_package = label_set.name in list_label_sets()
+    if table == CITYSCAPES_TABLE and of_package and set(label_set.names) <= set(table.class_names):
         return []
     lines = []
     ours = label_set.train_id_by_name

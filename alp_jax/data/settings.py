@@ -38,7 +38,7 @@ class DataSettings:
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
     label_set: str = setting(
         "cityscapes_19",
-        "The classes: cityscapes_19, _16 or _13, or the path of a YAML file with your own.",
+        "The classes: a name in alp_jax/data/label_sets, or the path of a YAML file of your own.",
     )
     source: str = setting("gta5/all", "Labelled domain, a dataset under data_dir.")
     source_split: str = setting("train", 'A split, or a TFDS slice of one: "train[:50%]".')

@@ -30,7 +30,7 @@ class ShiftDataSettings:
     data_dir: str = setting("datasets", "Folder of the prepared datasets.", operational=True)
     label_set: str = setting(
         "cityscapes_19",
-        "The classes: cityscapes_19, _16 or _13, or the path of a YAML file with your own.",
+        "The classes: a name in alp_jax/data/label_sets, or the path of a YAML file of your own.",
     )
     source: str = setting(
         "gta5/all_720x1280", "Source, with labels; its validation maps are held out at random."

@@ -1,7 +1,6 @@
 """Reads every file of a raw dataset as preparation does, and lists all faults; writes nothing."""
 
 import collections
-import itertools
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -62,8 +61,8 @@ def check(
     ):
         pieces = [(item.config.recipe(item.split), item.pair) for item in work]
         for item, record in zip(work, pool.map(_check_work, pieces), strict=True):
-            tally = tallies[item.config.name]
-            tally.add(item.split, record.digest, record.pixels, record.name)
+            for name, split in item.places:
+                tallies[name].add(split, record.digest, record.pixels, record.name)
             faults |= {(fault.file, fault.kind): fault for fault in record.faults}
             remarks += record.remarks
             keys |= record.keys
@@ -72,30 +71,40 @@ def check(
         _print_group(heading, lines)
     for config, _ in selections:
         print_keys(config.layout, keys)
-    labels = [
-        Labels(config.layout, tally.pixels, tally.names)
-        for config, tally in ((config, tallies[config.name]) for config in configs)
-    ]
+    labels = []
+    for config, selection in selections:
+        tally = tallies[config.name]
+        pixels = {split: tally.pixels[split] for split in selection.pairs if split in tally.pixels}
+        labels.append(Labels(config.layout, pixels, tally.names))
     return _print_outcome(list(faults.values()), labels)
 
 
 class _Work(NamedTuple):
-    """A pair to check."""
+    """A pair to check; places: the configurations that have it, and the split in each."""
 
     config: RawConfig
     split: str
     pair: Pair
+    places: list[tuple[str, str]]
 
 
 def _unique_pairs(selections: Selections) -> list[_Work]:
-    """Lists every image once, with its label if any configuration has one."""
-    work: dict[object, _Work] = {}
-    for config, selection in selections:
-        for split, pair in itertools.chain.from_iterable(
-            ((split, pair) for pair in pairs) for split, pairs in selection.pairs.items()
-        ):
-            if pair.image not in work or pair.label is not None:
-                work[pair.image] = _Work(config, split, pair)
+    """Lists every image once, with its label if any configuration has one.
+
+    Configurations that read labels in different ways have it once each.
+    """
+    places = [
+        (config, split, pair)
+        for config, selection in selections
+        for split, pairs in selection.pairs.items()
+        for pair in pairs
+    ]
+    labelled = {pair.image for _, _, pair in places if pair.label is not None}
+    work: dict[tuple[object, int], _Work] = {}
+    for config, split, pair in places:
+        if pair.label is not None or pair.image not in labelled:
+            key = (pair.image, id(config.layout.read_label))
+            work.setdefault(key, _Work(config, split, pair, [])).places.append((config.name, split))
     return list(work.values())
 
 

@@ -117,6 +117,11 @@ class Labels:
                 f"{start}, as they hold nothing that the label map gives a class ({named}): write "
                 "the values or colours of the label files into the label map."
             )
+        if self.layout.table is not None:
+            return (
+                f"{start}, as {_list(values)} is no class of this dataset: take the label files as "
+                "they were published."
+            )
         return (
             f"{start}, as {_list(values)} are no class in Cityscapes label ids: {self._remedy()}."
         )

@@ -4,8 +4,9 @@ Synopsis:
 
   label_ids = SYNTHIA.to_stored[values]    # stored values: Cityscapes label ids
 
-The four datasets are stored with Cityscapes label ids, the values of any dataset without its own
-table (alp_jax.data.labels.CITYSCAPES_TABLE).
+The datasets whose tables are here are stored with Cityscapes label ids, the values of any dataset
+without its own table (alp_jax.data.labels.CITYSCAPES_TABLE). A dataset with classes of its own has
+its table in its own module.
 """
 
 import dataclasses

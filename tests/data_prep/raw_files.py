@@ -3,6 +3,7 @@
 import io
 import pathlib
 import zipfile
+import zlib
 
 import cv2
 import numpy as np
@@ -90,6 +91,39 @@ def cityscapes_files(split: str, numbers, kind: str) -> dict[str, bytes]:
         files[f"{folder}/{cityscapes_name(n)}_gtFine_instanceIds.png"] = png(ids)
         files[f"{folder}/{cityscapes_name(n)}_gtFine_polygons.json"] = b"{}"
     return files
+
+
+CAMVID_VALUES = np.arange(12)
+IDD_LITE_VALUES = np.array([*range(7), 255])
+
+
+def camvid_files(lists: dict[str, list[str]], kind: str = "png") -> dict[str, bytes]:
+    """As SegNet published it: images, labels, and the list of each split."""
+    files = {}
+    for split, names in lists.items():
+        lines = [
+            f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png;\r\n"
+            for name in names
+        ]
+        files[f"CamVid/{split}.txt"] = "".join(lines).encode()
+        for name in names:
+            image = png(rgb(seed_of(name))) if kind == "png" else jpeg(rgb(seed_of(name)))
+            files[f"CamVid/{split}/{name}.{kind}"] = image
+            files[f"CamVid/{split}annot/{name}.png"] = png(values(seed_of(name), CAMVID_VALUES))
+    return files
+
+
+def idd_lite_files(split: str, names: list[str], *, labels: bool = True) -> dict[str, bytes]:
+    """Names are DRIVE/ID."""
+    files = {f"leftImg8bit/{split}/{n}_image.jpg": jpeg(rgb(seed_of(n))) for n in names}
+    for name in names if labels else ():
+        label = png(values(seed_of(name), IDD_LITE_VALUES))
+        files[f"gtFine/{split}/{name}_label.png"] = label
+    return files
+
+
+def seed_of(name: str) -> int:
+    return zlib.crc32(name.encode())
 
 
 def write(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:

@@ -9,8 +9,10 @@ from PIL import Image
 
 from alp_jax.data import opening
 from data_prep.bdd100k import COMMAND as BDD100K
+from data_prep.camvid import COMMAND as CAMVID
 from data_prep.cityscapes import COMMAND as CITYSCAPES
 from data_prep.gta5 import COMMAND as GTA5
+from data_prep.idd_lite import COMMAND as IDD_LITE
 from data_prep.raw import check as check_module
 from data_prep.synthia_rand_cityscapes import COMMAND as SYNTHIA
 from tests.data_prep import raw_files as raw
@@ -168,14 +170,14 @@ def test_a_damaged_member_of_a_zip_file_is_named(tmp_path, capsys):
     assert "01.zip:images/00002.png cannot be read (Bad CRC-32" in error_of(capsys)
 
 
-@pytest.mark.parametrize("command", [GTA5, SYNTHIA, CITYSCAPES, BDD100K])
+@pytest.mark.parametrize("command", [GTA5, SYNTHIA, CITYSCAPES, BDD100K, CAMVID, IDD_LITE])
 @pytest.mark.parametrize("flag", [[], ["--check"]])
 def test_a_folder_of_something_else(tmp_path, capsys, command, flag):
     raw.write(tmp_path / "raw", {"notes.txt": b"", "__MACOSX/images/._00001.png": b""})
     assert run(command, tmp_path, *flag) == 2
     error = error_of(capsys)
     assert "but found 1 other file (notes.txt); hidden: 1 (__MACOSX)." in error
-    assert "NNNNN" in error or "CITY" in error or "ID.jpg" in error
+    assert any(part in error for part in ("NNNNN", "CITY", "ID.jpg", "NAME.png", "DRIVE"))
     assert not (tmp_path / "datasets").exists()
 
 
