@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.models.ops.convolution import convolve
+from alp_jax.models.ops.depthwise import Padding, convolve_depthwise
 
 BatchNormMode = Literal["running", "batch", "frozen"]
 ActivationDtype = Literal["float32", "bfloat16"]
@@ -65,6 +66,24 @@ def _relu_backward(outputs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
 relu.defvjp(_relu_forward, _relu_backward)
 
 
+@jax.custom_vjp
+def relu6(inputs: jax.Array) -> jax.Array:
+    """Computes min(max(x, 0), 6), and the gradient from the outputs, as `relu` does."""
+    return jnp.clip(inputs, 0, 6)
+
+
+def _relu6_forward(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    outputs = relu6(inputs)
+    return outputs, outputs
+
+
+def _relu6_backward(outputs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where((outputs > 0) & (outputs < 6), gradient, 0),)
+
+
+relu6.defvjp(_relu6_forward, _relu6_backward)
+
+
 class Conv(nn.Module):
     """Convolves in 2-D, NHWC, with `padding` zeros on every side (PyTorch's convention).
 
@@ -97,6 +116,30 @@ class Conv(nn.Module):
             bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)
             outputs += bias.astype(outputs.dtype)
         return outputs
+
+
+class DepthwiseConv(nn.Module):
+    """Convolves each channel with its own kernel, NHWC, with given zeros on every side.
+
+    Parameters have single precision; `dtype` is the type of the product and its gradients.
+    """
+
+    kernel_size: int
+    stride: int
+    dilation: int
+    padding: Padding
+    kernel_init: Initializer = nn.initializers.he_normal()
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Convolves [B, H, W, C] -> [B, H', W', C], see `convolve_depthwise`."""
+        shape = (self.kernel_size, self.kernel_size, 1, inputs.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape)
+        inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel, dtype=self.dtype)
+        return convolve_depthwise(
+            inputs, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
 
 
 class BatchNorm(nn.Module):

@@ -84,6 +84,7 @@ class Layout:
       unused: tensors in the file that the network does not need.
       prefixes: possible prefixes of all keys, after DataParallel's; the first is the one written.
       sha256_starts: first digits of the SHA-256 of well-known files, to recognise them.
+      packages: name of a network, for --input -> package that installs its file of weights.
     """
 
     description: str
@@ -94,6 +95,7 @@ class Layout:
     unused: tuple[Unused, ...] = ()
     prefixes: tuple[str, ...] = ("",)
     sha256_starts: tuple[str, ...] = ()
+    packages: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def model_fields(self) -> dict[str, object]:
         """Returns the fields of config.model that the layout decides, nested."""
