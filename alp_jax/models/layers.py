@@ -119,27 +119,40 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Convolves each channel with its own kernel, NHWC, with given zeros on every side.
+    """Convolves each channel with its own kernel, NHWC.
 
-    Parameters have single precision; `dtype` is the type of the product and its gradients.
+    `padding` is ((above, below), (left, right)) in pixels; None: as much on every side as keeps the
+    size at stride 1, for an odd kernel size. Parameters have single precision; `dtype` is the type
+    of the product and its gradients.
     """
 
     kernel_size: int
-    stride: int
-    dilation: int
-    padding: Padding
+    stride: int = 1
+    dilation: int = 1
+    padding: Padding | None = None
+    use_bias: bool = False
     kernel_init: Initializer = nn.initializers.he_normal()
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Convolves [B, H, W, C] -> [B, H', W', C], see `convolve_depthwise`."""
-        shape = (self.kernel_size, self.kernel_size, 1, inputs.shape[-1])
+        """Convolves [B, H, W, C] -> [B, H', W', C], see `convolve_depthwise`; the bias begins 0."""
+        channels = inputs.shape[-1]
+        shape = (self.kernel_size, self.kernel_size, 1, channels)
         kernel = self.param("kernel", self.kernel_init, shape)
         inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel, dtype=self.dtype)
-        return convolve_depthwise(
-            inputs, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
+        around = (self.dilation * (self.kernel_size // 2),) * 2
+        outputs = convolve_depthwise(
+            inputs,
+            kernel,
+            stride=self.stride,
+            padding=self.padding or (around, around),
+            dilation=self.dilation,
         )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (channels,))
+            outputs += bias.astype(outputs.dtype)
+        return outputs
 
 
 class BatchNorm(nn.Module):

@@ -2,6 +2,7 @@
 
 python -m data_prep.convert_weights --input=FILE.pth --output=pretrained/NAME
 python -m data_prep.convert_weights --input=FILE.safetensors --output=pretrained/NAME
+python -m data_prep.convert_weights --input=efficientnet_lite0 --output=pretrained/NAME
 python -m data_prep.convert_weights --input=MOCO.pth --prefix=encoder_q. --output=pretrained/NAME
 python -m data_prep.convert_weights --input=runs/alp --output=alp.pth --checkpoint=best
 python -m data_prep.convert_weights --input=FILE.pth --output=pretrained/NAME \\
@@ -15,12 +16,14 @@ from absl import flags
 
 from alp_jax.command import cli
 from alp_jax.errors import UserError
+from data_prep.convert_weights import packages
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS
 
 _INPUT = flags.DEFINE_string(
     "input",
     None,
-    "A .pth or .safetensors file, or a workdir: the folder of a run or of converted weights.",
+    "A .pth or .safetensors file; a workdir: the folder of a run or of converted weights; or the "
+    f"name of weights that a package installs: {', '.join(packages.PACKAGES)}.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Workdir, or .pth or .safetensors file, to write; it must not exist."
@@ -92,9 +95,11 @@ def main() -> None:
             "--output, or remove it."
         )
     if not source.exists():
+        source = packages.find(_INPUT.value) or source
+    if not source.exists():
         raise UserError(
-            f"The input {source} does not exist: expected a file of weights or the workdir of a "
-            "run; give another --input."
+            f"The input {source} does not exist: expected a file of weights, the workdir of a run, "
+            f"or one of {', '.join(packages.PACKAGES)}; give another --input."
         )
     # Imported here so that --help and wrong flags answer at once.
     from data_prep.convert_weights import exporting, importing
