@@ -2,9 +2,9 @@
 
   taskset -c 0 python -m benchmarks.convolution
 
-Layers are those of DeepLabv2-ResNet101 on a source image of half the paper's size (360x640), and the
-depthwise ones of EfficientNet-Lite0 on four images of 180x240. Each number is the best of five (of
-one, if that takes a second), in milliseconds: XLA's / ours; in a loop, of two.
+Layers are those of DeepLabv2-ResNet101 on a source image of half the paper's size (360x640), and
+the depthwise ones of EfficientNet-Lite0 on four images of 180x240. Each number is the best of five
+(of one, if that takes a second), in milliseconds: XLA's / ours; in a loop, of two.
 """
 
 import functools

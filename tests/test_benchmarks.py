@@ -95,12 +95,14 @@ def test_costs_that_are_powers_of_the_work_have_their_exponents(monkeypatch, tmp
 
 def test_forms_of_convolution_are_timed_against_those_of_xla(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(convolution, "LAYERS", {"tiny": (4, 8, 3, 2, 10, 12)})
+    monkeypatch.setattr(convolution, "DEPTHWISE", {"deep": (8, 3, 2, 1, 10, 12)})
     path = tmp_path / "convolution.json"
     assert convolution.main([f"--output={path}"]) == 0
-    (row,) = json.loads(path.read_text())["rows"]
-    assert row["kernel_shape"] == [3, 3, 4, 8]
-    assert list(row["milliseconds"]) == ["forward", "to inputs", "to kernel", "to kernel, loop"]
-    assert all(min(both.values()) > 0 for both in row["milliseconds"].values())
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["kernel_shape"] for row in rows] == [[3, 3, 4, 8], [3, 3, 1, 8]]
+    programs = ["forward", "to inputs", "to kernel", "to kernel, loop"]
+    assert [list(row["milliseconds"]) for row in rows] == [programs, programs[:3]]
+    assert all(min(both.values()) > 0 for row in rows for both in row["milliseconds"].values())
     assert "tiny" in capsys.readouterr().out
 
 

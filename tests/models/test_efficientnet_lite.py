@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import textwrap
 
 import efficientnet_lite_pytorch
 import jax
@@ -20,6 +21,7 @@ from alp_jax.models.inverted_residual import find_padding
 from alp_jax.models.settings import ModelSettings
 from alp_jax.settings.schema import build, to_config
 from alp_jax.workdir import checkpoint, config
+from alp_jax.workdir.settings import build_settings
 from data_prep.convert_weights import exporting, importing, packages, torch_files, trees
 from data_prep.convert_weights.layouts import AUTO, LAYOUTS, sort_as_published
 from data_prep.convert_weights.recognition import PublishedFile
@@ -192,6 +194,17 @@ def converted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("lite0") / "workdir"
     report = importing.import_weights(path, workdir)
     return workdir, report, torch.load(path, weights_only=True)
+
+
+def test_the_printed_configuration_has_the_network_of_the_weights(converted):
+    workdir, report, _ = converted
+    _, _, text = report.partition("(docs/own_parts.md); choose a decoder there, too:\n")
+    names: dict = {}
+    exec(textwrap.dedent(text), names)
+    settings = build_settings(names["get_config"]())
+    assert settings.init_from == str(workdir)
+    saved = config.load(workdir).model
+    assert dataclasses.replace(settings.model, heads=saved.heads) == saved
 
 
 def test_the_published_file_comes_back_with_the_same_bits(converted, tmp_path):
