@@ -36,7 +36,9 @@ SMALL = Sizes(
 
 
 class SameConv(nn.Conv2d):
-    """Convolves with TensorFlow's padding SAME."""
+    """Convolves with TensorFlow's padding SAME; `is_symmetric` after creation: with PyTorch's."""
+
+    is_symmetric = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         pads = []
@@ -45,6 +47,8 @@ class SameConv(nn.Conv2d):
         ):
             needed = (math.ceil(side / stride) - 1) * stride + dilation * (size - 1) + 1
             missing = max(needed - side, 0)
+            if self.is_symmetric:
+                missing = 2 * dilation * (size // 2)
             pads = [missing // 2, missing - missing // 2, *pads]
         return F.conv2d(
             F.pad(images, pads), self.weight, None, self.stride, 0, self.dilation, self.groups
