@@ -4,7 +4,7 @@ Synopsis:
 
   outputs = convolve_depthwise(inputs, kernel, stride=1, padding=((2, 2), (2, 2)), dilation=1)
 
-On the CPU, XLA's grouped convolution takes 10 to 250 times as long as the forms below, with
+On the CPU, XLA's grouped convolution takes 4 to 290 times as long as the forms below, with
 measurements in `benchmarks/convolution.py`. On other devices the convolution is XLA's.
 
 - Forward, the products of all taps are summed, each tap's inputs shifted to their place.
