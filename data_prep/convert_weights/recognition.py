@@ -9,6 +9,7 @@ Synopsis:
 
 import contextlib
 import dataclasses
+import operator
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -77,7 +78,7 @@ class PublishedFile:
             try:
                 fits += [name] if self._fits(layout) else []
             except UserError as error:  # The file lacks a tensor of the layout's backbone.
-                faults.append(error)
+                faults.append((self._count_named(layout), error))
         if len(fits) == 1:
             return fits[0]
         if fits:
@@ -87,7 +88,8 @@ class PublishedFile:
                 f"--layout={' or --layout='.join(fits[1:])}."
             )
         if len(faults) == len(LAYOUTS):
-            raise faults[0]
+            # The layout that names most of the modules says best what is missing.
+            raise max(faults, key=operator.itemgetter(0))[1]
         for layout in LAYOUTS.values():
             if layout.heads and self._fits(layout, any_classes=True):
                 self.find_label_set(layout)  # Fails, and says what is expected.
@@ -98,6 +100,11 @@ class PublishedFile:
             f"): expected one of {', '.join(LAYOUTS)}, with {self._expected_classes()}; give the "
             "--layout that it should be to learn what differs, or the --label_set of its classes."
         )
+
+    def _count_named(self, layout: Layout) -> int:
+        """Counts the keys that begin with a module of the layout's backbone."""
+        modules = load_backbone(layout.kind).published_modules
+        return sum(key.partition(".")[0] in modules for key in self.shapes)
 
     def _find_label_set(self, num_classes: int) -> str | None:
         """Finds the label set of a classifier; returns None if none has as many classes."""

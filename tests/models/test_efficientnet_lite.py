@@ -252,6 +252,9 @@ def test_the_other_published_files_are_known(name):
     assert sort_as_published(
         [key for key in tensors if not layout.find_reason_unused(key, ())], layout
     ) == [key for key in tensors if not layout.find_reason_unused(key, ())]
+    damaged = {key: shape for key, shape in file.shapes.items() if "_blocks.3._project" not in key}
+    with pytest.raises(UserError, match=r"lacks _blocks.3._project_conv.weight, and holds"):
+        PublishedFile(path, damaged).recognise()
 
 
 def restore(workdir):
