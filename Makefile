@@ -7,7 +7,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# What training needs, and also what tests and documentation need.
 INSTALLED := $(VENV)/.installed
+INSTALLED_FOR_TESTS := $(VENV)/.installed_for_tests
 RUNS := runs/toy_cities
 TRAIN := $(BIN)/python -m alp_jax.main
 CONFIG := configs/toy_cities.py
@@ -25,6 +27,10 @@ NO_SHIFT := --config.data.target=toy_cities/target_unlabelled_camera0.00 \
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(INSTALLED_FOR_TESTS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
@@ -65,15 +71,15 @@ results: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
-docs: $(INSTALLED)
+docs: $(INSTALLED_FOR_TESTS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-lint: $(INSTALLED)
+lint: $(INSTALLED_FOR_TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(INSTALLED_FOR_TESTS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
-from tensorboard.util.tensor_util import make_ndarray
 
 from alp_jax.errors import UserError
 from alp_jax.evaluation import evaluator
@@ -106,23 +105,21 @@ def test_tensorboard_has_scalars_and_pictures(trained_run, source_only_run):
     workdir = trained_run.workdir
     events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
     events.Reload()
-    tags = events.Tags()["tensors"]
-    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/road"} <= set(tags)
-    scores = {e.step: make_ndarray(e.tensor_proto) for e in events.Tensors("evaluation/mean_iou")}
+    tags = [tag for kind in ("scalars", "images", "tensors") for tag in events.Tags()[kind]]
+    assert {"loss/cross_entropy", "evaluation/mean_iou", "iou/traffic light"} <= set(tags)
+    scores = {e.step: e.value for e in events.Scalars("evaluation/mean_iou")}
     expected = {step: read_scores(workdir, step)["mean_iou"] for step in (0, 3, 6)}
     assert scores == pytest.approx(expected, rel=1e-6)
     for column in ("image", "prediction", "label", "entropy", "confusion"):
-        assert [e.step for e in events.Tensors(f"evaluation/{column}")] == [0, 3, 6]
-    # Width, height and a PNG of each picture.
-    _, _, first, *_ = make_ndarray(events.Tensors("evaluation/image")[0].tensor_proto)
+        assert [e.step for e in events.Images(f"evaluation/{column}")] == [0, 3, 6]
+    first = events.Images("evaluation/image")[0].encoded_image_string
     image = cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_COLOR)
     # The first image of the sheet is the first of the split.
     np.testing.assert_array_equal(image[..., ::-1], tiny.make_example(250)["image"])
     groups = {tag.split("/")[0] for tag in tags}
     assert groups == {"loss", "gradient_norm", "parameter_norm", "statistics_norm", "learning_rate",
-                      "discriminator_accuracy", "speed", "evaluation", "iou", "run",
-                      "_hparams_"}  # fmt: skip
-    text = events.Tensors("run")[0].tensor_proto.string_val[0].decode()
+                      "discriminator_accuracy", "speed", "evaluation", "iou", "run"}  # fmt: skip
+    text = events.Tensors("run/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| config.terms.adversarial.weight | 0.01 |" in text
     assert "| commit | " in text
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content

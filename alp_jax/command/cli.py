@@ -29,10 +29,9 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 # Environment variables that libraries read at import; values set by the user take precedence.
 _ENVIRONMENT = {
-    # TensorFlow only writes event files here; it announces oneDNN at every start. XLA prints a box
-    # that asks for a bug report when it compiles for two minutes, which a full network takes.
+    # XLA prints a box that asks for a bug report when it compiles for two minutes, which a full
+    # network takes.
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_ENABLE_ONEDNN_OPTS": "0",
     # Compiled programs are kept for the next run.
     "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("alp_jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
@@ -108,7 +107,7 @@ def run(main: Callable[[], int | None]) -> None:
 def set_up_notebook() -> None:
     """Sets a notebook up like a command: only our log lines, and the compilation cache.
 
-    Call it before anything else: JAX and TensorFlow read the environment at import.
+    Call it before anything else: JAX reads the environment at import.
     """
     set_environment()
     _configure_logging("stdout")  # Jupyter shows stderr as if it were an error.

@@ -33,7 +33,7 @@ def draw_curves(workdirs: Mapping[str, str | os.PathLike[str]]) -> Figure:
     Raises:
       UserError: if a workdir holds no run, or the runs cannot be compared.
     """
-    from alp_jax.report import charts, runs  # These import TensorFlow, through writers.
+    from alp_jax.report import charts, runs  # These import JAX.
 
     paths = {name: pathlib.Path(path).expanduser() for name, path in workdirs.items()}
     return charts.draw_curves(runs.read_runs(paths))

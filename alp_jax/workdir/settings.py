@@ -61,8 +61,7 @@ class RunSettings:
     )
     tensorboard: bool = setting(
         True,
-        "Whether scalars and pictures are also written for TensorBoard; importing TensorFlow takes "
-        "seconds.",
+        "Whether scalars and pictures are also written for TensorBoard.",
         operational=True,
     )
     data: DataSettings = dataclasses.field(default_factory=DataSettings)

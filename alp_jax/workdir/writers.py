@@ -1,16 +1,18 @@
-"""Writes the scalars of a run to metrics.jsonl and TensorBoard.
+"""Writes the scalars of a run to metrics.jsonl and TensorBoard."""
 
-The only module that imports clu.metric_writers, and through it TensorFlow, which takes seconds.
-"""
-
-import concurrent.futures
 import contextlib
 import logging
 import pathlib
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from clu import asynclib
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from alp_jax.errors import UserError, describe
 from alp_jax.workdir import files, tensorboard
@@ -23,60 +25,46 @@ _EVENTS = "TensorBoard's events"
 
 
 class _TensorBoard:
-    """Calls clu's writer in a background thread, so that training never waits for it.
+    """Writes events in a background thread, so that training never waits for them.
 
-    The first urgent `write` opens clu's writer. Opening imports TensorFlow, which takes as long as
-    everything else before a run's first step.
+    Methods raise the error of an earlier call.
     """
 
     def __init__(self, workdir: pathlib.Path):
-        self._workdir = workdir
-        self._executor = concurrent.futures.ThreadPoolExecutor(1, "tensorboard")
-        self._tasks: list[concurrent.futures.Future[None]] = []
-        self._waiting: list[tuple[str, tuple[Any, ...]]] = []
-        self._is_open = False
-        self._writer: Any = None
+        # tensorboardX names files by whole seconds; a second run of the folder must not be shorter.
+        self._prefix, self._suffix = str(workdir.absolute() / "events"), f".{time.time_ns()}"
+        self._pool = asynclib.Pool("tensorboard", max_workers=1)
+        self._file: EventsWriter | None = None
 
-    def write(self, method: str, *arguments: Any, urgent: bool = True) -> None:
-        """Queues a call of a method of clu's writer.
-
-        Raises:
-          Exception: an error of an earlier call.
-        """
-        self._waiting.append((method, arguments))
-        if urgent or self._is_open:
-            self._submit_all()
-        self._raise_errors()
+    def write(self, step: int, create: Callable[[], Summary]) -> None:
+        """Queues a summary, which the other thread creates."""
+        self._pool(self._write)(step, create, time.time())
 
     def close(self) -> None:
-        """Waits until all queued calls are done; raises as `write` does."""
-        if self._waiting or self._is_open:
-            self._waiting.append(("close", ()))
-            self._submit_all()
-        self._executor.shutdown()
-        self._raise_errors()
+        """Waits until all is written."""
+        try:
+            self._pool.close()
+        finally:
+            if self._file is not None:
+                self._file.close()
 
-    def _submit_all(self) -> None:
-        if not self._is_open:
-            self._tasks.append(self._executor.submit(self._open))
-            self._is_open = True
-        for method, arguments in self._waiting:
-            self._tasks.append(self._executor.submit(self._call, method, arguments))
-        self._waiting = []
+    def _write(self, step: int, create: Callable[[], Summary], wall_time: float) -> None:
+        if self._file is None:
+            self._file = EventsWriter(self._prefix, self._suffix)
+        self._file.write_event(Event(step=step, wall_time=wall_time, summary=create()))
+        self._file.flush()
 
-    def _open(self) -> None:
-        from clu import metric_writers
 
-        self._writer = metric_writers.SummaryWriter(str(self._workdir))
+def _create_scalars(scalars: Mapping[str, float]) -> Summary:
+    return Summary(value=[Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()])
 
-    def _call(self, method: str, arguments: tuple[Any, ...]) -> None:
-        getattr(self._writer, method)(*arguments)
 
-    def _raise_errors(self) -> None:
-        done = [task for task in self._tasks if task.done()]
-        self._tasks = [task for task in self._tasks if task not in done]
-        for task in done:
-            task.result()
+def _create_images(images: Mapping[str, np.ndarray]) -> Summary:
+    """Creates a grid of each entry's images [N, H, W, 3]."""
+    found = Summary()
+    for tag, image in images.items():
+        found.MergeFrom(summary.image(tag, image, dataformats="NHWC"))
+    return found
 
 
 class MetricsWriter:
@@ -89,7 +77,7 @@ class MetricsWriter:
     def __init__(self, workdir: pathlib.Path, *, from_step: int, writes_events: bool):
         """Opens the files; removes lines after `from_step`, since those steps will run again.
 
-        Without `writes_events` nothing is written for TensorBoard, and TensorFlow is not imported.
+        Without `writes_events` nothing is written for TensorBoard.
 
         Raises:
           UserError: if metrics.jsonl cannot be written, or is not such a file.
@@ -120,21 +108,21 @@ class MetricsWriter:
         """Writes the run's settings to TensorBoard, for its tabs "HParams" and "Text"."""
         if self._tensorboard is None:
             return
-        hyperparameters = tensorboard.hyperparameters(settings)
-        described = {"run": tensorboard.describe_run(settings)}
-        self._write_events("write_hparams", hyperparameters, urgent=False)
-        self._write_events("write_texts", 0, described, urgent=False)
+        _, hyperparameters, _ = summary.hparams(tensorboard.hyperparameters(settings), {})
+        hyperparameters.MergeFrom(summary.text("run", tensorboard.describe_run(settings)))
+        self._write_events(0, lambda: hyperparameters)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one line, {"step": step, **scalars}."""
         self._unwritten += files.to_json({"step": step, **scalars}).encode() + b"\n"
         self._write_lines()
-        self._write_events("write_scalars", step, tensorboard.group_scalars(scalars))
+        grouped = tensorboard.group_scalars(scalars)
+        self._write_events(step, lambda: _create_scalars(grouped))
 
-    def _write_events(self, method: str, *arguments: Any, urgent: bool = True) -> None:
+    def _write_events(self, step: int, create: Callable[[], Summary]) -> None:
         if self._tensorboard is not None:
             with self._warning(_EVENTS):
-                self._tensorboard.write(method, *arguments, urgent=urgent)
+                self._tensorboard.write(step, create)
 
     def _write_lines(self) -> None:
         with self._warning(FILE_NAME):
@@ -146,19 +134,19 @@ class MetricsWriter:
     def _warning(self, what: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # TensorFlow raises its own types for a full disk.
+        except (OSError, asynclib.AsyncError) as error:
             logger.warning(
                 "%s could not be written in %s (%s): the run goes on; free some space there or "
                 "make it writable.",
                 what,
                 self._path.parent,
-                describe(error),
+                describe(error.__cause__ or error),
             )
 
     def write_evaluation(
         self,
         step: int,
-        summary: Mapping[str, object],
+        scores: Mapping[str, object],
         paint: Callable[[], Mapping[str, np.ndarray]],
     ) -> None:
         """Writes an evaluation's scores and pictures to TensorBoard, not to metrics.jsonl."""
@@ -166,15 +154,15 @@ class MetricsWriter:
             return
         scalars = {
             f"evaluation/{name}": float(value)
-            for name, value in summary.items()
+            for name, value in scores.items()
             if isinstance(value, float)
         }
-        ious = summary["iou_per_class"]
+        ious = scores["iou_per_class"]
         assert isinstance(ious, dict)
         scalars |= {f"iou/{name}": iou for name, iou in ious.items() if iou is not None}
-        self._write_events("write_scalars", step, scalars, urgent=False)
-        self._write_events("write_images", step, paint(), urgent=False)
-        self._write_events("flush", urgent=False)
+        images = paint()
+        self._write_events(step, lambda: _create_scalars(scalars))
+        self._write_events(step, lambda: _create_images(images))
 
 
 class NoWriter(contextlib.nullcontext["NoWriter"]):
