@@ -79,6 +79,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     kernel_init: Initializer = nn.initializers.he_normal()
     dtype: jnp.dtype | None = None
+    bias_init: Initializer | None = None  # None: PyTorch's default, `uniform_fan_in`.
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -94,7 +95,45 @@ class Conv(nn.Module):
         )
         if self.use_bias:
             fan_in = int(np.prod(shape[:-1]))
-            bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)
+            if self.bias_init is None:
+                bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)
+            else:
+                bias = self.param("bias", self.bias_init, (self.features,))
+            outputs += bias.astype(outputs.dtype)
+        return outputs
+
+
+class DepthwiseConv(nn.Module):
+    """Convolves every channel with a kernel of its own, NHWC; the size stays.
+
+    Parameters have single precision; `dtype` is the type of the product and its gradients.
+    """
+
+    kernel_size: int
+    dilation: int = 1
+    use_bias: bool = False
+    kernel_init: Initializer = nn.initializers.he_normal()
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Convolves [B, H, W, C] -> [B, H, W, C]; the kernel size is odd, and the bias begins 0."""
+        channels = inputs.shape[-1]
+        shape = (self.kernel_size, self.kernel_size, 1, channels)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        inputs, kernel = nn.dtypes.promote_dtype(inputs, kernel, dtype=self.dtype)
+        padding = self.dilation * (self.kernel_size // 2)
+        outputs = jax.lax.conv_general_dilated(
+            inputs,
+            kernel,
+            window_strides=(1, 1),
+            padding=[(padding, padding)] * 2,
+            rhs_dilation=(self.dilation,) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=channels,
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (channels,))
             outputs += bias.astype(outputs.dtype)
         return outputs
 

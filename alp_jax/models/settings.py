@@ -102,7 +102,8 @@ class ModelSettings:
     @property
     def moves_statistics(self) -> bool:
         """Whether a forward pass in training may update statistics of the network."""
-        return self.backbone.moves_statistics
+        parts = (self.backbone, *self.heads.values())
+        return any(part.moves_statistics for part in parts)
 
 
 def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
