@@ -32,7 +32,7 @@ _REGISTERS: dict[str, Any] = {"num_registers": 4, "interpolation": "antialiased"
 VARIANTS: dict[str, dict[str, Any]] = {
     **_SIZES,
     **{f"{name}_reg": {**size, **_REGISTERS} for name, size in _SIZES.items()},
-    "tiny": {"width": 8, "depth": 3, "num_heads": 2, "patch_size": 8, "position_grid": 3},
+    "tiny": {"width": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "position_grid": 3},
 }
 _TOKENS = ("cls_token", "pos_embed", "register_tokens", "mask_token")
 _HEAD_WIDTH = 64  # Channels of a head in every published network.

@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mit_b5": {**_B1, "depths": (3, 6, 40, 3)},
     "tiny": {
         "widths": (4, 6, 8, 8),
-        "depths": (1, 2, 1, 1),
+        "depths": (1, 1, 1, 1),
         "num_heads": (1, 2, 2, 2),
         "mlp_ratios": (2, 2, 2, 2),
     },
