@@ -128,7 +128,7 @@ class EfficientAttention(nn.Module):
             self.norm = nn.LayerNorm(width)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        batch, height, width, channels = maps.shape
+        batch, *_, channels = maps.shape
         shape = (batch, -1, self.num_heads, channels // self.num_heads)
         reduced = maps
         if self.reduction > 1:
