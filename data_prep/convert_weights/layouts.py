@@ -155,3 +155,14 @@ def counter_of(key: str) -> str | None:
     """Returns the key of the counter beside a batch norm's running mean; None for other keys."""
     module, _, leaf = key.rpartition(".")
     return f"{module}.{COUNTER}" if leaf == "running_mean" else None
+
+
+def list_logits_keys() -> dict[str, str]:
+    """Maps every module that is a classifier in some layout to the key of its logits' weight."""
+    heads = [head for layout in LAYOUTS.values() for head in layout.heads.values()]
+    keys = {
+        module: load_decoder(head.kind).published_logits_key(module)
+        for head in heads
+        for module in head.modules
+    }
+    return dict(sorted(keys.items()))

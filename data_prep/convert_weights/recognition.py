@@ -33,6 +33,7 @@ from data_prep.convert_weights.layouts import (
     LAYOUTS,
     counter_of,
     keys_of,
+    list_logits_keys,
     load_backbone,
     load_decoder,
 )
@@ -92,7 +93,7 @@ class PublishedFile:
         for layout in LAYOUTS.values():
             if layout.heads and self._fits(layout, any_classes=True):
                 self.find_label_set(layout)  # Fails, and says what is expected.
-        found = _list_logits_keys().items()
+        found = list_logits_keys().items()
         heads = [f"{module} {self.shapes[key]}" for module, key in found if key in self.shapes]
         raise UserError(
             f"{self.path} is of no layout that is known (classifiers: {', '.join(heads) or 'none'}"
@@ -119,7 +120,7 @@ class PublishedFile:
         if any(self.prefix.endswith(prefix) for prefix in typical - set(layout.prefixes)):
             return False
         found = {}
-        for module, key in _list_logits_keys().items():
+        for module, key in list_logits_keys().items():
             shape = self.shapes.get(key)
             if shape is not None and not layout.find_reason_unused(key, shape):
                 found[module] = shape
@@ -292,14 +293,3 @@ class PublishedFile:
             f"{self.prefix}{key} in {self.path} has shape {self.shapes[key]}: expected "
             f"{expected}{layout}; give the --layout that it is of, or mend the file."
         )
-
-
-def _list_logits_keys() -> dict[str, str]:
-    """Maps every module that is a classifier in some layout to the key of its logits' weight."""
-    heads = [head for layout in LAYOUTS.values() for head in layout.heads.values()]
-    keys = {
-        module: load_decoder(head.kind).published_logits_key(module)
-        for head in heads
-        for module in head.modules
-    }
-    return dict(sorted(keys.items()))

@@ -14,15 +14,17 @@ import jax
 import ml_collections
 
 from alp_jax.data.labels import load_label_set
+from alp_jax.models.published import IMAGENET_PIXELS
 from alp_jax.models.segmenter import MAIN
 from alp_jax.settings.compare import as_flag, flatten, list_fields
+from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import build_settings
 from configs import default
 from data_prep.convert_weights import experiments, trees
 from data_prep.convert_weights.discriminators import Converted
 from data_prep.convert_weights.entries import show
 from data_prep.convert_weights.experiments import Experiment
-from data_prep.convert_weights.layouts import LAYOUTS
+from data_prep.convert_weights.layouts import LAYOUTS, load_backbone
 from data_prep.convert_weights.record import Record
 
 _METHOD = "alp_gi"  # The paper's.
@@ -80,9 +82,11 @@ def _describe_content(
     layout = LAYOUTS[record.layout]
     label_set = load_label_set(run_config.data.label_set)
     held = f"{label_set.num_classes} classes" if layout.heads else "no classifier"
+    licence = [f"  licence of its published files: {layout.licence}"] if layout.licence else []
     return [
         f"{record.source} is of the layout {record.layout} ({layout.description}): {held}.",
         f"  sha256 {record.sha256}",
+        *licence,
         f"  used: {len(record.keys) - len(record.reasons)} tensors, "
         f"{count(segmenter['params']):,} parameters and "
         f"{count(segmenter['model_state']):,} statistics",
@@ -124,6 +128,8 @@ def _describe_starts(output: pathlib.Path, run_config: ml_collections.ConfigDict
     """Says how a run starts from the weights: the paper's method, and one with all their heads."""
     heads = set(run_config.model.heads)
     own = experiments.find(run_config.data.label_set)
+    if own.get_config(_METHOD).model.backbone.kind != run_config.model.backbone.kind:
+        return _describe_configuration(output, run_config, own)
     lines = [
         "Start a run of the paper's method from them"
         + (", in a copy of that file with your own datasets:" if own.is_of_users else ":"),
@@ -139,6 +145,33 @@ def _describe_starts(output: pathlib.Path, run_config: ml_collections.ConfigDict
                     f"  {_command(experiment, method, output, run_config)}",
                 ]
     return lines
+
+
+def _describe_configuration(
+    output: pathlib.Path, run_config: ml_collections.ConfigDict, experiment: Experiment
+) -> list[str]:
+    """Writes a configuration with the network of the weights, as no flag can change its kind."""
+    model, name = run_config.model, experiment.name
+    fields = model.backbone.to_dict()
+    kind = fields.pop("kind")
+    usual = to_config(load_backbone(kind)()).to_dict()
+    changed = [f"{key}={value!r}" for key, value in fields.items() if value != usual[key]]
+    pixels = [f"config.model.{key} = {model[key]!r}" for key in IMAGENET_PIXELS]
+    network = ", ".join([repr(kind), *changed])
+    return [
+        "Start a run from them with a configuration of your own that replaces the network, in a "
+        "Python file (docs/own_parts.md); choose a decoder there, too:",
+        "  from alp_jax.models.settings import backbone",
+        f"  from configs import {name}",
+        "",
+        f"  def get_config(variant={_METHOD!r}):",
+        f"      config = {name}.get_config(variant)",
+        "      with config.unlocked():",
+        f"          config.model.backbone = backbone({network})",
+        *(f"          {line}" for line in pixels),
+        f"          config.init_from = {str(output)!r}",
+        "      return config",
+    ]
 
 
 def _command(

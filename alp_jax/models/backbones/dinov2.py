@@ -28,7 +28,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "dinov2_vitl14": {"width": 1024, "depth": 24, "num_heads": 16},
 }
 _REGISTERS: dict[str, Any] = {"num_registers": 4, "interpolation": "antialiased"}
-# Values of fields for configurations; the others keep their defaults.
+# Values of fields for configurations.
 VARIANTS: dict[str, dict[str, Any]] = {
     **_SIZES,
     **{f"{name}_reg": {**size, **_REGISTERS} for name, size in _SIZES.items()},
@@ -56,7 +56,6 @@ _TRANSFORMERS: Names = {
     "blocks.{}.ls2.gamma": "encoder.layer.{}.layer_scale2.lambda1",
     "norm": "layernorm",
 }
-_TIMM: Names = {"register_tokens": "reg_token"}
 _LAYER_SCALE = "blocks.0.ls1.gamma"
 _create_layout = functools.partial(
     Layout, pixels=IMAGENET_PIXELS, kind="dinov2", licence="Apache-2.0"
@@ -103,13 +102,13 @@ class DinoV2Settings(Backbone):
     )
     output_layers: tuple[int, ...] = setting(
         (-1,),
-        "Layers whose tokens, normalised, are the features of the stages: -1 is the last.",
+        "Layers whose normalised tokens are the features of the stages: -1 is the last.",
         at_most=-1,
         non_empty=True,
     )
     scan_blocks: bool = setting(
         True,
-        "Whether the layers run as one loop, with the same values, which compiles sooner.",
+        "Whether the layers run as one loop, with the same values; it compiles sooner.",
         of_weights=False,
     )
     rematerialise: bool = setting(
@@ -152,7 +151,7 @@ class DinoV2Settings(Backbone):
         "dinov2_registers_timm": _create_layout(
             "DINOv2 of timm, with registers",
             fields={**_REGISTERS, "mask_token": False, "class_position": False},
-            names=_TIMM,
+            names={"register_tokens": "reg_token"},
             has=(_LAYER_SCALE, "reg_token"),
         ),
     }
@@ -186,10 +185,9 @@ class DinoV2Settings(Backbone):
         return DinoV2(self, dtype)
 
     def group(self, path: Path) -> Group | None:
-        """Labels a parameter as DINOv2's code does: its depth is 0 before the layers, then 1, 2 ...
+        """Labels a parameter; its depth is 0 before the layers, then 1, 2 ..., as in DINOv2's code.
 
-        Weight decay exempts normalisation, biases and layer scale, as there, and tokens and
-        position embeddings, as timm and mmsegmentation do.
+        Weight decay exempts norms, biases and layer scale, as there, and all tokens, as timm does.
         """
         block = re.fullmatch(r"blocks_(\d+)", path[0])
         if block is None and path[0] not in (*_TOKENS, "patch_embed_proj", "norm"):
