@@ -19,7 +19,7 @@ from alp_jax.objective import state
 from alp_jax.run import assembly
 from alp_jax.workdir.settings import build_settings
 from data_prep.convert_weights import exporting, importing
-from data_prep.convert_weights.layouts import AUTO, LAYOUTS
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS, sort_as_published
 from tests.models import originals, torch_foundation
 
 WIDTHS = (4, 8, 20, 16)
@@ -155,6 +155,12 @@ def test_another_layouts_file_is_refused_by_its_marks(tmp_path):
         importing.import_weights(
             tmp_path / "file.pth", tmp_path / "workdir", importing.Choices("dinov2")
         )
+
+
+@pytest.mark.parametrize("layout", ["dinov2_registers", "mit"])
+def test_keys_are_sorted_as_the_published_network_lists_them(layout):
+    listed = [key for key in create(layout) if not key.startswith("head.")]
+    assert sort_as_published(reversed(listed), LAYOUTS[layout]) == listed
 
 
 def test_names_are_found_both_ways():

@@ -87,6 +87,14 @@ def convert(tensors: Tensors, name: str, model: ModelSettings, shapes: Any) -> A
     return jax.tree_util.tree_map_with_path(take, shapes)
 
 
+def assert_same_outputs(actual: Sequence[jax.Array], expected: Sequence[torch.Tensor]) -> None:
+    """Compares outputs, NHWC and NCHW, to 1e-5 of the largest."""
+    for ours, theirs in zip(actual, expected, strict=True):
+        reference = theirs.detach().permute(0, 2, 3, 1).numpy()
+        assert ours.shape == reference.shape
+        assert np.abs(ours - reference).max() < 1e-5 * np.abs(reference).max()
+
+
 def assert_same(
     apply: Callable[[Any], Sequence[jax.Array]],
     params: Any,
@@ -109,10 +117,7 @@ def assert_same(
         return sum(products, jnp.zeros(())), outputs
 
     gradients, outputs = jax.jit(jax.grad(loss, has_aux=True))(params)
-    for ours, theirs in zip(outputs, expected, strict=True):
-        reference = theirs.detach().permute(0, 2, 3, 1).numpy()
-        assert ours.shape == reference.shape
-        assert np.abs(ours - reference).max() < 1e-5 * np.abs(reference).max()
+    assert_same_outputs(outputs, expected)
     for weight, output in zip(weights, expected, strict=True):
         (to_torch(weight) * output).sum().backward(retain_graph=True)
     found = jax.tree_util.tree_leaves_with_path(gradients)

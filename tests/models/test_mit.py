@@ -1,5 +1,6 @@
 """MiT and SegFormer's decoder compute what transformers and the published code compute."""
 
+import dataclasses
 import functools
 
 import jax
@@ -33,7 +34,8 @@ def get_shapes(settings: MitSettings):
     return jax.eval_shape(init, jax.random.key(0), images)["params"]
 
 
-def test_features_and_gradients_are_the_published_networks():
+def test_features_are_the_published_networks():
+    """Without loops over blocks; gradients are compared with transformers below."""
     network = torch_foundation.Mit(WIDTHS, DEPTHS)
     originals.randomise(network)
     tensors = originals.save(network)
@@ -42,13 +44,11 @@ def test_features_and_gradients_are_the_published_networks():
     assert (model.backbone.widths, model.backbone.depths) == (WIDTHS, DEPTHS)
     params = originals.convert(tensors, layout, model, get_shapes(model.backbone))
     images = originals.draw(2, 32, 64, 3)
-    apply = functools.partial(model.backbone.create(None).apply, train=False)
-    originals.assert_same(
-        lambda params: apply({"params": params}, images),
-        params,
-        network(originals.to_torch(images)),
-        lambda: originals.convert(originals.take_gradients(network), layout, model, params),
-    )
+    module = dataclasses.replace(model.backbone, scan_blocks=False).create(None)
+    actual = jax.jit(functools.partial(module.apply, train=False))({"params": params}, images)
+    with torch.no_grad():
+        expected = network(originals.to_torch(images))
+    originals.assert_same_outputs(actual, expected)
 
 
 def to_head(tensors: originals.Tensors) -> dict:
@@ -72,8 +72,8 @@ def to_head(tensors: originals.Tensors) -> dict:
 
 
 # Neither size is a multiple of 32, and stages have odd sizes.
-@pytest.mark.parametrize("size", [(38, 70), (64, 39)])
-def test_segformer_is_that_of_transformers(size):
+@pytest.mark.parametrize(("size", "rematerialise"), [((38, 70), False), ((64, 39), True)])
+def test_segformer_is_that_of_transformers(size, rematerialise):
     config = transformers.SegformerConfig(
         depths=DEPTHS, hidden_sizes=WIDTHS, decoder_hidden_size=HEAD_WIDTH, num_labels=NUM_CLASSES
     )
@@ -86,7 +86,7 @@ def test_segformer_is_that_of_transformers(size):
         leaf: tensors[f"decode_head.batch_norm.running_{leaf}"].numpy() for leaf in ("mean", "var")
     }
     head = SegFormerSettings(width=HEAD_WIDTH).create(NUM_CLASSES, None)
-    backbone = model.backbone.create(None)
+    backbone = dataclasses.replace(model.backbone, rematerialise=rematerialise).create(None)
     images = originals.draw(2, *size, 3)
 
     def apply(params):
@@ -137,26 +137,6 @@ def test_variants_have_the_tensors_of_the_published_networks(variant, millions):
     }
     assert actual == expected
     assert round(sum(np.prod(shape) for shape in expected.values()) / 1e6, 1) == millions
-
-
-def test_a_loop_and_recomputing_give_the_same():
-    fields = {**VARIANTS["tiny"], "depths": (1, 3, 1, 1), "drop_path_rate": 0.0}
-    images = originals.draw(1, 32, 64, 3)
-    params = originals.draw_params(get_shapes(MitSettings(**fields)))
-    results = []
-    for settings in (
-        MitSettings(**fields, scan_blocks=False),
-        MitSettings(**fields, rematerialise=True),
-    ):
-        module = settings.create(None)
-
-        def loss(params, module=module):
-            outputs = module.apply({"params": params}, images, train=True)
-            return sum(jnp.sum(jnp.sin(out)) for out in outputs)
-
-        results.append(jax.jit(jax.value_and_grad(loss))(params))
-    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())
 
 
 def test_a_branch_is_skipped_in_whole_images():

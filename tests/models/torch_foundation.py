@@ -149,10 +149,12 @@ class DepthwiseConv(nn.Module):
         return self.dwconv(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class MixMlp(Mlp):
+class MixMlp(nn.Module):
     def __init__(self, width: int):
-        super().__init__(width)
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
         self.dwconv = DepthwiseConv(4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.fc2(functional.gelu(self.dwconv(self.fc1(maps))))
@@ -186,13 +188,12 @@ class Mit(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...]):
         super().__init__()
-        channels = (3, *widths)
+        for i, (channels, width) in enumerate(zip((3, *widths), widths, strict=False)):
+            sizes = (7, 4) if i == 0 else (3, 2)
+            self.add_module(f"patch_embed{i + 1}", OverlappingPatches(channels, width, *sizes))
         stages = zip(widths, depths, (1, 2, 5, 8), (8, 4, 2, 1), strict=True)
         for i, (width, depth, num_heads, reduction) in enumerate(stages):
-            sizes = (7, 4) if i == 0 else (3, 2)
-            patches = OverlappingPatches(channels[i], width, *sizes)
             blocks = [MixBlock(width, num_heads, reduction) for _ in range(depth)]
-            self.add_module(f"patch_embed{i + 1}", patches)
             self.add_module(f"block{i + 1}", nn.ModuleList(blocks))
             self.add_module(f"norm{i + 1}", nn.LayerNorm(width, eps=1e-6))
         self.head = nn.Linear(widths[-1], 1000)

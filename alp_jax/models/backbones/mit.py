@@ -142,8 +142,8 @@ class MitSettings(Backbone):
     }
     published_modules: ClassVar[tuple[str, ...]] = (
         *(f"patch_embed{stage}" for stage in _STAGES),
-        *(name for stage in _STAGES for name in (f"block{stage}", f"norm{stage}")),
-        *("attn", "q", "kv", "sr", "mlp", "fc1", "dwconv", "fc2", "proj", "norm"),
+        *("block1", "norm1", "attn", "block2", "norm2", "block3", "norm3", "block4", "norm4"),
+        *("mlp", "fc1", "dwconv", "fc2", "q", "kv", "proj", "sr", "norm"),
     )
 
     def check(self, name: str) -> None:
