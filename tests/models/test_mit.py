@@ -149,7 +149,8 @@ def test_a_branch_is_skipped_in_whole_images():
 
 
 def test_only_training_skips_branches_and_the_key_decides_which():
-    settings = MitSettings(**{**VARIANTS["tiny"], "drop_path_rate": 0.9, "depths": (1, 2, 1, 1)})
+    fields = {**VARIANTS["tiny"], "drop_path_rate": 0.9, "depths": (1, 2, 1, 1)}
+    settings = MitSettings(**fields, rematerialise=True)
     module = settings.create(None)
     images = originals.draw(2, 32, 32, 3)
     params = {"params": originals.draw_params(get_shapes(settings))}
