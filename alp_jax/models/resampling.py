@@ -25,7 +25,7 @@ def resize(maps: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
     return jnp.einsum("Xx,bYxc->bYXc", wide, maps, precision=_EXACT)
 
 
-def resize_bilinear(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize_bilinear(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Resizes [B, h, w, C] to [B, *size, C]; maps of that size come back as they are."""
     if maps.shape[1:3] == size:
         return maps

@@ -45,10 +45,10 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
     width = queries.shape[-1]
 
     def by_xla(*arrays: jax.Array) -> jax.Array:
-        return cast(jax.Array, jax.nn.dot_product_attention(*arrays, implementation="xla"))
+        return jax.nn.dot_product_attention(*arrays, implementation="xla")
 
     def by_cudnn(*arrays: jax.Array) -> jax.Array:
-        return cast(jax.Array, jax.nn.dot_product_attention(*arrays, implementation="cudnn"))
+        return jax.nn.dot_product_attention(*arrays, implementation="cudnn")
 
     fits = width % _CUDNN_MULTIPLE == 0 and width <= _CUDNN_MOST and queries.dtype in _CUDNN_TYPES
     # Only where there is a GPU, as tracing cuDNN's form needs its library.

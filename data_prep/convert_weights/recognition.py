@@ -236,7 +236,7 @@ class PublishedFile:
           UserError: if tensors are missing, unknown or of another shape; the message names them.
         """
         layout = LAYOUTS[layout_name]
-        used = {}
+        used: dict[str, tuple[int, ...]] = {}
         for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
             keys = keys_of(layout, model, path)
             used |= dict.fromkeys(keys, trees.published_shape(path, leaf.shape, len(keys)))

@@ -6,7 +6,7 @@ Xie et al., NeurIPS 2021, as NVlabs/SegFormer builds them. Deviation: none.
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
@@ -47,33 +47,34 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FourStages = Annotated[tuple[int, int, int, int], "4 whole numbers from 1, one for each stage", 1]
 _STAGES = (1, 2, 3, 4)
 _KERNEL_SIZES, _STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
-_TRANSFORMERS: Names = {
-    name: given
-    for stage in _STAGES
-    for name, given in {
-        f"patch_embed{stage}.proj": f"segformer.encoder.patch_embeddings.{stage - 1}.proj",
-        f"patch_embed{stage}.norm": f"segformer.encoder.patch_embeddings.{stage - 1}.layer_norm",
-        f"norm{stage}": f"segformer.encoder.layer_norm.{stage - 1}",
-        **{
-            f"block{stage}.{{}}.{name}": f"segformer.encoder.block.{stage - 1}.{{}}.{given}"
-            for name, given in {
-                "norm1": "layer_norm_1",
-                "attn.q": "attention.self.query",
-                "attn.sr": "attention.self.sr",
-                "attn.norm": "attention.self.layer_norm",
-                "attn.proj": "attention.output.dense",
-                "norm2": "layer_norm_2",
-                "mlp.fc1": "mlp.dense1",
-                "mlp.dwconv": "mlp.dwconv",
-                "mlp.fc2": "mlp.dense2",
-            }.items()
-        },
-        f"block{stage}.{{}}.attn.kv": tuple(
-            f"segformer.encoder.block.{stage - 1}.{{}}.attention.self.{part}"
-            for part in ("key", "value")
-        ),
-    }.items()
+_TRANSFORMERS_BLOCK: Names = {
+    "norm1": "layer_norm_1",
+    "attn.q": "attention.self.query",
+    "attn.kv": ("attention.self.key", "attention.self.value"),
+    "attn.sr": "attention.self.sr",
+    "attn.norm": "attention.self.layer_norm",
+    "attn.proj": "attention.output.dense",
+    "norm2": "layer_norm_2",
+    "mlp.fc1": "mlp.dense1",
+    "mlp.dwconv": "mlp.dwconv",
+    "mlp.fc2": "mlp.dense2",
 }
+
+
+def _name_in_transformers() -> Iterator[tuple[str, str | tuple[str, ...]]]:
+    """Yields our names and those of transformers, which counts stages from 0."""
+    encoder = "segformer.encoder"
+    for stage in _STAGES:
+        patches = f"{encoder}.patch_embeddings.{stage - 1}"
+        yield f"patch_embed{stage}.proj", f"{patches}.proj"
+        yield f"patch_embed{stage}.norm", f"{patches}.layer_norm"
+        yield f"norm{stage}", f"{encoder}.layer_norm.{stage - 1}"
+        block = f"{encoder}.block.{stage - 1}.{{}}"
+        for name, given in _TRANSFORMERS_BLOCK.items():
+            names = (given,) if isinstance(given, str) else given
+            yield f"block{stage}.{{}}.{name}", tuple(f"{block}.{one}" for one in names)
+
+
 _create_layout = functools.partial(
     Layout,
     pixels=IMAGENET_PIXELS,
@@ -136,7 +137,7 @@ class MitSettings(Backbone):
             "SegFormer's backbone of transformers",
             fields={"norm_epsilon": 1e-5},
             unused=(Unused(r"classifier\.(weight|bias)", "classifier, of ImageNet"),),
-            names=_TRANSFORMERS,
+            names=dict(_name_in_transformers()),
             has=("segformer.encoder.patch_embeddings.0.proj.weight",),
         ),
     }

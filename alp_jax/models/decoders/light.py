@@ -5,7 +5,6 @@ transposed convolution only, as in that code.
 """
 
 import dataclasses
-from typing import cast
 
 import flax.linen as nn
 import jax
@@ -54,7 +53,7 @@ class Upscale(nn.Module):
         outputs = jnp.einsum("bhwc,yxcd->bhywxd", inputs, kernel)
         batch, height, _, width, _, _ = outputs.shape
         size = (_FACTOR * height, _FACTOR * width)
-        return cast(jax.Array, outputs.reshape(batch, *size, self.features))
+        return outputs.reshape(batch, *size, self.features)
 
 
 class Light(nn.Module):
