@@ -1,8 +1,7 @@
 """Defines DINOv2's vision transformers: ViT-S/14, B/14 and L/14, with and without registers.
 
 Oquab et al., TMLR 2024, and Darcet et al., ICLR 2024, as facebookresearch/dinov2 builds them for
-its published weights. Left out: stochastic depth, which the published networks are built without,
-and ViT-g, which has another MLP.
+its published weights. Left out: stochastic depth, which these are built without, and ViT-g.
 """
 
 import dataclasses
@@ -28,14 +27,13 @@ _SIZES: dict[str, dict[str, Any]] = {
     "dinov2_vitl14": {"width": 1024, "depth": 24, "num_heads": 16},
 }
 _REGISTERS: dict[str, Any] = {"num_registers": 4, "interpolation": "antialiased"}
-# Values of fields for configurations.
 VARIANTS: dict[str, dict[str, Any]] = {
     **_SIZES,
     **{f"{name}_reg": {**size, **_REGISTERS} for name, size in _SIZES.items()},
     "tiny": {"width": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "position_grid": 3},
 }
 _TOKENS = ("cls_token", "pos_embed", "register_tokens", "mask_token")
-_HEAD_WIDTH = 64  # Channels of a head in every published network.
+_HEAD_WIDTH = 64  # Channels, in every published network.
 _TRANSFORMERS: Names = {
     "cls_token": "embeddings.cls_token",
     "pos_embed": "embeddings.position_embeddings",
@@ -95,8 +93,8 @@ class DinoV2Settings(Backbone):
     input_scale: float = setting(
         1.0,
         "Factor by which images are resized, bilinearly, before they are cut into patches. Sides "
-        "become multiples of a patch: the next smaller ones (VFM-UDA: 1.1), and for a factor of 1, "
-        "which leaves multiples as they are, the next larger ones.",
+        "become multiples of a patch: the next smaller (VFM-UDA: 1.1), for a factor of 1 the next "
+        "larger, which leaves multiples as they are.",
         above=0,
         of_weights=False,
     )
@@ -209,7 +207,7 @@ class DinoV2Settings(Backbone):
     def published_key(self, path: Path) -> str:
         """Returns the key in a file of facebookresearch/dinov2: blocks.0.attn.qkv.bias."""
         *modules, leaf = path
-        names = [re.sub("^(patch_embed|blocks|attn|mlp)_", r"\1.", module) for module in modules]
+        names = (re.sub("^(patch_embed|blocks|attn|mlp)_", r"\1.", module) for module in modules)
         return ".".join([*names, name_as_torch(leaf)])
 
 
