@@ -29,6 +29,7 @@ def apply_blocks(
     in_loop: bool,
     dtype: jnp.dtype | None = None,
     key: jax.Array | None = None,
+    of_each: jax.Array | None = None,
 ) -> jax.Array:
     """Applies blocks one after the other; each has its own variables, under its own name.
 
@@ -43,10 +44,12 @@ def apply_blocks(
       in_loop: whether the blocks run as one loop.
       dtype: type of the products in the blocks; kernels are stacked in it, to move fewer bytes.
       key: typed key for dropout inside a loop, split into one for each block; None without dropout.
+      of_each: an entry for each block, its first argument after the features; None: no such one.
     """
     if not in_loop or len(create) < _MIN_LOOPED or parent.is_initializing():
-        for create_block in create:
-            features = create_block()(features, *arguments)
+        for i, create_block in enumerate(create):
+            own = () if of_each is None else (of_each[i],)
+            features = create_block()(features, *own, *arguments)
         return features
     names = [create_block.keywords["name"] for create_block in create]
     held = {
@@ -59,16 +62,17 @@ def apply_blocks(
     block = create[0](name=None, parent=None)
     state_kinds = [kind for kind in held if kind != "params"]
 
-    def body(features: jax.Array, of_block: tuple[PyTree, Any]) -> tuple[jax.Array, PyTree]:
-        variables, block_key = of_block
+    def body(features: jax.Array, of_block: tuple[PyTree, Any, Any]) -> tuple[jax.Array, PyTree]:
+        variables, block_key, entry = of_block
         rngs = None if block_key is None else {"dropout": block_key}
+        own = () if entry is None else (entry,)
         outputs, updated = block.apply(
-            variables, features, *arguments, mutable=state_kinds, rngs=rngs
+            variables, features, *own, *arguments, mutable=state_kinds, rngs=rngs
         )
         return cast(jax.Array, outputs), updated
 
     keys = None if key is None else jax.random.split(key, len(create))
-    features, updated = jax.lax.scan(body, features, (stacked, keys))
+    features, updated = jax.lax.scan(body, features, (stacked, keys, of_each))
     for kind in state_kinds:
         if parent.is_mutable_collection(kind):
             for i, name in enumerate(names):

@@ -98,6 +98,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     kernel_init: Initializer = nn.initializers.he_normal()
     dtype: jnp.dtype | None = None
+    bias_init: Initializer | None = None  # None: PyTorch's default, `uniform_fan_in`.
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -113,7 +114,10 @@ class Conv(nn.Module):
         )
         if self.use_bias:
             fan_in = int(np.prod(shape[:-1]))
-            bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)
+            if self.bias_init is None:
+                bias = self.param("bias", uniform_fan_in, (self.features,), fan_in)
+            else:
+                bias = self.param("bias", self.bias_init, (self.features,))
             outputs += bias.astype(outputs.dtype)
         return outputs
 

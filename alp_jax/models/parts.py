@@ -123,6 +123,11 @@ class Decoder(abc.ABC):
         """Head whose decoder this head uses in place of one of its own; None for its own."""
         return None
 
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether a forward pass in training may update statistics (of batch norm)."""
+        return False
+
     @abc.abstractmethod
     def create(self, num_classes: int, dtype: jnp.dtype | None) -> nn.Module:
         """Creates the network.

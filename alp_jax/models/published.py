@@ -6,12 +6,16 @@ networks are rows of `data_prep.convert_weights.layouts`.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # Names from a backbone or decoder down to a parameter or statistic: ("layer1_0", "bn1", "scale").
 Path = tuple[str, ...]
 # Returns the number of outputs of a convolution or linear layer, by key.
 SizeOf = Callable[[str], int]
+
+# Key of a tensor or of its module, as `published_key` returns it -> its name in files that have
+# other names; several names: tensors that are joined along their outputs. {} is a number.
+Names = Mapping[str, str | tuple[str, ...]]
 
 # Order and scaling of input channels, as fields of config.model.
 CAFFE_PIXELS: Mapping[str, object] = {
@@ -85,6 +89,9 @@ class Layout:
       prefixes: possible prefixes of all keys, after DataParallel's; the first is the one written.
       sha256_starts: first digits of the SHA-256 of well-known files, to recognise them.
       packages: name of a network, for --input -> package that installs its file of weights.
+      names: names in these files that differ from those of `published_key`.
+      has, lacks: keys that every file of the layout has, and that none has, to recognise them.
+      licence: licence of the well-known files, for people; empty: the program does not tell it.
     """
 
     description: str
@@ -96,6 +103,32 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     sha256_starts: tuple[str, ...] = ()
     packages: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    names: Names = dataclasses.field(default_factory=dict)
+    has: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    licence: str = ""
+
+    def keys_in_file(self, key: str) -> tuple[str, ...]:
+        """Returns the keys of the tensors in a file that make up a tensor, for its key.
+
+        Args:
+          key: as `published_key` returns it.
+        """
+        for name, given in self.names.items():
+            found = _match(name, key)
+            if found is not None:
+                given = (given,) if isinstance(given, str) else given
+                return tuple(one.format(*found[0]) + found[1] for one in given)
+        return (key,)
+
+    def keys_of_file(self, keys: Iterable[str]) -> set[str]:
+        """Returns the keys, as `published_key` returns them, of the tensors in a file."""
+        templates = [
+            (one, name)
+            for name, given in self.names.items()
+            for one in ((given,) if isinstance(given, str) else given)
+        ]
+        return {_rename(key, templates) for key in keys}
 
     def model_fields(self) -> dict[str, object]:
         """Returns the fields of config.model that the layout decides, nested."""
@@ -113,3 +146,22 @@ class Layout:
             if re.fullmatch(unused.pattern, key) and unused.size in (None, *shape[:1]):
                 return unused.reason
         return None
+
+
+def _match(template: str, key: str) -> tuple[list[str], str] | None:
+    """Returns the numbers in a key, and what follows the template in it; None if it differs."""
+    pattern = re.escape(template).replace(re.escape("{}"), r"(\d+)")
+    found = re.fullmatch(rf"{pattern}(\..*)?", key)
+    if found is None:
+        return None
+    *numbers, rest = found.groups(default="")
+    return numbers, rest
+
+
+def _rename(key: str, templates: Sequence[tuple[str, str]]) -> str:
+    """Renames a key by the first template that it matches."""
+    for template, name in templates:
+        found = _match(template, key)
+        if found is not None:
+            return name.format(*found[0]) + found[1]
+    return key

@@ -102,7 +102,8 @@ class ModelSettings:
     @property
     def moves_statistics(self) -> bool:
         """Whether a forward pass in training may update statistics of the network."""
-        return self.backbone.moves_statistics
+        heads = any(head.moves_statistics for head in self.heads.values())
+        return heads or self.backbone.moves_statistics
 
 
 def create_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:

@@ -21,7 +21,7 @@ from data_prep.convert_weights.layouts import (
     AUTO,
     LAYOUTS,
     counter_of,
-    key_of,
+    keys_of,
     sort_as_published,
 )
 from data_prep.convert_weights.record import Record
@@ -70,10 +70,11 @@ def export_weights(
             step, shapes["params"], shapes["model_state"]
         )
     tree = jax.device_get({"params": params, "model_state": model_state})
-    tensors = {
-        key_of(layout, model, path): trees.to_published(path, leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    tensors: dict[str, np.ndarray] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        keys = keys_of(layout, model, path)
+        parts = np.split(trees.to_published(path, leaf), len(keys))
+        tensors |= zip(keys, parts, strict=True)
     if origin:
         arrays, notes = _as_it_came(tensors, origin, workdir), [f"as in {origin.source}"]
         state_dict = StateDict(arrays, origin.half, origin.entry)

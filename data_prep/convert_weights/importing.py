@@ -31,7 +31,7 @@ from data_prep.convert_weights import (
     weight_files,
 )
 from data_prep.convert_weights.discriminators import Converted
-from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, key_of
+from data_prep.convert_weights.layouts import AUTO, LAYOUTS, PUBLISHED_FILES, keys_of
 from data_prep.convert_weights.recognition import PublishedFile
 from data_prep.convert_weights.record import Record
 from data_prep.convert_weights.state_dict import StateDict
@@ -92,16 +92,20 @@ def import_weights(
     expected = trees.create_shapes(model, num_classes, layout)
     unneeded = file.account_for(layout_name, model, expected)
 
-    def whole_key(path: Any) -> str:
-        return file.prefix + key_of(layout, model, path)
+    def whole_keys(path: Any) -> list[str]:
+        return [file.prefix + key for key in keys_of(layout, model, path)]
 
     ours = {
-        whole_key(path): finite.name_path(path)
+        key: finite.name_path(path)
         for path, _ in jax.tree_util.tree_leaves_with_path(expected)
+        for key in whole_keys(path)
     }
     soundness.check(source, state_dict, ours, left_out)
     segmenter = jax.tree_util.tree_map_with_path(
-        lambda path, _: trees.from_published(path, state_dict.tensors[whole_key(path)]), expected
+        lambda path, _: trees.from_published(
+            path, trees.join([state_dict.tensors[key] for key in whole_keys(path)])
+        ),
+        expected,
     )
     found = left_out | {file.prefix + key: reason for key, reason in unneeded.items()}
     reasons = {key: found[key] for key in state_dict.tensors if key in found}

@@ -4,7 +4,7 @@ Synopsis:
 
   layout = LAYOUTS["advent"]
   model = build(ModelSettings, ...)           # with the fields of layout.model_fields()
-  key_of(layout, model, path)                 # key of a parameter: "layer1.0.bn1.bias"
+  keys_of(layout, model, path)                # keys of a parameter: ("layer1.0.bn1.bias",)
 
 The module of a backbone (alp_jax/models/backbones) declares the files that hold only this backbone.
 To support another file of a whole network, add a row to WHOLE_NETWORKS and its network to
@@ -116,19 +116,22 @@ PUBLISHED_FILES = {"ed35151c": "adaptsegnet"} | {
 }
 
 
-def key_of(layout: Layout, model: ModelSettings, path: tuple[Any, ...]) -> str:
-    """Returns the key that the tensor at a path of our tree has in a file.
+def keys_of(layout: Layout, model: ModelSettings, path: tuple[Any, ...]) -> tuple[str, ...]:
+    """Returns the keys in a file of the tensors that make up the one at a path of our tree.
 
     Args:
       layout: layout of the file.
       model: settings of the network.
       path: path in a tree of `trees.create_shapes`.
+    Returns:
+      one key, or those of tensors that are joined along their outputs, in that order.
     """
     part, *below = (entry.key for entry in path if entry.key not in _LEVELS)
     if part == BACKBONE:
-        return model.backbone.published_key(tuple(below))
+        return layout.keys_in_file(model.backbone.published_key(tuple(below)))
     head = next(head for head in layout.heads if name_decoder(head) == part)
-    return model.heads[head].published_key(tuple(below), layout.heads[head].modules)
+    key = model.heads[head].published_key(tuple(below), layout.heads[head].modules)
+    return layout.keys_in_file(key)
 
 
 def sort_as_published(keys: Iterable[str], layout: Layout) -> list[str]:
@@ -141,7 +144,8 @@ def sort_as_published(keys: Iterable[str], layout: Layout) -> list[str]:
         *_LEAVES,
     ]
 
-    def place(key: str) -> list[int]:
+    def place(key_in_file: str) -> list[int]:
+        (key,) = layout.keys_of_file([key_in_file])
         return [int(part) if part.isdigit() else order.index(part) for part in key.split(".")]
 
     return sorted(keys, key=place)
@@ -151,3 +155,14 @@ def counter_of(key: str) -> str | None:
     """Returns the key of the counter beside a batch norm's running mean; None for other keys."""
     module, _, leaf = key.rpartition(".")
     return f"{module}.{COUNTER}" if leaf == "running_mean" else None
+
+
+def list_logits_keys() -> dict[str, str]:
+    """Maps every module that is a classifier in some layout to the key of its logits' weight."""
+    heads = [head for layout in LAYOUTS.values() for head in layout.heads.values()]
+    keys = {
+        module: load_decoder(head.kind).published_logits_key(module)
+        for head in heads
+        for module in head.modules
+    }
+    return dict(sorted(keys.items()))

@@ -33,7 +33,8 @@ from data_prep.convert_weights.layouts import (
     COUNTER_REASON,
     LAYOUTS,
     counter_of,
-    key_of,
+    keys_of,
+    list_logits_keys,
     load_backbone,
     load_decoder,
 )
@@ -78,7 +79,8 @@ class PublishedFile:
             try:
                 fits += [name] if self._fits(layout) else []
             except UserError as error:  # The file lacks a tensor of the layout's backbone.
-                faults.append((self._count_named(layout), error))
+                shared = self._has_marks(layout), self._count_named(layout)
+                faults.append((shared, error))
         if len(fits) == 1:
             return fits[0]
         if fits:
@@ -88,12 +90,12 @@ class PublishedFile:
                 f"--layout={' or --layout='.join(fits[1:])}."
             )
         if len(faults) == len(LAYOUTS):
-            # The layout that names most of the modules says best what is missing.
+            # The layout whose marks the file has, or most modules, says best what is missing.
             raise max(faults, key=operator.itemgetter(0))[1]
         for layout in LAYOUTS.values():
             if layout.heads and self._fits(layout, any_classes=True):
                 self.find_label_set(layout)  # Fails, and says what is expected.
-        found = _list_logits_keys().items()
+        found = list_logits_keys().items()
         heads = [f"{module} {self.shapes[key]}" for module, key in found if key in self.shapes]
         raise UserError(
             f"{self.path} is of no layout that is known (classifiers: {', '.join(heads) or 'none'}"
@@ -125,7 +127,7 @@ class PublishedFile:
         if any(self.prefix.endswith(prefix) for prefix in typical - set(layout.prefixes)):
             return False
         found = {}
-        for module, key in _list_logits_keys().items():
+        for module, key in list_logits_keys().items():
             shape = self.shapes.get(key)
             if shape is not None and not layout.find_reason_unused(key, shape):
                 found[module] = shape
@@ -144,8 +146,26 @@ class PublishedFile:
         Raises:
           UserError: if a required tensor is missing or has a wrong shape.
         """
+        for key in layout.has:
+            self._read_shape(key)
+        for key in layout.lacks:
+            if key in self.shapes:
+                raise UserError(
+                    f"{self.path} has {self.prefix}{key}, which no file of that layout has: give "
+                    "the --layout that it is of."
+                )
         cls = load_backbone(layout.kind)
-        return cls(**{**layout.fields, **cls.read_fields(self._read_size, self.shapes)})
+
+        def size_of(key: str) -> int:
+            return sum(map(self._read_size, layout.keys_in_file(key)))
+
+        keys = layout.keys_of_file(self.shapes) if layout.names else self.shapes
+        return cls(**{**layout.fields, **cls.read_fields(size_of, keys)})
+
+    def _has_marks(self, layout: Layout) -> bool:
+        """Returns whether the file has, and lacks, the keys that tell the layout from others."""
+        lacks = not any(key in self.shapes for key in layout.lacks)
+        return bool(layout.has) and lacks and all(key in self.shapes for key in layout.has)
 
     def read_model(self, layout: Layout) -> ModelSettings:
         """Reads the settings of the file's network from the shapes.
@@ -223,10 +243,10 @@ class PublishedFile:
           UserError: if tensors are missing, unknown or of another shape; the message names them.
         """
         layout = LAYOUTS[layout_name]
-        used = {
-            key_of(layout, model, path): trees.published_shape(path, leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
-        }
+        used: dict[str, tuple[int, ...]] = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
+            keys = keys_of(layout, model, path)
+            used |= dict.fromkeys(keys, trees.published_shape(path, leaf.shape, len(keys)))
         counters = {counter_of(key) for key in used}
         reasons, unknown = {}, []
         for key in self.shapes.keys() - used.keys():
@@ -256,15 +276,19 @@ class PublishedFile:
 
     def _read_size(self, key: str) -> int:
         """Reads the number of outputs of a convolution or linear layer."""
+        shape = self._read_shape(key)
+        if len(shape) not in (2, 4) or 0 in shape:
+            self._refuse_shape(key, "that of a convolution or linear layer")
+        return shape[0]
+
+    def _read_shape(self, key: str) -> tuple[int, ...]:
         if key not in self.shapes:
             raise UserError(
                 f"{self.path} lacks {key}, and holds {self._some(self.shapes)}: expected the state "
                 f"dict of a network of one of the layouts {', '.join(LAYOUTS)}, behind any prefix; "
                 "give such a file."
             )
-        if len(self.shapes[key]) not in (2, 4) or 0 in self.shapes[key]:
-            self._refuse_shape(key, "that of a convolution or linear layer")
-        return self.shapes[key][0]
+        return self.shapes[key]
 
     def _some(self, keys: Iterable[str]) -> str:
         """Lists a few of the keys, as they are in the file, as text."""
@@ -276,14 +300,3 @@ class PublishedFile:
             f"{self.prefix}{key} in {self.path} has shape {self.shapes[key]}: expected "
             f"{expected}{layout}; give the --layout that it is of, or mend the file."
         )
-
-
-def _list_logits_keys() -> dict[str, str]:
-    """Maps every module that is a classifier in some layout to the key of its logits' weight."""
-    heads = [head for layout in LAYOUTS.values() for head in layout.heads.values()]
-    keys = {
-        module: load_decoder(head.kind).published_logits_key(module)
-        for head in heads
-        for module in head.modules
-    }
-    return dict(sorted(keys.items()))

@@ -82,9 +82,11 @@ def _describe_content(
     layout = LAYOUTS[record.layout]
     label_set = load_label_set(run_config.data.label_set)
     held = f"{label_set.num_classes} classes" if layout.heads else "no classifier"
+    licence = [f"  licence of its published files: {layout.licence}"] if layout.licence else []
     return [
         f"{record.source} is of the layout {record.layout} ({layout.description}): {held}.",
         f"  sha256 {record.sha256}",
+        *licence,
         f"  used: {len(record.keys) - len(record.reasons)} tensors, "
         f"{count(segmenter['params']):,} parameters and "
         f"{count(segmenter['model_state']):,} statistics",

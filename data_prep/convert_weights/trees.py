@@ -48,9 +48,13 @@ def _get_axes(path: tuple[Any, ...], num_axes: int) -> tuple[int, ...]:
     return (*axes[2:], 1, 0) if path[-1].key == "kernel" else axes
 
 
-def published_shape(path: tuple[Any, ...], shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns the shape in a file of our array at a path: kernels are OIHW there, HWIO here."""
-    return tuple(shape[i] for i in np.argsort(_get_axes(path, len(shape))))
+def published_shape(path: tuple[Any, ...], shape: Sequence[int], count: int = 1) -> tuple[int, ...]:
+    """Returns the shape of each of `count` tensors in a file that make up our array at a path.
+
+    Kernels are OIHW there and HWIO here.
+    """
+    first, *others = (shape[i] for i in np.argsort(_get_axes(path, len(shape))))
+    return (first // count, *others)
 
 
 def from_published(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
@@ -61,3 +65,8 @@ def from_published(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
 def to_published(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
     """Reorders the axes of our array to those in a file; the inverse of `from_published`."""
     return array.transpose(np.argsort(_get_axes(path, array.ndim)))
+
+
+def join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins tensors of a file along their outputs; a single one comes back as it is."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -64,6 +64,26 @@ def test_a_loop_equals_blocks_written_out(features, depth, has_state):
     assert ("scan" in str(jax.make_jaxpr(loop.apply)(variables, features))) == (depth > 1)
 
 
+class Scales(nn.Module):
+    in_loop: bool
+
+    @nn.compact
+    def __call__(self, features: jax.Array, scales: jax.Array) -> jax.Array:
+        create = [functools.partial(Residual, name=f"block{i}") for i in range(len(scales))]
+        return apply_blocks(self, create, features, True, in_loop=self.in_loop, of_each=scales)
+
+
+def test_every_block_gets_its_own_entry(features):
+    scales = jnp.array([0.0, 1.0, -2.0])
+    variables = Scales(False).init(jax.random.key(0), features, scales)
+    plain, loop = (Scales(in_loop).apply(variables, features, scales) for in_loop in (False, True))
+    np.testing.assert_allclose(loop, plain, rtol=1e-5, atol=1e-6)
+    expected = features
+    for scale, block in zip(scales, variables["params"].values(), strict=True):
+        expected += scale * (expected @ block["Dense_0"]["kernel"] + block["Dense_0"]["bias"])
+    np.testing.assert_allclose(plain, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_every_block_of_a_loop_has_its_own_key(features):
     loop = Stack(in_loop=True, rate=0.5, depth=2)
     variables = loop.init(jax.random.key(0), features)
