@@ -17,7 +17,8 @@ from typing import Any
 import ml_collections
 
 from alp_jax.errors import UserError, describe_near
-from alp_jax.objective.settings import view
+from alp_jax.models.settings import head
+from alp_jax.objective.settings import term, view
 from alp_jax.settings import kinds, members
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
@@ -76,10 +77,12 @@ def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
 
     Raises:
       EnsembleError: if the method is an ensemble of others, which is not trained.
-      UserError: if there is no such method or addition, or its file cannot be imported or lacks
-        `apply`.
+      UserError: if there is no such method or addition, one is named twice, or its file cannot be
+        imported or lacks `apply`.
     """
     method, additions = split_variant(variant)
+    if len(set(additions)) < len(additions):
+        raise UserError(f"The variant is {variant!r}: expected each addition once.")
     if found := read_members(method):
         raise members.EnsembleError(method, found)
     modules = [kinds.load_module(_METHODS, method, name="The method")]
@@ -131,12 +134,36 @@ def set_everywhere(blocks: ml_collections.ConfigDict, **values: Any) -> None:
                 block[name] = value
 
 
+def add_levels(config: ml_collections.ConfigDict, **terms: ml_collections.ConfigDict) -> None:
+    """Adds both domains and the two levels of AdaptSegNet and AdvEnt: terms of two classifiers.
+
+    wasidennis/AdaptSegNet and valeoai/ADVENT: an auxiliary classifier reads the last stage but one.
+    Its cross-entropy weighs 0.1, and each other term a fifth of the main classifier's: 0.0002
+    beside 0.001. Batch norm uses batch statistics.
+
+    Args:
+      config: configuration that a method changes.
+      terms: name -> block of a term of the head main; its copy of the head aux is NAME_aux.
+    """
+    add_domains(config)
+    config.model.heads.aux = head("aspp", stage=-2)
+    config.model.backbone.batch_norm_mode = "batch"
+    config.terms.cross_entropy = term("cross_entropy")
+    config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
+    for name, block in terms.items():
+        config.terms[name] = block
+        auxiliary = config.terms[f"{name}_aux"] = block.copy_and_resolve_references()
+        auxiliary.head, auxiliary.weight = "aux", block.weight / 5
+
+
 def add_rounds(config: ml_collections.ConfigDict, **fields: Any) -> None:
     """Adds self-training in rounds, with the published values that its methods share.
 
     yzou2/CRST, crst_seg.py, GTA5 -> Cityscapes: 3 rounds of 2 epochs, batches of two crops of
     512x1024, SGD at a constant 5e-5 (decoders 5e-4), frozen batch norm. There the start is a
     network trained on the source, and images have their own sizes, 1052x1914 and 1024x2048.
+    Deviation: sizes of images are those of the other methods; with targets of 512x1024 a crop is
+    the whole image unless it was enlarged (docs/methods_rounds.md has the flags of the published).
 
     Args:
       config: configuration that a method changes.
