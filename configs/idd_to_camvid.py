@@ -1,0 +1,20 @@
+"""Adapts from streets of India to Cambridge: IDD-Lite -> CamVid, seven classes.
+
+How to prepare and run it, and the variants: recipes/photos.py.
+"""
+
+import ml_collections
+
+from configs.recipes import photos
+
+
+def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
+    """Creates the configuration of a variant."""
+    return photos.create(
+        variant,
+        "runs/idd_to_camvid",
+        source="idd_lite/labelled",
+        target="camvid/by_sequence_unlabelled",
+        evaluation="camvid/by_sequence",
+        label_set="street_7",
+    )
