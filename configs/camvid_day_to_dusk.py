@@ -13,9 +13,9 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     return photos.create(
         variant,
         "runs/camvid_day_to_dusk",
-        source="camvid/day",
+        source="camvid/day_180x240",
         source_split="train+validation+test",
-        target="camvid/dusk_unlabelled",
-        evaluation="camvid/dusk",
+        target="camvid/dusk_unlabelled_180x240",
+        evaluation="camvid/dusk_180x240",
         label_set="camvid_11",
     )

@@ -13,9 +13,9 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     return photos.create(
         variant,
         "runs/camvid_to_idd",
-        source="camvid/by_sequence",
+        source="camvid/by_sequence_180x240",
         source_split="train+validation+test",
-        target="idd_lite/unlabelled",
-        evaluation="idd_lite/by_drive",
+        target="idd_lite/unlabelled_180x240",
+        evaluation="idd_lite/by_drive_180x240",
         label_set="street_7",
     )

@@ -14,7 +14,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
         variant,
         "runs/cities_to_camvid",
         source="toy_cities/source",
-        target="camvid/by_sequence_unlabelled",
-        evaluation="camvid/by_sequence",
+        target="camvid/by_sequence_unlabelled_180x240",
+        evaluation="camvid/by_sequence_180x240",
         label_set="camvid_11",
     )

@@ -13,8 +13,8 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     return photos.create(
         variant,
         "runs/idd_to_camvid",
-        source="idd_lite/labelled",
-        target="camvid/by_sequence_unlabelled",
-        evaluation="camvid/by_sequence",
+        source="idd_lite/labelled_180x240",
+        target="camvid/by_sequence_unlabelled_180x240",
+        evaluation="camvid/by_sequence_180x240",
         label_set="street_7",
     )
