@@ -13,7 +13,7 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
     return photos.create(
         variant,
         "runs/cities_to_camvid",
-        source="toy_cities/source",
+        source="toy_cities/source_180x240",
         target="camvid/by_sequence_unlabelled_180x240",
         evaluation="camvid/by_sequence_180x240",
         label_set="camvid_11",
