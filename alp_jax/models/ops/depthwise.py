@@ -48,13 +48,9 @@ def convolve_depthwise(
 def _convolve(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding, dilation: int
 ) -> jax.Array:
-    keywords = {"stride": stride, "padding": padding, "dilation": dilation}
-    return lax.platform_dependent(
-        inputs,
-        kernel,
-        cpu=functools.partial(_convolve_by_taps, **keywords),
-        default=functools.partial(_convolve_by_xla, **keywords),
-    )
+    cpu = functools.partial(_convolve_by_taps, stride=stride, padding=padding, dilation=dilation)
+    default = functools.partial(_convolve_by_xla, **cpu.keywords)
+    return lax.platform_dependent(inputs, kernel, cpu=cpu, default=default)
 
 
 def _forward(
@@ -70,13 +66,9 @@ def _backward(
     residuals: tuple[jax.Array, jax.Array],
     gradient: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    keywords = {"stride": stride, "padding": padding, "dilation": dilation}
-    return lax.platform_dependent(
-        *residuals,
-        gradient,
-        cpu=functools.partial(_gradients_by_taps, **keywords),
-        default=functools.partial(_gradients_by_xla, **keywords),
-    )
+    cpu = functools.partial(_gradients_by_taps, stride=stride, padding=padding, dilation=dilation)
+    default = functools.partial(_gradients_by_xla, **cpu.keywords)
+    return lax.platform_dependent(*residuals, gradient, cpu=cpu, default=default)
 
 
 _convolve.defvjp(_forward, _backward)
