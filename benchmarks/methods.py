@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Measures each step, prints a line for it, and writes all lines to --output."""
-    flags = _parse(arguments)
+    flags = parse(arguments)
     if flags.topology:
         from benchmarks import tpu
 
@@ -151,7 +151,8 @@ def _measure(prepare: Prepare, settings: "RunSettings") -> Iterator[dict[str, An
         yield {"does_not_fit": str(error).splitlines()[0]}
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses the flags."""
     parser = results.create_parser("methods", __doc__)
     parser.add_argument("--topology", default="", help="compile for it: v5e:1x1; empty: run steps")
     parser.add_argument("--steps", type=int, default=20, help="steps to run")

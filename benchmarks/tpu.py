@@ -27,6 +27,7 @@ from benchmarks import results, traffic
 
 # Published peak rates of one chip: bfloat16 FLOP/s, memory bytes/s.
 PEAKS = {"v5e": (197e12, 819e9), "v6e": (918e12, 1640e9)}
+MEMORY = {"v5e": 16 * 2**30, "v6e": 32 * 2**30}  # Bytes of one chip.
 # Name -> fields of `config.model`; the activation type also applies to the discriminator.
 VARIANTS: dict[str, dict[str, Any]] = {
     "float32, written out": {"activation_dtype": "float32", "scan_blocks": False},

@@ -12,6 +12,7 @@ from benchmarks import (
     evaluation,
     input_pipeline,
     methods,
+    methods_table,
     paper_step,
     results,
     scaling,
@@ -19,6 +20,7 @@ from benchmarks import (
     train_step,
 )
 from tests import tiny
+from tests.commands import ROOT
 
 
 def test_evaluation_measures_every_part_of_the_step(monkeypatch, tmp_path, capsys):
@@ -181,3 +183,41 @@ def test_every_step_of_a_method_is_measured_once(monkeypatch, tmp_path, capsys):
         _, (_, batch, _) = paper_step.describe(settings)
         drawn = paper_step.draw_batch(settings)
         assert jax.tree.map(np.shape, drawn) == jax.tree.map(lambda leaf: leaf.shape, batch)
+
+
+def test_the_page_has_the_tables_of_the_measurements():
+    page = (ROOT / "docs" / "full_size.md").read_text()
+    paths = sorted((ROOT / "benchmarks" / "measured").glob("methods_*.json"))
+    assert paths
+    for path in paths:
+        tables = methods_table.write_tables(json.loads(path.read_text()))
+        command = f"python -m benchmarks.methods_table --input=benchmarks/measured/{path.name}"
+        assert command in page
+        assert tables in page, f"{command} prints what docs/full_size.md should have"
+
+
+def test_the_table_of_a_chip_says_what_does_not_fit(tmp_path, capsys):
+    def row(method, gigabytes, seconds):
+        step = {"experiment": "gta5_to_cityscapes", "methods": [method], "dtype": "float32"}
+        found = {"argument_bytes": 10**9, "temporary_bytes": int((gigabytes - 1) * 1e9),
+                 "bytes_of_memory": 123.4e9, "flop": 5.67e12}  # fmt: skip
+        known = {"batch_size": 1, "written_out": True, "roofline_seconds": seconds}
+        return step | found | known
+
+    rows = [row("mcd", 17.2, 0.4), row("clan", 17.1, 0.3), row("source_only", 9.0, 0.2)]
+    kept = {key: rows[0][key] for key in ("experiment", "dtype", "batch_size", "written_out")}
+    rows.append(kept | {"methods": ["adr"], "does_not_fit": "RESOURCE_EXHAUSTED: 30G"})
+    path = tmp_path / "methods_v5e.json"
+    command = "python -m benchmarks.methods --topology=v5e:1x1 --output=a.json"
+    path.write_text(json.dumps({"command": command, "rows": rows}))
+    assert methods_table.main([f"--input={path}"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "GTA5 → Cityscapes, compiled for v5e:1x1, float32, blocks written out:",
+        "",
+        "| method | batch | memory, GB | moved, GB | TFLOP | roofline, s | times `source_only` |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| `source_only` | 1 | 9.0 | 123 | 5.7 | 0.200 | 1.00 |",
+        "| `clan` | 1 | 17.1 | 123 | 5.7 | 0.300 | 1.50 |",
+        "| `mcd` | 1 | 17.2, does not fit 16 GiB | 123 | 5.7 | 0.400 | 2.00 |",
+        "| `adr` | 1 | does not fit | - | - | - | - |",
+    ]
