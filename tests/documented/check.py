@@ -36,7 +36,7 @@ OTHERS = (
 )
 # What pages install beside this package.
 _INSTALLED = {
-    *("jax", "jax[cuda12]", "jax[tpu]", "flatbuffers", "pillow"),
+    *("jax", "jax[cuda12]", "jax[tpu]", "flatbuffers", "pillow", "libtpu"),
     *("jupyterlab", "ipywidgets", "tensorboard-plugin-profile"),
 }
 
@@ -92,7 +92,7 @@ def _check_pip(arguments: list[str]) -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     flags = {"install", "wheel", "-e", "--editable", "-U", "--quiet", "--no-deps"}
-    flags |= {"--resolution", "lowest-direct"}
+    flags |= {"--resolution", "lowest-direct", "--target=libtpu"}
     for argument in arguments:
         if argument.startswith("."):
             extras = argument.removeprefix(".").strip("[]")

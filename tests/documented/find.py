@@ -17,6 +17,7 @@ from tests.commands import ROOT
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 _PROGRAM = re.compile(
+    r"(?:[A-Z_]+=\S+ )*"
     r"(?:\S*python3?|pip|make|git|tensorboard|taskset|uv|sha256sum|cp|mkdir)(?= |$)"
 )
 # Of our own modules, wherever it stands in a text.
