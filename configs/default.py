@@ -17,7 +17,8 @@ from typing import Any
 import ml_collections
 
 from alp_jax.errors import UserError, describe_near
-from alp_jax.objective.settings import view
+from alp_jax.models.settings import head
+from alp_jax.objective.settings import term, view
 from alp_jax.settings import kinds, members
 from alp_jax.settings.schema import to_config
 from alp_jax.workdir.settings import RunSettings
@@ -129,6 +130,28 @@ def set_everywhere(blocks: ml_collections.ConfigDict, **values: Any) -> None:
         for name, value in values.items():
             if name in block:
                 block[name] = value
+
+
+def add_levels(config: ml_collections.ConfigDict, **terms: ml_collections.ConfigDict) -> None:
+    """Adds both domains and the two levels of AdaptSegNet and AdvEnt: terms of two classifiers.
+
+    wasidennis/AdaptSegNet and valeoai/ADVENT: an auxiliary classifier reads the last stage but one.
+    Its cross-entropy weighs 0.1, and each other term a fifth of the main classifier's: 0.0002
+    beside 0.001. Batch norm uses batch statistics.
+
+    Args:
+      config: configuration that a method changes.
+      terms: name -> block of a term of the head main; its copy of the head aux is NAME_aux.
+    """
+    add_domains(config)
+    config.model.heads.aux = head("aspp", stage=-2)
+    config.model.backbone.batch_norm_mode = "batch"
+    config.terms.cross_entropy = term("cross_entropy")
+    config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
+    for name, block in terms.items():
+        config.terms[name] = block
+        auxiliary = config.terms[f"{name}_aux"] = block.copy_and_resolve_references()
+        auxiliary.head, auxiliary.weight = "aux", block.weight / 5
 
 
 def add_rounds(config: ml_collections.ConfigDict, **fields: Any) -> None:

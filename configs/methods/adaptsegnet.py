@@ -9,21 +9,12 @@ an error in a loop; ours is the sum of all.
 
 import ml_collections
 
-from alp_jax.models.settings import head
-from alp_jax.objective.settings import placement, term, view
+from alp_jax.objective.settings import placement, term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
-    """Adds the views and terms, and the auxiliary classifier."""
-    config.views.source = view("images", domain="source")
-    config.views.target = view("images", domain="target")
-    config.model.heads.aux = head("aspp", stage=-2)
-    config.model.backbone.batch_norm_mode = "batch"
-    config.terms.cross_entropy = term("cross_entropy")
-    config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
-    config.terms.adversarial = term("alignment", aligned_map="softmax")
-    config.terms.adversarial_aux = term(
-        "alignment", aligned_map="softmax", head="aux", weight=0.0002
-    )
-    for name in ("adversarial", "adversarial_aux"):
-        config.terms[name].patches = placement("whole")
+    """Adds the domains, and the terms of two classifiers."""
+    adversarial = term("alignment", aligned_map="softmax")
+    adversarial.patches = placement("whole")
+    default.add_levels(config, adversarial=adversarial)

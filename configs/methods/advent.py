@@ -8,22 +8,13 @@ on the last stage but one has losses of its own, with weights 0.1 and 0.0002.
 
 import ml_collections
 
-from alp_jax.models.settings import head
-from alp_jax.objective.settings import placement, term, view
-
-_MAP = "normalized_self_information"
+from alp_jax.objective.settings import placement, term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
-    """Adds the views and terms, and the auxiliary classifier."""
-    config.views.source = view("images", domain="source")
-    config.views.target = view("images", domain="target")
-    config.model.heads.aux = head("aspp", stage=-2)
-    config.model.backbone.batch_norm_mode = "batch"
-    config.terms.cross_entropy = term("cross_entropy")
-    config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
-    config.terms.adversarial = term("alignment", aligned_map=_MAP)
-    config.terms.adversarial_aux = term("alignment", aligned_map=_MAP, head="aux", weight=0.0002)
-    for name in ("adversarial", "adversarial_aux"):
-        config.terms[name].patches = placement("whole")
+    """Adds the domains, and the terms of two classifiers."""
+    adversarial = term("alignment", aligned_map="normalized_self_information")
+    adversarial.patches = placement("whole")
+    default.add_levels(config, adversarial=adversarial)
     config.num_steps = 120_000  # Of a schedule of 250,000.

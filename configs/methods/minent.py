@@ -8,18 +8,11 @@ and batch statistics as in `advent`, without discriminators.
 
 import ml_collections
 
-from alp_jax.models.settings import head
-from alp_jax.objective.settings import term, view
+from alp_jax.objective.settings import term
+from configs import default
 
 
 def apply(config: ml_collections.ConfigDict) -> None:
-    """Adds the views and terms, and the auxiliary classifier."""
-    config.views.source = view("images", domain="source")
-    config.views.target = view("images", domain="target")
-    config.model.heads.aux = head("aspp", stage=-2)
-    config.model.backbone.batch_norm_mode = "batch"
-    config.terms.cross_entropy = term("cross_entropy")
-    config.terms.cross_entropy_aux = term("cross_entropy", head="aux", weight=0.1)
-    config.terms.entropy = term("entropy")
-    config.terms.entropy_aux = term("entropy", head="aux", weight=0.0002)
+    """Adds the domains, and the terms of two classifiers."""
+    default.add_levels(config, entropy=term("entropy"))
     config.num_steps = 120_000  # Of a schedule of 250,000.
