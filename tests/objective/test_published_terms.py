@@ -4,6 +4,7 @@ The sizes are such that all weights of the interpolation are multiples of 1/4, e
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -246,20 +247,25 @@ def test_weight_cosine_is_clans_in_any_order_of_tensors(dtype):
     assert term.loss(see(None, params=same)).loss == pytest.approx(2, rel=1e-6)
 
 
-def test_heads_of_another_structure_and_one_head_twice_are_refused():
+def test_heads_of_another_structure_or_without_parameters_are_refused():
     rng = np.random.default_rng(0)
     first, second = (draw_decoder(rng, np.float32) for _ in range(2))
     second["branch_2"]["kernel"] = second["branch_2"]["kernel"][..., :4]
-    params = {"classifier": first, "second_classifier": second}
     term = build("weight_cosine")
-    assert refusal(lambda: term.loss(see(None, params=params))) == (
-        "config.terms.weight_cosine.other_head is 'second': expected a head whose parameters have "
-        "the shapes of those of main: the same decoder on the same stage."
-    )
+    for params in ({"second_classifier": second}, {}):
+        seen = see(None, params={"classifier": first} | params)
+        assert refusal(functools.partial(term.loss, seen)) == (
+            "config.terms.weight_cosine.other_head is 'second': expected a head whose parameters "
+            "have the shapes of those of main: the same decoder on the same stage."
+        )
+
+
+@pytest.mark.parametrize("kind", ["weight_cosine", "discrepancy"])
+def test_one_head_twice_is_refused(kind):
     surroundings = Surroundings({"source": SIZE}, ("main", "second"), frozenset({"source"}))
-    twice = build("weight_cosine", other_head="main")
+    twice = build(kind, other_head="main")
     assert refusal(lambda: twice.check_fit("config.terms.w", surroundings)) == (
         "config.terms.w.other_head is 'main': expected another head than config.terms.w.head: "
         "second."
     )
-    assert refusal(lambda: term.check_fit("config.terms.w", surroundings)) is None
+    assert refusal(lambda: build(kind).check_fit("config.terms.w", surroundings)) is None

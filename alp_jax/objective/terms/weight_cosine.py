@@ -6,15 +6,16 @@ from typing import Any
 import jax
 import optax
 
-from alp_jax.models.segmenter import MAIN, name_decoder
-from alp_jax.objective.types import SOURCE, Contribution, Curve, Seen, Surroundings, Term
+from alp_jax.models.segmenter import name_decoder
+from alp_jax.objective.head_pair import HeadPair
+from alp_jax.objective.types import SOURCE, Contribution, Curve, Seen
 from alp_jax.settings.schema import refuse, setting
 
 PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightCosine(Term):
+class WeightCosine(HeadPair):
     """Minimises cos(w_1, w_2) + 1, w_i all kernels and biases of a head's decoder.
 
     Code: RoyalVane/CLAN, CLAN_train.py, which multiplies it by 0.01 and by 2, and by a factor that
@@ -22,21 +23,9 @@ class WeightCosine(Term):
     """
 
     weight: float = setting(0.02, "Factor of the loss; 0.01 * 2 in CLAN's code.", at_least=0)
-    head: str = setting(MAIN, "The first head.")
-    other_head: str = setting("second", "The second head, of the same structure.")
     view: str = setting(
         SOURCE, "View with whose losses the term is added; its images are not read."
     )
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The view with whose losses the term is added."""
-        return (self.view,)
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Both heads."""
-        return self.head, self.other_head
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -44,17 +33,11 @@ class WeightCosine(Term):
         title = f"cosine of the weights of {self.head} and {self.other_head}, plus 1"
         return (Curve(title, (f"loss/{self.name}",), short=self.name),)
 
-    def check_fit(self, name: str, surroundings: Surroundings) -> None:
-        """Refuses one head for both."""
-        if self.head == self.other_head:
-            others = [head for head in surroundings.heads if head != self.head]
-            expected = f"another head than {name}.head: {', '.join(others) or 'none'}"
-            refuse(f"{name}.other_head", self.other_head, expected)
-
     def loss(self, seen: Seen) -> Contribution:
         """Computes the cosine of the heads' weights, plus 1: in [0, 2]."""
-        first, second = (seen.params[name_decoder(head)] for head in self.heads)
-        if _get_shapes(first) != _get_shapes(second):
+        # A head that shares another's decoder has no parameters.
+        first, second = (seen.params.get(name_decoder(head)) for head in self.heads)
+        if first is None or _get_shapes(first) != _get_shapes(second):
             refuse(
                 f"config.terms.{self.name}.other_head",
                 self.other_head,
