@@ -8,7 +8,7 @@ Synopsis:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -49,6 +49,11 @@ def as_flag(name: str, value: Any) -> str:
     """Writes a field and its value as the flag that overrides it."""
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return f"--config.{name}={text}"
+
+
+def as_flags(fields: Mapping[str, Any]) -> list[str]:
+    """Writes fields and their values as the flags that override them."""
+    return [as_flag(name, value) for name, value in fields.items()]
 
 
 def list_fields(

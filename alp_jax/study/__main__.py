@@ -111,14 +111,14 @@ def _run(workdir: pathlib.Path) -> None:
         )
     # Imported here so that --help and wrong flags answer at once.
     from alp_jax.devices.summary import summarise_devices
-    from alp_jax.settings.compare import as_flag
+    from alp_jax.settings.compare import as_flags
     from alp_jax.study import jobs, outputs, plan, runner, scores
     from alp_jax.workdir import locks
     from alp_jax.workdir import outputs as workdir_outputs
 
     started = time.monotonic()
     given = config_flags.get_override_values(flags.FLAGS["config"])
-    overrides = [as_flag(name, value) for name, value in given.items()]
+    overrides = as_flags(given)
     planned = plan.create_plan(
         workdir,
         config_path,

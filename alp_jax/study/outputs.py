@@ -17,7 +17,7 @@ from alp_jax.errors import UserError
 from alp_jax.evaluation import figures
 from alp_jax.report import writing
 from alp_jax.report.page import Figure, Paragraph, Section, Table
-from alp_jax.settings.compare import as_flag
+from alp_jax.settings.compare import as_flags
 from alp_jax.study import documents, method_documents, scores, statistics, sweep, tables
 from alp_jax.study.plan import Plan
 from alp_jax.study.scores import About, RunScores, Study
@@ -74,7 +74,7 @@ def run_experiment(tuner: Tuner, command: str) -> Study:
     found: list[Study] = []
 
     def save_finished(plan: Plan, finished: tuple[RunScores, ...]) -> None:
-        overrides = [as_flag(name, value) for name, value in experiment.fields.items()]
+        overrides = as_flags(experiment.fields)
         about = describe(plan, experiment.config, overrides, command)
         found[:] = [Study(about, finished)]
         scores.save(found[0], workdir)

@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from alp_jax.errors import UserError, shorten
-from alp_jax.settings.compare import as_flag
+from alp_jax.settings.compare import as_flags
 from alp_jax.study import choices, ensembles, runner, scoring, timing
 from alp_jax.study.choices import Choice
 from alp_jax.study.experiment import Entry, Experiment, Fields
@@ -61,7 +61,7 @@ class Tuner:
         variants = [entry.variant for entry in experiment.entries]
         self._members = ensembles.find(experiment.config, variants)
         self.choices: dict[str, Choice] = {}
-        self._flags = [as_flag(name, value) for name, value in experiment.fields.items()]
+        self._flags = as_flags(experiment.fields)
         trained = [variant for variant in variants if variant not in self._members]
         check_overrides(self._flags, {v: self._planner.list_fields(v) for v in trained})
         for entry in experiment.entries:
@@ -96,7 +96,7 @@ class Tuner:
                 )
 
     def _create(self, entry: Entry, fields: Fields, seed: int) -> Run:
-        own = [as_flag(name, value) for name, value in {**entry.fields, **fields}.items()]
+        own = as_flags({**entry.fields, **fields})
         return self._planner.create(
             entry.variant, entry.name, [*self._flags, *own], seed=seed, varied=tuple(fields)
         )

@@ -1,7 +1,7 @@
 import ml_collections
 import pytest
 
-from alp_jax.settings.compare import as_flag, differences, flatten
+from alp_jax.settings.compare import as_flag, as_flags, differences, flatten
 
 NESTED = {"seed": 0, "data": {"size": (2, 3), "name": "a", "more": {"x": 1.5}}, "terms": {}}
 FLAT = {"seed": 0, "data.size": [2, 3], "data.name": "a", "data.more.x": 1.5}
@@ -45,3 +45,4 @@ def test_a_kind_comes_before_the_fields_that_depend_on_it():
 )
 def test_a_value_is_written_as_its_flag(value, flag):
     assert as_flag("a.b", value) == flag
+    assert as_flags({"a.b": value}) == [flag]
