@@ -137,6 +137,27 @@ def test_an_addition_begins_with_what_its_base_chose(fake, config_file, tmp_path
     assert patches.startswith(f"agp_gi+alp-{chosen}-terms.adversarial_alp.weight-0.")
 
 
+def test_a_report_compares_what_the_experiment_compares(fake, config_file, tmp_path, monkeypatch):
+    workdir = tmp_path / "study"
+    study = run(create(config_file, tmp_path), workdir)
+    assert scores.load(workdir) == study
+    described = json.loads((workdir / "methods.json").read_text())
+    pairs = [(d["first"], d["second"]) for d in described["differences"]["mean_iou"]]
+    assert pairs == [
+        *(("mean", "source_only"), ("alp_gi", "source_only")),
+        *(("source_only+agp", "source_only"), ("source_only+alp", "source_only")),
+        ("source_only+alp", "source_only+agp"),
+    ]
+    pages = []
+    monkeypatch.setattr(
+        outputs.writing, "write_report", lambda *_, sections, **__: pages.append(sections)
+    )
+    outputs.write_report(workdir)
+    _, scored, _, differences = pages[0][0].parts
+    assert [row[0] for row in differences.rows] == [f"{a} minus {b}" for a, b in pairs]
+    assert [row[0] for row in scored.rows] == list(study.by_setting())  # No last minus first.
+
+
 def test_a_killed_experiment_ends_in_the_same_numbers(fake, config_file, tmp_path):
     experiment = create(config_file, tmp_path)
     study = run(experiment, tmp_path / "untouched")

@@ -126,6 +126,15 @@ def test_differences_are_paired_by_seed_within_a_group(rows):
     assert found["minent+alp", "minent"].differences == pytest.approx((0.06, 0.05, 0.07))
 
 
+def test_methods_are_compared_with_source_only(rows):
+    found = method_rows.compare_with_source_only(rows)
+    assert [(d.first.entry.name, d.second.entry.name) for d in found] == [
+        (name, "source_only") for name in ("minent", "clan", "mcd", "mine")
+    ]
+    assert found[0].found.differences == pytest.approx((0.04, 0.04, 0.04))
+    assert method_rows.compare_with_source_only(rows[3:]) == []
+
+
 def test_the_order_is_compared_with_the_papers(rows):
     order = method_rows.order_as_published(rows, 1)  # By mIoU-13, which it prints for all.
     assert [(row.entry.name, number) for row, _, number in order.rows] == [
@@ -151,6 +160,7 @@ def test_all_files_are_written_and_agree(study, rows, tmp_path):
     assert "| MinEnt [8] | terms.entropy.weight 0.01 | 40.00 | chosen |" in text
     assert "| Source-only + ALP minus Source-only | 6.00 ± 1.00 |" in text
     assert "## What alignment adds, mIoU-13" in text
+    assert "| MinEnt [8] minus Source-only | 4.00 ± 0.00 |" in text
     read = list(csv.DictReader(io.StringIO((tmp_path / "methods.csv").read_text())))
     described = json.loads((tmp_path / "methods.json").read_text())
     assert [row["method"] for row in read] == [row["name"] for row in described["methods"]]
@@ -165,7 +175,7 @@ def test_all_files_are_written_and_agree(study, rows, tmp_path):
         "entropy.weight 0.01",
     )
     assert described["choices"]["methods"]["minent"]["chosen"] == 1
-    assert len(described["differences"]["mean_iou_13"]) == 4
+    assert len(described["differences"]["mean_iou_13"]) == 4 + 4
     with Image.open(tmp_path / "methods.png") as image:
         assert image.size[0] == 1500
 

@@ -3,7 +3,9 @@
 import abc
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
+from alp_jax.errors import UserError
 from alp_jax.models.parts import Part
 from alp_jax.objective.types import Term
 
@@ -60,3 +62,35 @@ class Updates(abc.ABC):
           UserError: naming the field.
         """
         del name, terms
+
+
+def check_phases(value: Any, name: str, terms: Mapping[str, Term]) -> None:
+    """Refuses phases that a step cannot have.
+
+    Args:
+      value: what `list_phases` returns.
+      name: name of the block of the updates in the configuration, "config.updates".
+      terms: terms of the objective by name.
+    Raises:
+      UserError: if they are no phases, a term takes part in none, or a term that owns parameters
+        takes part in a repeated one first.
+    """
+    if not (isinstance(value, tuple) and value and all(isinstance(p, Phase) for p in value)):
+        raise UserError(
+            f"The list_phases of {name} returns {value!r}: expected a tuple of at least one Phase "
+            f"of {Phase.__module__}."
+        )
+    place = name.rpartition(".")[0]
+    for term_name, term in terms.items():
+        own = [phase for phase in value if phase.factor_of(term_name) != 0]
+        if not own:
+            raise UserError(
+                f"{place}.terms.{term_name} takes part in no phase of {name}: expected a factor of "
+                "it in one, or a configuration without it."
+            )
+        if term.owns_parameters and own[0].repeats > 1:
+            raise UserError(
+                f"{place}.terms.{term_name} owns parameters, and the first phase of {name} that it "
+                f"takes part in is made {own[0].repeats} times: expected an earlier phase with it "
+                "that is made once, as its parameters are updated once, from the maps of that one."
+            )

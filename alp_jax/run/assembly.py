@@ -160,11 +160,13 @@ def init_from(settings: RunSettings, train_state: state.TrainState) -> state.Tra
       UserError: if there is no checkpoint, or it belongs to another network.
     """
     workdir, entry = pathlib.Path(settings.init_from).expanduser(), train_state.segmenter
-    if not workdir.is_dir():
+    if not (workdir / config.FILE_NAME).is_file():
+        runs = [folder for folder in workdir.parents if (folder / config.FILE_NAME).is_file()]
+        near = f", such as {runs[0]}, which it lies in" if runs else ""
         raise UserError(
             f"config.init_from is {str(workdir)!r}, where no run is: train that one first (for the "
             "built-in cities: --config=configs/toy_cities.py:warmup), convert pretrained weights "
-            "there (python -m data_prep.convert_weights --help), or give another."
+            f"there (python -m data_prep.convert_weights --help), or give another{near}."
         )
     saved = config.load(workdir)
     trained_on.warn_of_start(workdir, settings.data.data_dir)

@@ -39,25 +39,28 @@ def take(
     if settings.init_terms == "new" or entry is None:
         return entry
     there = checkpoints.own_parameters(step)
+    names = {found.key: f"config.terms.{name}" for name, found in settings.terms.items()}
+    place = f"{checkpoints.workdir} (config.init_from)"
     held = {key: like for key, like in entry.params.items() if key in there}
     if not held:
+        wanted = _list([names[key] for key in entry.params])
         raise UserError(
-            f"config.init_terms is 'same', and {checkpoints.workdir} (config.init_from) holds the "
-            f"parameters of {_list(there) or 'no term'}, where this run's terms have "
-            f"{_list(entry.params)}: give --config.init_terms=new, or weights with discriminators "
-            "(python -m data_prep.convert_weights --help)."
+            f"config.init_terms is 'same', and {place} has no discriminator or other parameters of "
+            f"{wanted}{f', only those stored as {_list(there)}' if there else ''}: give weights "
+            "with them (python -m data_prep.convert_weights --help), or --config.init_terms=new."
         )
     for key, like in held.items():
         ours, theirs = _shapes(like), _shapes(there[key])
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
+        for leaf in sorted(ours.keys() | theirs.keys()):
+            if ours.get(leaf) != theirs.get(leaf):
                 raise UserError(
-                    f"The parameters of the term {key} in {checkpoints.workdir} (config.init_from) "
-                    f"have other shapes: {name} is {theirs.get(name, 'missing')} there and "
-                    f"{ours.get(name, 'missing')} here; give the term the same widths and the run "
+                    f"config.init_terms is 'same', and the parameters of {names[key]} in {place} "
+                    f"have other shapes: {leaf} is {theirs.get(leaf, 'missing')} there and "
+                    f"{ours.get(leaf, 'missing')} here; give the term the same widths and the run "
                     "the same classes, or --config.init_terms=new."
                 )
-    logger.info("From there, too: the parameters of the terms %s.", _list(held))
+    taken = _list([names[key] for key in held])
+    logger.info("From there, too: what is trained of %s.", taken)
     return dataclasses.replace(entry, params=entry.params | checkpoints.restore_own(step, held))
 
 

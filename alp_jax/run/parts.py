@@ -127,4 +127,11 @@ class Run:
     def _create_start(self) -> state.TrainState:
         """Creates the state at step 0."""
         entry = self._create_entry()
-        return assembly.init_from(self.settings, entry) if self.settings.init_from else entry
+        if self.settings.init_from:
+            return assembly.init_from(self.settings, entry)
+        if self.settings.init_terms == "same":
+            logger.warning(
+                "config.init_terms is 'same', which has no effect, as config.init_from is empty: "
+                "the terms start from random values."
+            )
+        return entry

@@ -20,12 +20,13 @@ reported are of another split.
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from alp_jax.command import shipped
 from alp_jax.errors import UserError, describe_near
 from alp_jax.settings import kinds
 
+SOURCE_ONLY = "source_only"  # Variant without adaptation, which every method is compared with.
 _PACKAGE = "configs.experiments"
 _TITLES = {"whole": "whole maps", "patches": "ALP"}
 
@@ -63,6 +64,38 @@ class Entry:
         return tuple(self.candidates[0]) if self.candidates else ()
 
 
+class Pair(NamedTuple):
+    """Two methods to compare, first minus second; `base` is the method that was added to."""
+
+    base: Entry
+    first: Entry
+    second: Entry
+
+
+def pair_additions(entries: Sequence[Entry]) -> list[Pair]:
+    """Pairs every addition with its base, and random patches with whole maps on the same base.
+
+    Returns:
+      for each base: whole maps minus base, patches minus base, patches minus whole maps.
+    """
+    found = []
+    for base in entries:
+        added = [entry for entry in entries if entry.base == base.name]
+        whole = [entry for entry in added if entry.role == "whole"]
+        patches = [entry for entry in added if entry.role == "patches"]
+        others = [entry for entry in added if entry.role == "method"]
+        found += [Pair(base, entry, base) for entry in (*whole, *patches, *others)]
+        found += [Pair(base, first, second) for first in patches for second in whole]
+    return found
+
+
+def pair_with_source_only(entries: Sequence[Entry]) -> list[Pair]:
+    """Pairs every method that adds to no other with source-only; none without source-only."""
+    methods = [entry for entry in entries if not entry.base]
+    bases = [entry for entry in methods if entry.variant == SOURCE_ONLY][:1]
+    return [Pair(base, entry, base) for base in bases for entry in methods if entry is not base]
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A plan of many methods.
@@ -93,6 +126,10 @@ class Experiment:
     def find(self, name: str) -> Entry:
         """Returns the entry of a name."""
         return next(entry for entry in self.entries if entry.name == name)
+
+    def list_pairs(self) -> list[Pair]:
+        """Lists what the experiment compares: methods with source-only, additions with bases."""
+        return [*pair_with_source_only(self.entries), *pair_additions(self.entries)]
 
     def list_stages(self) -> list[list[Entry]]:
         """Groups the entries so that a base is in an earlier group than what is added to it."""

@@ -18,7 +18,7 @@ from alp_jax.study import choices as choosing
 from alp_jax.study import documents, markup, method_picture, method_rows, statistics, tables
 from alp_jax.study.choices import Choice
 from alp_jax.study.experiment import Experiment
-from alp_jax.study.method_rows import MethodRow
+from alp_jax.study.method_rows import GroupDifference, MethodRow
 from alp_jax.study.scores import Study
 from alp_jax.workdir import files
 
@@ -29,6 +29,10 @@ _PUBLISHED = {
     "paper, SYNTHIA: mIoU-16": (1, "mean_iou"),
     "paper, SYNTHIA: mIoU-13": (1, "mean_iou_13"),
     "paper, GTA5: mIoU-19": (2, "mean_iou"),
+}
+_COMPARISONS = {
+    "Against source-only": method_rows.compare_with_source_only,
+    "What alignment adds": method_rows.compare_groups,
 }
 
 
@@ -99,10 +103,9 @@ def choice_table(rows: Sequence[MethodRow]) -> tuple[list[str], list[list[str]]]
     return ["method", "candidate", "mIoU (target labels)", ""], formatted
 
 
-def difference_table(rows: Sequence[MethodRow], score: str) -> tuple[list[str], list[list[str]]]:
-    """Creates the table of paired differences between additions and their bases, in points."""
-    found = [difference.found for difference in method_rows.compare_groups(rows, score)]
-    return tables.DIFFERENCE_HEADS, [tables.difference_row(difference) for difference in found]
+def difference_table(found: Sequence[GroupDifference]) -> tuple[list[str], list[list[str]]]:
+    """Creates the table of paired differences, in points."""
+    return tables.DIFFERENCE_HEADS, [tables.difference_row(each.found) for each in found]
 
 
 def order_table(order: method_rows.Order) -> tuple[list[str], list[list[str]]]:
@@ -144,11 +147,11 @@ def to_markdown(experiment: Experiment, study: Study, rows: Sequence[MethodRow])
             _describe_choice(experiment, study),
             markup.markdown_table(*choice_table(rows)),
         ]
-    for score, name in tables.list_means(study).items():
-        heads, differences = difference_table(rows, score)
-        if differences:
-            parts += [f"## What alignment adds, {name}", documents.DIFFERENCES_NOTE]
-            parts.append(markup.markdown_table(heads, differences))
+    for title, compare in _COMPARISONS.items():
+        for score, name in tables.list_means(study).items():
+            if found := compare(rows, score):
+                parts += [f"## {title}, {name}", documents.DIFFERENCES_NOTE]
+                parts.append(markup.markdown_table(*difference_table(found)))
     for table in method_rows.TABLES:
         order = method_rows.order_as_published(rows, table)
         if order.correlation is not None:
@@ -170,8 +173,8 @@ def to_latex(experiment: Experiment, study: Study, rows: Sequence[MethodRow]) ->
         f"% {study.about.command}",
         markup.latex_table(heads, formatted, None, texts=texts, new_groups=groups),
     ]
-    heads, differences = difference_table(rows, MEAN_IOU)
-    if differences:
+    if found := method_rows.compare_groups(rows, MEAN_IOU):
+        heads, differences = difference_table(found)
         parts.append(markup.latex_table(heads, differences, None, texts=heads))
     return "\n".join(parts)
 
@@ -258,7 +261,8 @@ def describe(
                     "student": difference.found.student,
                     "bootstrap": difference.found.bootstrap,
                 }
-                for difference in method_rows.compare_groups(rows, mean)
+                for compare in _COMPARISONS.values()
+                for difference in compare(rows, mean)
             ]
             for mean in means
         },

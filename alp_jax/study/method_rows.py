@@ -14,7 +14,13 @@ from scipy import stats
 from alp_jax.evaluation.metrics import MEAN_IOU
 from alp_jax.study import published_tables, statistics
 from alp_jax.study.choices import Choice
-from alp_jax.study.experiment import Entry, Experiment
+from alp_jax.study.experiment import (
+    Entry,
+    Experiment,
+    Pair,
+    pair_additions,
+    pair_with_source_only,
+)
 from alp_jax.study.published_tables import PublishedRow
 from alp_jax.study.scores import RunScores, Study, describe_value, shorten_field
 from alp_jax.study.statistics import PairedDifference
@@ -97,10 +103,10 @@ def _publish(entry: Entry) -> dict[int, PublishedRow]:
 
 @dataclasses.dataclass(frozen=True)
 class GroupDifference:
-    """What an addition changes.
+    """What an addition changes, or a method changes in source-only.
 
     Attributes:
-      base: the method that is added to.
+      base: the method that is added to, or source-only.
       first, second: the rows that are compared, first minus second.
       found: the paired difference.
     """
@@ -118,23 +124,28 @@ def compare_groups(rows: Sequence[MethodRow], score: str = MEAN_IOU) -> list[Gro
       rows: rows of `collect`.
       score: name of a mean IoU in a summary.
     Returns:
-      for each base: whole maps minus base, patches minus base, patches minus whole maps, those of
-      which both rows have runs of the same seed.
+      the differences of `pair_additions` whose rows both have runs of the same seed.
     """
+    return _compare(pair_additions([row.entry for row in rows]), rows, score)
+
+
+def compare_with_source_only(
+    rows: Sequence[MethodRow], score: str = MEAN_IOU
+) -> list[GroupDifference]:
+    """Compares every method that is no addition with source-only, as `compare_groups` does."""
+    return _compare(pair_with_source_only([row.entry for row in rows]), rows, score)
+
+
+def _compare(pairs: Sequence[Pair], rows: Sequence[MethodRow], score: str) -> list[GroupDifference]:
+    row_of = {row.entry.name: row for row in rows}
     compared = []
-    for base in rows:
-        added = [row for row in rows if row.entry.base == base.entry.name]
-        whole = [row for row in added if row.entry.role == "whole"]
-        patches = [row for row in added if row.entry.role == "patches"]
-        others = [row for row in added if row.entry.role == "method"]
-        pairs = [(row, base) for row in (*whole, *patches, *others)]
-        pairs += [(first, second) for first in patches for second in whole]
-        for first, second in pairs:
-            found = statistics.compare_runs(
-                first.entry.title, first.runs, second.entry.title, second.runs, score
-            )
-            if found is not None:
-                compared.append(GroupDifference(base, first, second, found))
+    for pair in pairs:
+        base, first, second = (row_of[entry.name] for entry in pair)
+        found = statistics.compare_runs(
+            first.entry.title, first.runs, second.entry.title, second.runs, score
+        )
+        if found is not None:
+            compared.append(GroupDifference(base, first, second, found))
     return compared
 
 

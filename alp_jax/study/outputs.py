@@ -6,6 +6,7 @@ Synopsis:
   write_report(workdir)    # report/report.html and its pictures
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -75,7 +76,10 @@ def run_experiment(tuner: Tuner, command: str) -> Study:
 
     def save_finished(plan: Plan, finished: tuple[RunScores, ...]) -> None:
         overrides = as_flags(experiment.fields)
-        about = describe(plan, experiment.config, overrides, command)
+        about = dataclasses.replace(
+            describe(plan, experiment.config, overrides, command),
+            compared=tuple((pair.first.name, pair.second.name) for pair in experiment.list_pairs()),
+        )
         found[:] = [Study(about, finished)]
         scores.save(found[0], workdir)
         method_documents.save(experiment, tuner.choices, found[0], workdir)

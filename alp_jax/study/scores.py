@@ -96,6 +96,8 @@ class About:
       sweep_values: values of the swept field, in order, as in JSON.
       seeds: seeds, in order.
       versions: name of a package -> version; "commit" is the commit of the working tree.
+      compared: settings whose differences are shown, each (first, second), as in first minus
+        second; None: every two.
     """
 
     command: str
@@ -113,6 +115,7 @@ class About:
     sweep_values: tuple[Any, ...]
     seeds: tuple[int, ...]
     versions: dict[str, str]
+    compared: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +199,8 @@ def load(workdir: pathlib.Path) -> Study:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in _upgrade_about(fields["about"]).items()
         }
+        if about.get("compared") is not None:
+            about["compared"] = tuple((first, second) for first, second in about["compared"])
         return Study(About(**about), tuple(RunScores.from_dict(run) for run in fields["runs"]))
     except FileNotFoundError:
         if any(workdir.glob("*/seed_*")) or (workdir / STARTS).is_dir():

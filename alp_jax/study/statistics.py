@@ -9,7 +9,7 @@ Synopsis:
 import dataclasses
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -72,18 +72,25 @@ def format_interval(interval: Interval | None) -> str:
 
 
 def paired_differences(study: Study, score: str = "mean_iou") -> list[PairedDifference]:
-    """Compares every two settings; the later one in the tables is the first of a difference.
+    """Compares the settings that a study compares, or every two of them.
+
+    Of every two, the later one in the tables is the first of a difference.
 
     Args:
       study: a study with the scores of the last step.
       score: name of a number in a summary.
     Returns:
-      one difference for every two settings that both have the score for some seed.
+      one difference for each two of these that both have the score for some seed.
     """
     settings = study.by_setting()
+    pairs: Iterable[tuple[str, str]]
+    if study.about.compared is None:
+        pairs = ((first, second) for second, first in itertools.combinations(settings, 2))
+    else:
+        pairs = (pair for pair in study.about.compared if settings.keys() >= set(pair))
     found = (
         compare_runs(first, settings[first], second, settings[second], score)
-        for second, first in itertools.combinations(settings, 2)
+        for first, second in pairs
     )
     return [difference for difference in found if difference is not None]
 

@@ -150,9 +150,12 @@ def history_table(study: Study) -> tuple[list[str], Rows]:
 
 
 def relative_row(study: Study) -> list[str] | None:
-    """Creates the paper's last row: last setting minus first, on the seeds that both have."""
+    """Creates the paper's last row: last setting minus first, on the seeds that both have.
+
+    A study that says what it compares has no such row.
+    """
     settings = study.by_setting()
-    if len(settings) < 2:
+    if len(settings) < 2 or study.about.compared is not None:
         return None
     first, *_, last = settings
     theirs = {run.seed: run.last for run in settings[first]}
@@ -182,7 +185,7 @@ def class_heads(study: Study) -> list[str]:
 
 
 def difference_table(study: Study) -> tuple[list[str], Rows]:
-    """Creates the table of paired differences in mean IoU of every two settings, in points."""
+    """Creates the table of `statistics.paired_differences` in mean IoU, in points."""
     found = statistics.paired_differences(study)
     return DIFFERENCE_HEADS, [difference_row(difference) for difference in found]
 

@@ -15,7 +15,7 @@ from alp_jax.devices.mesh import MeshSettings
 from alp_jax.errors import UserError
 from alp_jax.models.settings import ModelSettings
 from alp_jax.objective.optimizer_settings import OptimizerSettings
-from alp_jax.objective.phases import Updates
+from alp_jax.objective.phases import Updates, check_phases
 from alp_jax.objective.settings import (
     check_objective,
     declare_teacher,
@@ -99,6 +99,7 @@ class RunSettings:
             has_statistics=self.model.moves_statistics,
         )
         self.updates.check_fit(f"{name}.updates", self.terms)
+        check_phases(self.updates.list_phases(self.terms), f"{name}.updates", self.terms)
 
     def _check_teacher(self, name: str) -> None:
         """Refuses a view without the teacher that it needs, and a teacher that learns nothing."""

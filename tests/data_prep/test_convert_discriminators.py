@@ -218,7 +218,7 @@ def test_terms_begin_anew_by_default_and_take_what_is_there_on_demand(start, cap
     assert same(started.discriminator, fresh)
     with caplog.at_level("INFO", logger="alp_jax"):
         theirs, fresh, started = start(init_terms="same")
-    assert "From there, too: the parameters of the terms main." in caplog.text
+    assert "From there, too: what is trained of config.terms.adversarial." in caplog.text
     assert same(started.discriminator.params["main"], theirs.params["main"])
     assert same(started.discriminator.params["aux"], fresh.params["aux"])  # Not in the weights.
     assert same(started.discriminator.opt_state, fresh.opt_state)
@@ -227,13 +227,27 @@ def test_terms_begin_anew_by_default_and_take_what_is_there_on_demand(start, cap
 
 def test_other_shapes_and_no_terms_are_refused(start, saved_run):
     with pytest.raises(
-        UserError, match=r"term main in .* other shapes: conv0/bias is \(4,\) there"
+        UserError,
+        match=r"^config.init_terms is 'same', and the parameters of config.terms.adversarial in "
+        r"\S+/start \(config.init_from\) have other shapes: conv0/bias is \(4,\) there",
     ):
         start(init_terms="same", widths=(8, 4))
     with pytest.raises(
-        UserError, match=r"holds the parameters of no term, where .* have aux, main"
+        UserError,
+        match=r"^config.init_terms is 'same', and \S+ \(config.init_from\) has no discriminator or "
+        r"other parameters of config.terms.adversarial, config.terms.adversarial_aux: give weights",
     ):
         start(init_terms="same", init_from=str(saved_run))
+    with pytest.raises(UserError, match=r"adversarial_alp, only those stored as main: give"):
+        start("source_only+alp", init_terms="same")
+
+
+@pytest.mark.parametrize("inside", ["checkpoints", "checkpoints/3", "config.json"])
+def test_a_place_inside_of_a_run_names_the_run(start, tmp_path, inside):
+    start()
+    run = tmp_path / "start"
+    with pytest.raises(UserError, match=f"/{inside}', where no run is.* such as {run}, which it"):
+        start(init_from=str(run / inside))
 
 
 def test_a_method_without_such_terms_starts_all_the_same(start):
