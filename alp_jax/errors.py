@@ -42,9 +42,13 @@ def describe(error: BaseException) -> str:
 
 
 def describe_near(given: str, known: Iterable[str]) -> str:
-    """Returns " (did you mean NAME?)" for a name that is nearly one of the known; "" without."""
-    close = difflib.get_close_matches(given, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    """Returns " (did you mean NAME?)" for a name that is nearly one of the known; "" without.
+
+    Upper and lower case are alike.
+    """
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(given.casefold(), folded, n=1)
+    return f" (did you mean {folded[close[0]]}?)" if close else ""
 
 
 def shorten(texts: Sequence[str], limit: int = 5) -> str:

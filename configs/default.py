@@ -77,10 +77,12 @@ def apply_method(config: ml_collections.ConfigDict, variant: str) -> None:
 
     Raises:
       EnsembleError: if the method is an ensemble of others, which is not trained.
-      UserError: if there is no such method or addition, or its file cannot be imported or lacks
-        `apply`.
+      UserError: if there is no such method or addition, one is named twice, or its file cannot be
+        imported or lacks `apply`.
     """
     method, additions = split_variant(variant)
+    if len(set(additions)) < len(additions):
+        raise UserError(f"The variant is {variant!r}: expected each addition once.")
     if found := read_members(method):
         raise members.EnsembleError(method, found)
     modules = [kinds.load_module(_METHODS, method, name="The method")]
@@ -160,6 +162,8 @@ def add_rounds(config: ml_collections.ConfigDict, **fields: Any) -> None:
     yzou2/CRST, crst_seg.py, GTA5 -> Cityscapes: 3 rounds of 2 epochs, batches of two crops of
     512x1024, SGD at a constant 5e-5 (decoders 5e-4), frozen batch norm. There the start is a
     network trained on the source, and images have their own sizes, 1052x1914 and 1024x2048.
+    Deviation: sizes of images are those of the other methods; with targets of 512x1024 a crop is
+    the whole image unless it was enlarged (docs/methods_rounds.md has the flags of the published).
 
     Args:
       config: configuration that a method changes.

@@ -46,6 +46,9 @@ def test_alp_on_source_only_is_alp_gi():
         ("minnet+alp", "Unknown variant 'minnet+alp' (did you mean minent?): expected one of"),
         ("warmup+alp", "The variant is 'warmup+alp', and warmup takes no additions: expected"),
         ("a_plus_e+alp", "a_plus_e is an ensemble of advent, minent_er, which is evaluated"),
+        ("minent+alp+alp", "The variant is 'minent+alp+alp': expected each addition once."),
+        ("CLAN", "Unknown variant 'CLAN' (did you mean clan?): expected one of a_plus_e, "),
+        ("cbst_SP", "Unknown variant 'cbst_SP' (did you mean cbst_sp?): expected one of"),
         ("minent+", "The addition is '': expected one of agp, alp"),
     ],
 )

@@ -303,6 +303,12 @@ OWN_CASES = {
         method_with("config.terms.mine = term('weight_cosine', other_head='main')"),
         "config.terms.mine.other_head is 'main': expected another head than config.terms.mine.head",
     ),
+    "an aligned head twice": Case(
+        method_with(
+            "config.terms.mine = term('alignment', target_view='source', head='main+main')"
+        ),
+        "config.terms.mine.head is 'main+main': expected each head once.",
+    ),
     "a grid finer than the map": Case(
         lambda place: place.train(f"{PATCHES}.rows=900", method="road"),
         "config.terms.adversarial.patches.rows is 900: expected at most ",

@@ -44,6 +44,7 @@ Channels = Annotated[tuple[float, float, float], "3 numbers, one for each channe
 
 _WORDS = {str: "a text", bool: "True or False", int: "a whole number", float: "a number"}
 _PLURALS = {str: "texts", int: "whole numbers", float: "numbers"}
+_KIND_CHANGES = "where a kind changes, replace the whole block (docs/own_parts.md)"
 _BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
     "at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt,
 }  # fmt: skip
@@ -176,7 +177,7 @@ def describe_unknown(name: str, key: Any, known: Collection[str], kind: Any = No
     owner = f"{name}, of the kind {kind!r}," if kind else name
     has = f"{owner} has {', '.join(sorted(known)) or 'none'}"
     if kind and not hint:
-        has += "; where a kind changes, replace the whole block (docs/own_parts.md)"
+        has += f"; {_KIND_CHANGES}"
     return f"Unknown field {name}.{shown}{hint}: {has}."
 
 
@@ -299,7 +300,8 @@ def _build_kind(value: Any, declared: Setting, name: str, block_name: str = "") 
         raise UserError(f"The configuration lacks {name}.kind: expected {accepted}.")
     kind = values.pop("kind")
     cls = kinds.load(declared.package, kind, declared.attribute, name=f"{name}.kind")
-    return _build(cls, values, name, f"the kind {kind!r} has that field", kind, block_name)
+    remedy = f"the kind {kind!r} has that field; {_KIND_CHANGES}"
+    return _build(cls, values, name, remedy, kind, block_name)
 
 
 def _get_values(config: Any, name: str, expected: str) -> Mapping[str, Any]:

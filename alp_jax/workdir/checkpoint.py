@@ -17,13 +17,12 @@ import shutil
 from typing import Any, Self
 
 import jax
-import orbax.checkpoint as ocp
 
 from alp_jax.devices import processes
-from alp_jax.errors import UserError, describe, shorten
+from alp_jax.errors import UserError, describe
 from alp_jax.objective.state import TrainState
 from alp_jax.settings.schema import setting
-from alp_jax.workdir import finite, manifest, saving, scores
+from alp_jax.workdir import finite, manifest, reading, saving, scores
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class Checkpoints:
             # Saves that were cut short by a kill.
             for path in self._folder.glob(f"*{saving.UNFINISHED}*"):
                 shutil.rmtree(path)
-        self._checkpointer = saving.create_checkpointer()  # For reading; the saver has its own.
+        self._reader = reading.Reader(self._folder)
         self._saver = saving.Saver(self._folder, on_saved=self._note_saved)
         self._whole: set[int] = set()  # Steps whose files were found to match their manifest.
 
@@ -85,7 +84,7 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self._saver.close()
-        self._checkpointer.close()
+        self._reader.close()
 
     def steps(self) -> list[int]:
         """Lists the steps that have a checkpoint, in order."""
@@ -248,7 +247,7 @@ class Checkpoints:
 
     def segmenter_parts(self, step: int) -> set[str]:
         """Returns the parts of the segmenter in a checkpoint: backbone, classifier, ..."""
-        paths = (path.split("/") for path in _shapes(self._metadata(step)))
+        paths = (path.split("/") for path in reading.list_shapes(self._metadata(step)))
         return {path[2] for path in paths if path[:2] == ["segmenter", "params"]}
 
     def restore_own(self, step: int, params: PyTree) -> PyTree:
@@ -278,74 +277,8 @@ class Checkpoints:
     def _read(self, step: int, like: PyTree) -> Any:
         """Restores from a checkpoint the subtree with the structure of `like`."""
         self._check_whole(step)
-        self._check_shapes(step, like)
-        shapes = jax.tree.map(_to_placed_shape, like)
-        args = ocp.args.PyTreeRestore(
-            shapes,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(shapes),
-            partial_restore=True,
-        )
-        try:
-            restored = self._checkpointer.restore(self._folder / str(step), args=args)
-        except Exception as error:  # Orbax and TensorStore raise many types.
-            raise self._unreadable(step, error) from error
-        self._check_finite(step, restored)
-        return restored
-
-    def _check_finite(self, step: int, restored: PyTree) -> None:
-        """Refuses numbers that would give scores and pictures without meaning.
-
-        Training saves no such numbers; converted weights and other programs may.
-        """
-        faults = finite.find_faults(restored)
-        if faults:
-            earlier = [other for other in self.steps() if other < step]
-            remedy = "start again from other weights"
-            if earlier:
-                remedy = (
-                    f"take another checkpoint, such as {earlier[-1]}; training continues from "
-                    "that one when the folder of this one is moved elsewhere"
-                )
-            raise UserError(
-                f"Checkpoint {self._folder / str(step)} was saved with numbers that no sound "
-                f"network has ({shorten(faults, 3)}): expected finite numbers; {remedy}."
-            )
-
-    def _check_shapes(self, step: int, like: PyTree) -> None:
-        """Refuses a checkpoint that lacks an array of `like`, or has it in another shape."""
-        saved = _shapes(self._metadata(step))
-        for path, shape in _shapes(like).items():
-            if saved.get(path) != shape:
-                found = f"has shape {saved[path]}" if path in saved else "is missing"
-                raise UserError(
-                    f"Checkpoint {self._folder / str(step)} is of another network: {path} {found} "
-                    f"there and should have shape {shape}; use the configuration it was trained "
-                    "with, or another checkpoint."
-                )
+        return self._reader.read(step, like, others=self.steps())
 
     def _metadata(self, step: int) -> PyTree:
         self._check_whole(step)
-        try:
-            return self._checkpointer.metadata(self._folder / str(step)).item_metadata.tree
-        except Exception as error:  # As in _read.
-            raise self._unreadable(step, error) from error
-
-    def _unreadable(self, step: int, error: Exception) -> UserError:
-        return UserError(
-            f"Checkpoint {self._folder / str(step)} cannot be read ({describe(error)}), though its "
-            "files are as they were saved: use the versions that saved it (python -m pip list)."
-        )
-
-
-def _to_placed_shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Returns a leaf's shape, type and sharding; without one, the first device."""
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Returns {path: shape} of every array in a tree: {"step": (), ...}."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {finite.name_path(path): tuple(leaf.shape) for path, leaf in leaves}
+        return self._reader.read_metadata(step)

@@ -14,7 +14,7 @@ from alp_jax.errors import Stopped, UserError
 from alp_jax.evaluation.predictor import Predictor, Recipe
 from alp_jax.objective.settings import placement, term, view
 from alp_jax.run import assembly, labelling, train
-from alp_jax.workdir import checkpoint, rounds
+from alp_jax.workdir import checkpoint, manifest, rounds
 from alp_jax.workdir.settings import build_settings
 from tests import tiny
 from tests.self_training import crst
@@ -46,8 +46,8 @@ def read_labels(workdir, number):
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
-def assert_same_run(config, workdir, expected):
-    for number in (3, 6):
+def assert_same_run(config, workdir, expected, steps=(3, 6)):
+    for number in steps:
         states = (read_state(config, folder, number) for folder in (workdir, expected))
         jax.tree.map(np.testing.assert_array_equal, *states)
     for number in (0, 1):
@@ -164,6 +164,21 @@ def test_lost_labels_are_made_anew_by_the_rounds_first_state(run, copied, number
         Image.fromarray(np.zeros((tiny.HEIGHT, tiny.WIDTH), np.uint8)).save(folder / "000003.png")
     train.train_and_evaluate(config, copied)
     assert_same_run(config, copied, expected)
+
+
+@pytest.mark.parametrize("last_is_damaged", [False, True])
+def test_a_rounds_first_state_is_not_needed_once_its_labels_are_there(run, copied, last_is_damaged):
+    """`checkpoint.keep_last` removes it; a damaged later one leads back to the round before."""
+    config, expected = run
+    forget_after(copied, 5)
+    for number in (3, 4):
+        shutil.rmtree(copied / checkpoint.FOLDER / str(number))
+    if last_is_damaged:
+        (copied / checkpoint.FOLDER / "5" / manifest.FILE_NAME).write_text("")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "save_label", None)  # Nothing is labelled again.
+        train.train_and_evaluate(config, copied)
+    assert_same_run(config, copied, expected, steps=(3, 6) if last_is_damaged else (6,))
 
 
 @pytest.mark.parametrize("name", ["000003.png", rounds.THRESHOLDS, rounds.SHARES, "SHA256SUMS"])

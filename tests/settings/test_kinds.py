@@ -274,7 +274,8 @@ TERM_WORDS = "expected one of alignment, entropy, or the path of a .py file of y
         (None, "config.terms.t is None: expected a block of fields, one of them its kind."),
         (
             {"kind": "entropy"},
-            "The configuration lacks config.terms.t.share: the kind 'entropy' has that field.",
+            "The configuration lacks config.terms.t.share: the kind 'entropy' has that field; "
+            "where a kind changes, replace the whole block (docs/own_parts.md).",
         ),
         (
             {"kind": "entropy", "share": 1.0, "shar": 2},

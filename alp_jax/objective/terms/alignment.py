@@ -162,7 +162,9 @@ class Alignment(Term):
         return DomainDiscriminator.create(self.widths, self.activation_dtype)
 
     def check_fit(self, name: str, surroundings: Surroundings) -> None:
-        """Refuses patches larger than the maps, or too small for the discriminator."""
+        """Refuses a head named twice, and patches that are too large or too small."""
+        if len(set(self.heads)) < len(self.heads):
+            refuse(f"{name}.head", self.head, "each head once")
         smallest = min_input_size(self.widths)
         layers = len(self.widths) + 1
         enough = (
