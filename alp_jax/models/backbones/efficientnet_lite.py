@@ -37,12 +37,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "tiny": {
         "stem_width": 4,
-        "depths": (1, 2, 1, 1),
-        "widths": (4, 6, 8, 10),
-        "kernel_sizes": (3, 3, 5, 3),
-        "strides": (1, 2, 2, 1),
-        "expansions": (1, 2, 2, 2),
-        "output_stride": 8,
+        "depths": (1, 2),
+        "widths": (4, 6),
+        "kernel_sizes": (3, 3),
+        "strides": (1, 2),
+        "expansions": (1, 2),
     },
 }
 
