@@ -53,7 +53,11 @@ class ConvNorm(nn.Module):
         kernel_size = self.kernel_size
         if self.is_separable:
             inputs = layers.DepthwiseConv(
-                kernel_size, self.dilation, kernel_init=_KAIMING, dtype=self.dtype, name="depth"
+                kernel_size,
+                dilation=self.dilation,
+                kernel_init=_KAIMING,
+                dtype=self.dtype,
+                name="depth",
             )(inputs)
             norm = layers.BatchNorm(self.norm_mode, self.train_affine, name="depth_bn")
             inputs = layers.relu(norm(inputs, train=train))

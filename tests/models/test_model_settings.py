@@ -140,8 +140,8 @@ def test_upgrading_neither_loses_an_unknown_field_nor_invents_a_missing_one():
         ({"heads__main__dilations": [0]}, "a non-empty list of whole numbers above 0"),
         (
             {"backbone__kind": "resnot"},
-            r"m.backbone.kind is 'resnot' \(did you mean resnet\?\): expected one of dinov2, mit, "
-            "resnet",
+            r"m.backbone.kind is 'resnot' \(did you mean resnet\?\): expected one of dinov2, "
+            "efficientnet_lite, mit, resnet",
         ),
     ],
 )
