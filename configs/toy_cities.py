@@ -17,6 +17,7 @@ import ml_collections
 
 from alp_jax.objective.settings import view
 from configs import default
+from configs.recipes import short
 
 RUNS = "runs/toy_cities"
 WARMUPS = ("warmup", "warmup_crops", "warmup_crops_equal_pixels")
@@ -35,7 +36,8 @@ def get_config(variant: str = "alp_gi") -> ml_collections.ConfigDict:
             config.views.source = view("crops", domain="source")
         _set_objective(config)
         if is_warmup:
-            _set_warmup(config)
+            # Nothing is pretrained, so the classifier has the rate of the rest.
+            short.set_warmup(config, learning_rate=0.05, classifier_multiplier=1.0)
         else:
             _set_adaptation(config)
             config.start_variant = find_start(variant)
@@ -97,24 +99,7 @@ def _set_objective(config: ml_collections.ConfigDict) -> None:
         columns=2,
         widths=(16, 32, 64, 128),
     )
-    for found in config.terms.values():
-        if found.get("aligned_map") == "self_information":
-            found.aligned_map = "normalized_self_information"
-
-
-def _set_warmup(config: ml_collections.ConfigDict) -> None:
-    """Sets training from scratch: batch statistics, and all parameters learn."""
-    config.num_steps = 1000
-    config.data.batch_size = 8
-    config.model.backbone.batch_norm_mode = "batch"
-    config.model.backbone.batch_norm_train_affine = True
-    config.optimizer.segmenter_learning_rate = 0.05
-    config.optimizer.classifier_learning_rate_multiplier = 1.0  # Nothing is pretrained.
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.gradient_clip_norm = 5.0
-    config.optimizer.horizon_steps = 1000
-    config.evaluation.every_steps = 500
-    config.checkpoint.every_steps = 250
+    short.normalise_maps(config)
 
 
 def _set_adaptation(config: ml_collections.ConfigDict) -> None:
@@ -126,9 +111,7 @@ def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     # The best of 0.003, 0.01 and 0.03 for alp_gi, seed 0, by mean IoU on the target validation
     # split, so chosen with target labels (for agp_gi, 0.003 was best); quoted scores are on the
     # test split.
-    for name in ("adversarial", "adversarial_alp", "adversarial_agp"):
-        if name in config.terms:
-            config.terms[name].weight = 0.01
+    short.weigh_alignment(config, 0.01)
     # The paper's 1e-4 is for 150,000 steps; in 500 steps a discriminator hardly learns with it. The
     # largest of 1e-4, 5e-4 and 1e-3, for every method.
     config.optimizer.discriminator_learning_rate = 1e-3

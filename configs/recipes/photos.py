@@ -22,6 +22,7 @@ import ml_collections
 
 from alp_jax.models.settings import backbone
 from configs import default
+from configs.recipes import short
 
 SIZE = (180, 240)
 PATCH_SIZE = (90, 90)  # Half the images' height, as in the paper.
@@ -45,7 +46,7 @@ def create(
       variant: name of the method.
       runs: folder of the runs, where a start is looked for.
       source: labelled dataset.
-      target: dataset of which images are used.
+      target: dataset without labels, or whose labels are not read.
       evaluation: labelled dataset of the target, with splits validation and test.
       label_set: classes that both have.
       source_split: splits of the source to train on.
@@ -70,7 +71,7 @@ def create(
         _set_network(config)
         _set_objective(config)
         if is_warmup:
-            _set_warmup(config)
+            short.set_warmup(config, learning_rate=0.01, classifier_multiplier=10.0)
             config.init_from = "" if variant.endswith(SCRATCH) else "pretrained/efficientnet_lite0"
         else:
             _set_adaptation(config)
@@ -83,6 +84,7 @@ def create(
 
 def _set_network(config: ml_collections.ConfigDict) -> None:
     config.model.backbone = backbone("efficientnet_lite", output_stride=16)
+    config.optimizer.sgd_preset = "clean"
     config.model.input_order = "rgb"
     config.model.input_mean = (127.0, 127.0, 127.0)
     config.model.input_std = (128.0, 128.0, 128.0)
@@ -99,39 +101,19 @@ def _set_objective(config: ml_collections.ConfigDict) -> None:
         columns=2,
         widths=(32, 64, 128, 256),
     )
-    for found in config.terms.values():
-        if found.get("aligned_map") == "self_information":
-            found.aligned_map = "normalized_self_information"
-
-
-def _set_warmup(config: ml_collections.ConfigDict) -> None:
-    config.num_steps = 1000
-    config.data.batch_size = 8
-    config.model.backbone.batch_norm_mode = "batch"
-    config.model.backbone.batch_norm_train_affine = True
-    config.optimizer.sgd_preset = "clean"
-    config.optimizer.segmenter_learning_rate = 0.01
-    config.optimizer.classifier_learning_rate_multiplier = 10.0
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.gradient_clip_norm = 5.0
-    config.optimizer.horizon_steps = 1000
-    config.evaluation.every_steps = 500
-    config.checkpoint.every_steps = 250
+    short.normalise_maps(config)
 
 
 def _set_adaptation(config: ml_collections.ConfigDict) -> None:
     config.num_steps = 400
     config.data.batch_size = 1  # As in the paper.
     config.model.backbone.batch_norm_mode = "frozen"
-    config.optimizer.sgd_preset = "clean"
     config.optimizer.adam_preset = "clean"
     config.optimizer.segmenter_learning_rate = 2e-3
     config.optimizer.classifier_learning_rate_multiplier = 1.0
     config.optimizer.discriminator_learning_rate = 1e-3
     config.optimizer.gradient_clip_norm = 5.0
     config.optimizer.horizon_steps = 400
-    for name in ("adversarial", "adversarial_alp", "adversarial_agp"):
-        if name in config.terms:
-            config.terms[name].weight = 0.01
+    short.weigh_alignment(config, 0.01)
     config.evaluation.every_steps = 100
     config.checkpoint.every_steps = 100
