@@ -1,13 +1,60 @@
 """Defines what decoders that join the features of all stages have in common."""
 
+import dataclasses
+import re
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alp_jax.models import layers, resampling
+from alp_jax.models.parts import Decoder, Group
+from alp_jax.models.published import Path
+from alp_jax.settings.schema import setting
 
 # mmcv's, of convolutions before a ReLU; a depthwise kernel counts the outputs of all channels.
 _KAIMING = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionSettings(Decoder):
+    """Settings of a decoder that reads all stages up to `stage`.
+
+    Attributes:
+      modules: pattern of the names of its modules.
+    """
+
+    modules: ClassVar[str]
+
+    dropout_rate: float = setting(
+        0.1,
+        "Share of the last channels that training sets to 0, drawn for each image.",
+        at_least=0,
+        below=1,
+        of_weights=False,
+    )
+    batch_norm_mode: layers.BatchNormMode = setting(
+        "batch",
+        "Statistics that normalise in training: the batch's own (as published), running ones, or "
+        "frozen ones.",
+        of_weights=False,
+    )
+    batch_norm_train_affine: bool = setting(
+        True, "Whether scale and bias of batch norm learn.", of_weights=False
+    )
+
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether batch norm updates its running statistics in training."""
+        return self.batch_norm_mode != "frozen"
+
+    def group(self, path: Path) -> Group | None:
+        """Labels a parameter; published code exempts none of the decoder's from weight decay."""
+        if re.fullmatch(self.modules, path[0]) is None:
+            return None
+        is_frozen = path[-2].endswith("bn") and not self.batch_norm_train_affine
+        return Group("frozen" if is_frozen else "decoder")
 
 
 class EmbedStages(nn.Module):

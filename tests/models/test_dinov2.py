@@ -17,7 +17,7 @@ from data_prep.convert_weights import trees
 from tests.models import originals, torch_foundation
 
 WIDTH, DEPTH, NUM_HEADS, GRID = 128, 2, 2, 37
-# (height, width) in pixels, neither of which is the grid of the position embeddings.
+# (height, width) in pixels; the position embeddings have another grid than both.
 SIZES = {"wide": (28, 70), "high": (84, 42)}
 
 

@@ -77,7 +77,7 @@ class EfficientNetLiteSettings(Backbone):
     output_stride: int = setting(
         16,
         "Stride of the last features. Later strides become dilations: the block with the stride "
-        "keeps the dilation before it, those that follow have a multiple of it.",
+        "keeps the dilation before it, and later ones have a multiple of it.",
         choices=(8, 16, 32),
         of_weights=False,
     )

@@ -5,24 +5,22 @@ Hoyer et al., CVPR 2022, as lhoyer/DAFormer builds it: without image pooling. De
 
 import dataclasses
 import functools
-import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alp_jax.models import fusion, layers
-from alp_jax.models.parts import Decoder, Group
-from alp_jax.models.published import Path
 from alp_jax.settings.schema import setting
 
-_PARTS = r"embed|branch\d+|bottleneck|out"
 _KERNEL_SIZE = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class DaFormerSettings(Decoder):
+class DaFormerSettings(fusion.FusionSettings):
     """Settings of DAFormer's decoder, which reads all stages up to `stage`."""
+
+    modules = r"embed|branch\d+|bottleneck|out"
 
     width: int = setting(
         256, "Channels that every stage is embedded to, and of every branch.", at_least=1
@@ -33,38 +31,10 @@ class DaFormerSettings(Decoder):
         above=0,
         non_empty=True,
     )
-    dropout_rate: float = setting(
-        0.1,
-        "Share of the last channels that training sets to 0, drawn for each image.",
-        at_least=0,
-        below=1,
-        of_weights=False,
-    )
-    batch_norm_mode: layers.BatchNormMode = setting(
-        "batch",
-        "Statistics that normalise in training: the batch's own (DAFormer), running ones, or "
-        "frozen ones.",
-        of_weights=False,
-    )
-    batch_norm_train_affine: bool = setting(
-        True, "Whether scale and bias of batch norm learn.", of_weights=False
-    )
-
-    @property
-    def moves_statistics(self) -> bool:
-        """Whether batch norm updates its running statistics in training."""
-        return self.batch_norm_mode != "frozen"
 
     def create(self, num_classes: int, dtype: jnp.dtype | None) -> "DaFormer":
         """Creates the network."""
         return DaFormer(num_classes, self, dtype)
-
-    def group(self, path: Path) -> Group | None:
-        """Labels a parameter; published code exempts none of the decoder's from weight decay."""
-        if re.fullmatch(_PARTS, path[0]) is None:
-            return None
-        is_frozen = path[-2].endswith("bn") and not self.batch_norm_train_affine
-        return Group("frozen" if is_frozen else "decoder")
 
 
 class DaFormer(nn.Module):

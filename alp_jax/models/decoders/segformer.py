@@ -10,54 +10,24 @@ import jax
 import jax.numpy as jnp
 
 from alp_jax.models import fusion, layers
-from alp_jax.models.parts import Decoder, Group
-from alp_jax.models.published import Path
 from alp_jax.settings.schema import setting
-
-_PARTS = ("embed", "fuse", "out")
 
 
 @dataclasses.dataclass(frozen=True)
-class SegFormerSettings(Decoder):
+class SegFormerSettings(fusion.FusionSettings):
     """Settings of SegFormer's decoder, which reads all stages up to `stage`."""
+
+    modules = "embed|fuse|out"
 
     width: int = setting(
         256,
         "Channels that every stage is embedded to: 256 with MiT-B0 and B1, 768 with B2 to B5.",
         at_least=1,
     )
-    dropout_rate: float = setting(
-        0.1,
-        "Share of the joined channels that training sets to 0, drawn for each image.",
-        at_least=0,
-        below=1,
-        of_weights=False,
-    )
-    batch_norm_mode: layers.BatchNormMode = setting(
-        "batch",
-        "Statistics that normalise in training: the batch's own (SegFormer), running ones, or "
-        "frozen ones.",
-        of_weights=False,
-    )
-    batch_norm_train_affine: bool = setting(
-        True, "Whether scale and bias of batch norm learn.", of_weights=False
-    )
-
-    @property
-    def moves_statistics(self) -> bool:
-        """Whether batch norm updates its running statistics in training."""
-        return self.batch_norm_mode != "frozen"
 
     def create(self, num_classes: int, dtype: jnp.dtype | None) -> "SegFormer":
         """Creates the network."""
         return SegFormer(num_classes, self, dtype)
-
-    def group(self, path: Path) -> Group | None:
-        """Labels a parameter; published code exempts none of the decoder's from weight decay."""
-        if path[0] not in _PARTS:
-            return None
-        is_frozen = path[-2] == "bn" and not self.batch_norm_train_affine
-        return Group("frozen" if is_frozen else "decoder")
 
 
 class SegFormer(nn.Module):
