@@ -20,7 +20,7 @@ import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_collections
@@ -272,12 +272,17 @@ def _compile(settings: "RunSettings", num_steps: int) -> Callable[[], dict[str, 
     return measure
 
 
-def _describe(row: dict[str, Any]) -> str:
-    """Writes a row as a line; memory of a compiled step is what it holds and its temporaries."""
+def count_bytes(row: Mapping[str, Any]) -> int:
+    """Counts the bytes of memory of a compiled step: what it holds, and its temporaries."""
+    return row["argument_bytes"] + row["temporary_bytes"]
+
+
+def _describe(row: Mapping[str, Any]) -> str:
+    """Writes a row as a line."""
     name = f"{row['experiment']:22} {', '.join(row['methods']):30}"
     if "does_not_fit" in row:
         return f"{name} does not fit: {row['does_not_fit']}"
-    memory = (row["temporary_bytes"] + row["argument_bytes"]) / 1e9
+    memory = count_bytes(row) / 1e9
     if "seconds" in row:
         cost = f"{row['seconds']:8.4f} s"
     else:

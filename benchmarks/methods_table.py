@@ -23,7 +23,7 @@ BASE = "source_only"  # The method that the others' cost is relative to.
 _UNKNOWN = "-"
 _MEASURED: dict[str, Callable[[Row], str]] = {
     "seconds": lambda row: f"{row['seconds']:.3f}",
-    "memory, GB": lambda row: f"{_count_bytes(row) / 1e9:.1f}",
+    "memory, GB": lambda row: f"{methods.count_bytes(row) / 1e9:.1f}",
 }
 _COMPILED: dict[str, Callable[[Row], str]] = {
     "moved, GB": lambda row: f"{row['bytes_of_memory'] / 1e9:.0f}",
@@ -89,13 +89,9 @@ def _write_table(rows: Sequence[Row], chip: str) -> list[str]:
 
 
 def _describe_memory(row: Row, chip: str) -> str:
-    size = _count_bytes(row)
+    size = methods.count_bytes(row)
     fits = size <= tpu.MEMORY[chip]
     return f"{size / 1e9:.1f}" + ("" if fits else f", does not fit {tpu.MEMORY[chip] >> 30} GiB")
-
-
-def _count_bytes(row: Row) -> int:
-    return row["argument_bytes"] + row["temporary_bytes"]
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ class Stretch:
     """Frames of the published lists.
 
     Attributes:
-        lists: names of the lists.
-        sequence: the video, with which names begin; "" for all.
-        first, last: numbers of the frames in the video, at 30 a second.
+      lists: names of the lists.
+      sequence: the video, with which names begin; "" for all.
+      first, last: numbers of the frames in the video, at 30 a second.
     """
 
     lists: tuple[str, ...]
@@ -82,7 +82,7 @@ class ListedLayout(Layout):
     """Takes the frames that the published lists name, divided into splits.
 
     Attributes:
-        splits: TFDS split -> its frames and their published number.
+      splits: TFDS split -> its frames and their published number.
     """
 
     splits: Mapping[str, tuple[tuple[Stretch, ...], int]]
@@ -91,7 +91,7 @@ class ListedLayout(Layout):
         """Finds the frames; says which of the lists are not there, and which are in no list.
 
         Raises:
-            UserError: if a list is missing, or cannot be read.
+          UserError: if a list is missing, or cannot be read.
         """
         selection = Selection({})
         images = _find(files, rf"{_FOLDERS}/(?P<name>[^/]+)\.(?i:png|jpe?g)", selection)
@@ -150,7 +150,7 @@ def _read_lists(files: RawFiles) -> dict[str, str]:
     """Reads the lists: name of a frame -> the list that names it.
 
     Raises:
-        UserError: if a list is missing or there twice, or is not as it was published.
+      UserError: if a list is missing or there twice, or is not as it was published.
     """
     listed: dict[str, str] = {}
     for published in _LISTS:

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import pathlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -67,6 +68,21 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
     best = None
     if best_step is not None:
         best = last if best_step == last["step"] else _evaluate(planned, str(best_step))
+    evaluations = saved_scores.read_summaries(
+        folder, planned.settings.evaluation, last_step=planned.settings.num_steps
+    )
+    timing.save(folder, time.monotonic() - started, planned.train_steps - steps_before)
+    return _save(planned, last, best, evaluations)
+
+
+def _save(
+    planned: Run,
+    last: Summary,
+    best: Summary | None = None,
+    evaluations: Iterable[Summary] = (),
+    **others: Any,
+) -> RunScores:
+    """Writes the scores of a run; `others` are further fields of RunScores."""
     scores = RunScores(
         method=planned.method,
         value=planned.value,
@@ -74,14 +90,10 @@ def _train_and_score(planned: Run, bar: progress.PartProgress) -> RunScores:
         workdir=planned.folder,
         last=last,
         best=best,
-        evaluations=tuple(
-            saved_scores.read_summaries(
-                folder, planned.settings.evaluation, last_step=planned.settings.num_steps
-            )
-        ),
+        evaluations=tuple(evaluations),
+        **others,
     )
-    timing.save(folder, time.monotonic() - started, planned.train_steps - steps_before)
-    files.write_json(folder / SCORES_FILE, dataclasses.asdict(scores))
+    files.write_json(planned.workdir / SCORES_FILE, dataclasses.asdict(scores))
     return scores
 
 
@@ -93,18 +105,7 @@ def _save_diverged(planned: Run, error: str) -> RunScores:
         "dataset": planned.settings.evaluation.dataset,
         "split": planned.reported_split,
     }
-    scores = RunScores(
-        method=planned.method,
-        value=planned.value,
-        seed=planned.seed,
-        workdir=planned.folder,
-        last=last,
-        best=None,
-        evaluations=(),
-        diverged=error,
-    )
-    files.write_json(planned.workdir / SCORES_FILE, dataclasses.asdict(scores))
-    return scores
+    return _save(planned, last, diverged=error)
 
 
 def _best_step(planned: Run) -> int | None:
@@ -115,18 +116,9 @@ def _best_step(planned: Run) -> int | None:
 def _score_ensemble(planned: Run) -> RunScores:
     """Scores the mean of the members' probabilities: at their last steps, and at their best."""
     last = _evaluate(planned, "latest")
-    scores = RunScores(
-        method=planned.method,
-        value=planned.value,
-        seed=planned.seed,
-        workdir=planned.folder,
-        last=last,
-        best=_evaluate_best_members(planned, last),
-        evaluations=(_evaluate(planned, "latest", split=planned.config.evaluation.split),),
-        members=_describe_members(planned),
-    )
-    files.write_json(planned.workdir / SCORES_FILE, dataclasses.asdict(scores))
-    return scores
+    best = _evaluate_best_members(planned, last)
+    evaluation = _evaluate(planned, "latest", split=planned.config.evaluation.split)
+    return _save(planned, last, best, [evaluation], members=_describe_members(planned))
 
 
 def _evaluate_best_members(planned: Run, last: Summary) -> Summary | None:
